@@ -1,0 +1,438 @@
+"""One YAML file per experiment: the sections of a run, and how they are read, overridden, checked and written.
+
+Defaults live in these dataclasses and nowhere else; configs/reference.yaml explains every key. pydantic checks
+types and ranges at the edge, inside `load_config`; the rest of the program sees plain frozen dataclasses.
+Not here: whether files exist or an encoder is known; who uses a value checks that.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+
+from segkit.errors import ConfigError
+
+Fraction = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(1)]
+RGBValue = tuple[int, int, int]
+
+LayoutName = Literal["voc", "folders"]
+ModelName = Literal[
+    "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
+    "segformer", "dpt", "lite_unet",
+]  # fmt: skip
+ClassWeighting = Literal["none", "balanced", "median_frequency", "log"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    root: str = ""
+    layout: LayoutName = "voc"
+    train: str = "train"
+    val: str = "val"
+    val_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0
+    classes: tuple[str, ...] | str | None = None
+    ignore_index: Annotated[int, Ge(2), Le(255)] = 255
+    mask_values: tuple[int, ...] | tuple[RGBValue, ...] | None = None
+    ignore_values: tuple[int, ...] | tuple[RGBValue, ...] | Literal["rest"] = ()
+    canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = (512, 512)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    crop: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
+    scale: tuple[Positive, Positive] = (0.25, 2.0)
+    aspect: Annotated[float, Ge(0), Lt(1)] = 0.3
+    flip: Fraction = 0.5
+    hue: Annotated[float, Ge(0), Le(1)] = 0.1
+    saturation: Annotated[float, Ge(0), Le(1)] = 0.7
+    value: Annotated[float, Ge(0), Le(1)] = 0.3
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: ModelName = "unet"
+    encoder: str = "resnet34"
+    pretrained: str = "imagenet"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    cross_entropy: NonNegative = 1.0
+    focal: NonNegative = 0.0
+    dice: NonNegative = 0.0
+    gamma: NonNegative = 2.0
+    alpha: tuple[NonNegative, ...] | None = None
+    class_weights: ClassWeighting | tuple[NonNegative, ...] = "none"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 5e-4
+    encoder_lr: NonNegative = 1.0
+    reference_batch_size: Count | None = None
+    weight_decay: NonNegative = 0.01
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
+    warmup: Fraction = 0.05
+    min_lr: Fraction = 0.01
+    power: Positive = 0.9
+    step_epochs: tuple[Count, ...] = ()
+    step_factor: Annotated[float, Gt(0), Lt(1)] = 0.1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: Count = 100
+    batch_size: Count = 8
+    accumulate: Count = 1
+    workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    clip_norm: NonNegative = 0.0
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    freeze_epochs: Annotated[int, Ge(0)] = 0
+    sync_bn: bool = False
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: Count = 1
+    batch_size: Count = 8
+    pictures: Annotated[int, Ge(0)] = 4
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole experiment. `run` is the folder that holds its results."""
+
+    run: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply `key=value` overrides, and check the result.
+
+    An empty `run` becomes `runs/<name of the file>`. Paths are relative to the current folder.
+
+    Raises:
+        ConfigError: names every unknown key (with the nearest known one), wrong value and setting without effect.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(
+            f"{path}: can't read this config ({reason}); expected a YAML file like configs/demo.yaml"
+        ) from error
+    plain = _parse_yaml(text, where=str(path))
+    if plain is None:
+        plain = {}
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path}: found {type(plain).__name__}, expected sections such as 'data:' and 'train:'")
+    problems = _apply_overrides(plain, overrides)
+    config = config_from_dict(plain, where=str(path), problems=problems)
+    return config if config.run else dataclasses.replace(config, run=f"runs/{path.stem}")
+
+
+def override_config(config: RunConfig, overrides: Sequence[str], *, where: str) -> RunConfig:
+    """Return `config` with `key=value` overrides applied; see `load_config` for what is checked."""
+    plain = config_to_dict(config)
+    problems = _apply_overrides(plain, overrides)
+    return config_from_dict(plain, where=where, problems=problems)
+
+
+def config_from_dict(plain: dict[str, Any], *, where: str, problems: Sequence[str] = ()) -> RunConfig:
+    """Check a plain nested dict against the sections above and build the config from it.
+
+    Raises:
+        ConfigError: every mistake at once, `problems` (found earlier by the caller) first.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    problems = [*problems, *_unknown_keys(plain)]
+    config = None
+    try:
+        # Strict JSON rules: "3" is no number and 1 is no bool, but a list may become a tuple.
+        config = TypeAdapter(RunConfig).validate_json(json.dumps(plain), strict=True)
+    except ValidationError as error:
+        problems += _explain(error.errors(include_url=False), plain)
+    if config is not None:
+        problems += _contradictions(config)
+    if problems or config is None:
+        raise ConfigError(
+            f"{where}: {len(problems)} mistake{'s' if len(problems) > 1 else ''} in the config\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+    return config
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the config as nested dicts and lists of plain values, as YAML and checkpoints hold it."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the config as YAML, every key of every section, in the order of the dataclasses."""
+    return yaml.dump(config_to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+@functools.cache
+def known_keys() -> dict[str, Any]:
+    """Return every dotted key with its type, sections included: {'data': DataConfig, 'data.root': str, ...}."""
+
+    def walk(section: type, prefix: str) -> Iterator[tuple[str, Any]]:
+        hints = typing.get_type_hints(section, include_extras=True)
+        for spec in dataclasses.fields(section):
+            yield prefix + spec.name, hints[spec.name]
+            if dataclasses.is_dataclass(hints[spec.name]):
+                yield from walk(hints[spec.name], f"{prefix}{spec.name}.")
+
+    return dict(walk(RunConfig, ""))
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Return {dotted key: (old value, new value)} for every setting that the two configs do not share."""
+
+    def get(config: RunConfig, key: str) -> Any:
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        return value
+
+    leaves = [key for key, kind in known_keys().items() if not dataclasses.is_dataclass(kind)]
+    return {key: (get(old, key), get(new, key)) for key in leaves if get(old, key) != get(new, key)}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Sections as blocks, lists on one line: [512, 512]."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+)
+
+# What other programs of this field call some of our keys, for the hint behind "unknown key".
+_OTHER_NAMES = {
+    "learning_rate": "optim.lr",
+    "init_lr": "optim.lr",
+    "optimizer": "optim.name",
+    "num_classes": "data.classes",
+    "class_names": "data.classes",
+    "input_shape": "data.canvas",
+    "image_size": "data.canvas",
+    "crop_size": "data.canvas",
+    "backbone": "model.encoder",
+    "num_workers": "train.workers",
+    "weight": "loss.class_weights",
+    "output": "run",
+    "save_dir": "run",
+}
+
+# ---- reading
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its traps: a repeated key is an error, 1e-4 is a number, and only true/false are booleans."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] not in ("float", "bool", "timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|nan))$"),
+    list("-+0123456789."),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false|True|False)$"), list("tTfF"))
+
+
+def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.MarkedYAMLError(
+                problem=f"found the key {key!r}, expected a word", problem_mark=key_node.start_mark
+            )
+        if key in seen:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key '{key}' stands there twice; remove one", problem_mark=key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+
+
+def _parse_yaml(text: str, *, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{where}{line}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: this is no YAML ({error})") from error
+
+
+def _apply_overrides(plain: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Set each `section.key=value` in `plain`; return what is wrong with those that can't be set."""
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals:
+            problems.append(f"{override}: found no '=', expected key=value, as in train.epochs=10")
+            continue
+        if key not in known_keys() and not key.startswith("model.options."):
+            problems.append(_unknown_key(key))
+            continue
+        *sections, last = key.split(".")
+        target: Any = plain
+        for section in sections:
+            if not isinstance(target.get(section), dict):
+                target[section] = {}
+            target = target[section]
+        target[last] = _parse_yaml(text, where=f"override {override}") if text.strip() else ""
+    return problems
+
+
+# ---- explaining
+
+
+def _explain(errors: Sequence[Any], plain: dict[str, Any]) -> list[str]:
+    """Turn pydantic's errors into one line per wrong key (a union reports one error per member)."""
+    lines: dict[str, str] = {}
+    for error in errors:
+        parts = [str(part) for part in error["loc"]]
+        key = parts[0]
+        for part in parts[1:]:
+            if f"{key}.{part}" not in known_keys():
+                break
+            key = f"{key}.{part}"
+        if key in lines:
+            continue
+        found: Any = plain
+        for part in key.split("."):
+            found = found[part]
+        kind = known_keys()[key]
+        near = _nearest(found, _choices(kind)) if isinstance(found, str) else None
+        hint = f"; did you mean {near}?" if near else ""
+        lines[key] = f"{key}: found {json.dumps(found)}, expected {_describe(kind)}{hint}"
+    return list(lines.values())
+
+
+def _unknown_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:
+    problems = []
+    for name, value in plain.items():
+        key = prefix + name
+        if key not in known_keys():
+            problems.append(_unknown_key(key))
+        elif isinstance(value, dict) and dataclasses.is_dataclass(known_keys()[key]):
+            problems += _unknown_keys(value, f"{key}.")
+    return problems
+
+
+def _unknown_key(key: str) -> str:
+    near = _nearest(key, list(known_keys()))
+    if near is None:  # another program's word, or the right word in the wrong section
+        last = key.rpartition(".")[2]
+        near = _OTHER_NAMES.get(last) or next(
+            (known for known in known_keys() if known.rpartition(".")[2] == last), None
+        )
+    return f"{key}: unknown key" + (f"; did you mean {near}?" if near else "; configs/reference.yaml lists every key")
+
+
+def _nearest(word: str, known: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
+def _choices(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    return [choice for member in get_args(kind) if get_origin(member) is Literal for choice in _choices(member)]
+
+
+def _describe(kind: Any) -> str:
+    """Say in words what a type accepts: 'a number > 0', 'one of: voc, folders', 'a list of words'."""
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "null"}
+    if kind in words:
+        return words[kind]
+    origin, members = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        signs = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
+        bounds = [f"{signs[type(b)]} {next(iter(dataclasses.asdict(b).values())):g}" for b in kind.__metadata__]
+        return f"{_describe(members[0])} {' and '.join(bounds)}"
+    if origin is Literal:
+        return members[0] if len(members) == 1 else f"one of: {', '.join(members)}"
+    if origin is types.UnionType or origin is typing.Union:
+        return ", or ".join(_describe(member) for member in members)
+    if origin is tuple and members[-1] is Ellipsis:
+        return f"a list, each entry {_describe(members[0])}"
+    if origin is tuple:
+        return f"a list of {len(members)}, each {_describe(members[0])}"
+    return "keys with values below it"
+
+
+def _contradictions(config: RunConfig) -> list[str]:
+    """List settings that can't have an effect, or that contradict each other. A default never counts as a setting."""
+    data, augment, loss, optim, train = config.data, config.augment, config.loss, config.optim, config.train
+    changed = differences(RunConfig(), config)
+    pixel_losses = loss.cross_entropy + loss.focal > 0
+    no_effect = {
+        "data.val_fraction": (data.layout == "folders", "data.layout: folders (voc has split files)"),
+        "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
+        "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
+        "loss.class_weights": (pixel_losses, "loss.cross_entropy or loss.focal > 0"),
+        "optim.momentum": (optim.name == "sgd", "optim.name: sgd"),
+        "optim.power": (optim.schedule == "poly", "optim.schedule: poly"),
+        "optim.min_lr": (optim.schedule in ("poly", "cosine"), "optim.schedule: poly or cosine"),
+        "optim.step_epochs": (optim.schedule == "step", "optim.schedule: step"),
+        "optim.step_factor": (optim.schedule == "step", "optim.schedule: step"),
+    }
+    problems = [
+        f"{key}: set, but without effect: it needs {needs}"
+        for key, (effective, needs) in no_effect.items()
+        if key in changed and not effective
+    ]
+    if loss.cross_entropy + loss.focal + loss.dice == 0:
+        problems.append("loss: every weight is 0; expected at least one of cross_entropy, focal, dice above 0")
+    if augment.scale[0] > augment.scale[1]:
+        problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
+    if optim.schedule == "step" and not optim.step_epochs:
+        problems.append("optim.step_epochs: empty, expected the epochs at which lr drops, as in [60, 80]")
+    if train.batch_size % train.accumulate:
+        problems.append(
+            f"train.accumulate: {train.accumulate} doesn't divide train.batch_size {train.batch_size}; a batch is "
+            "split into that many equal parts"
+        )
+    if data.ignore_values == "rest" and data.mask_values is None:
+        problems.append("data.ignore_values: 'rest' needs data.mask_values, which say what is not the rest")
+    return problems
