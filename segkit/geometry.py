@@ -1,0 +1,87 @@
+"""Where pixels go, and how they come back: the letterbox between an image and the network's canvas.
+
+Not here: training augmentation, which is random and need not be inverted (segkit/data/augment.py).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+BAR_GREY = 128  # what the bars beside a letterboxed image hold; near the mean of most images
+
+
+def resize_image(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 pixels [h, w, 3]: by area when shrinking (no aliasing), bilinear when growing."""
+    if image.shape[:2] == size_hw:
+        return image
+    shrinks = size_hw[0] * size_hw[1] < image.shape[0] * image.shape[1]
+    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_mask(mask: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize class ids [h, w] by nearest pixel centres: averaging class ids is meaningless."""
+    if mask.shape == size_hw:
+        return mask
+    return cv2.resize(mask, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+@dataclass(frozen=True)
+class LetterBox:
+    """A source image, scaled with its aspect ratio kept, centred on a canvas. Sizes are (height, width) pixels.
+
+    The inner size is rounded once, in `fit`, and stored: forward and inverse can't disagree by a pixel.
+    """
+
+    source_hw: tuple[int, int]
+    canvas_hw: tuple[int, int]
+    inner_hw: tuple[int, int]
+    top: int
+    left: int
+
+    @classmethod
+    def fit(cls, source_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> "LetterBox":
+        """Place `source_hw` on `canvas_hw` as large as it goes, without cropping, bars on both sides."""
+        scale = min(canvas_hw[0] / source_hw[0], canvas_hw[1] / source_hw[1])
+        inner_hw = (
+            min(canvas_hw[0], max(1, round(source_hw[0] * scale))),
+            min(canvas_hw[1], max(1, round(source_hw[1] * scale))),
+        )
+        return cls(source_hw, canvas_hw, inner_hw, (canvas_hw[0] - inner_hw[0]) // 2, (canvas_hw[1] - inner_hw[1]) // 2)
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """The rows and columns of the canvas that hold the image."""
+        return slice(self.top, self.top + self.inner_hw[0]), slice(self.left, self.left + self.inner_hw[1])
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Return uint8 RGB [h, w, 3] on the canvas [H, W, 3], with grey bars."""
+        self._check_source(image)
+        if self.inner_hw == self.canvas_hw:
+            return resize_image(image, self.inner_hw)
+        canvas = np.full((*self.canvas_hw, 3), BAR_GREY, np.uint8)
+        canvas[self.inner] = resize_image(image, self.inner_hw)
+        return canvas
+
+    def apply_mask(self, mask: np.ndarray, *, ignore_index: int) -> np.ndarray:
+        """Return class ids [h, w] on the canvas [H, W]; the bars hold `ignore_index`, so they are never trained."""
+        self._check_source(mask)
+        canvas = np.full(self.canvas_hw, ignore_index, mask.dtype)
+        canvas[self.inner] = resize_mask(mask, self.inner_hw)
+        return canvas
+
+    def invert(self, logits: torch.Tensor) -> torch.Tensor:
+        """Take scores [C, H, W] on the canvas back to the source [C, h, w]: bars cut off, then bilinear.
+
+        Scores are resized, never label maps; take the argmax afterwards.
+        """
+        assert logits.shape[-2:] == self.canvas_hw, (logits.shape, self.canvas_hw)
+        inner = logits[:, *self.inner]
+        if self.inner_hw == self.source_hw:
+            return inner
+        return F.interpolate(inner[None].float(), self.source_hw, mode="bilinear", align_corners=False)[0]
+
+    def _check_source(self, array: np.ndarray) -> None:
+        assert array.shape[:2] == self.source_hw, (array.shape, self.source_hw)

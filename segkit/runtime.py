@@ -1,0 +1,281 @@
+"""The machine under a run: device, precision, seeds, signals, and the few torch.distributed calls.
+
+Not here: a launcher. `torchrun` starts the processes; one process alone needs nothing.
+"""
+
+import contextlib
+import ctypes
+import datetime
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+
+from segkit.errors import DeviceError, SegkitError
+
+T = TypeVar("T")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers. One process alone is rank 0 of 1."""
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """True on the one process that writes files and prints."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the element-wise sum of `values` over all ranks; the input is left alone."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """True on every rank if `flag` is true on any of them."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
+
+    def average_buffers(self, module: torch.nn.Module) -> None:
+        """Set every floating-point buffer (BatchNorm statistics) to its mean over all ranks, in one exchange."""
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        if self.size == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.all_reduce(flat)
+        for buffer, mean in zip(buffers, (flat / self.size).split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(mean.view_as(buffer))
+
+    def share(self, value: Any) -> Any:
+        """Return the first rank's `value` on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def first(self, function: Callable[[], T]) -> T:
+        """Call `function` on the first rank only, and return its result on every rank; its SegkitError as well."""
+        result: T | None = None
+        problem: SegkitError | None = None
+        if self.is_first:
+            try:
+                result = function()
+            except SegkitError as error:
+                problem = error
+                if self.size == 1:
+                    raise
+        result, problem = self.share((result, problem))
+        if problem is not None:
+            problem.shared = True
+            raise problem
+        return cast(T, result)
+
+
+@contextlib.contextmanager
+def process_group(device: str) -> Iterator[Ranks]:
+    """Join the group that torchrun describes in the environment, and leave it at the end.
+
+    NCCL where every rank has a GPU of its own, gloo on CPUs.
+
+    Raises:
+        DeviceError: torchrun's variables are incomplete, or there are more ranks than GPUs on this machine.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield Ranks()
+        return
+    ranks = Ranks(int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0)), int(os.environ["WORLD_SIZE"]))
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_gpu and ranks.local_rank >= torch.cuda.device_count():
+        raise DeviceError(
+            f"torchrun: process {ranks.local_rank} of this machine found {torch.cuda.device_count()} GPUs, expected "
+            "one per process; lower --nproc-per-node, or set train.device=cpu"
+        )
+    if on_gpu:
+        torch.cuda.set_device(ranks.local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(minutes=30))
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()
+
+
+def select_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises:
+        DeviceError: no such device on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local_rank)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device: found '{name}', expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device: '{name}' isn't there: this machine has {torch.cuda.device_count()} CUDA GPUs that torch "
+            f"{torch.__version__} can use; set train.device=cpu (or --device cpu), or check the driver with nvidia-smi"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device: 'mps' isn't there: no Apple GPU that torch can use; set train.device=cpu")
+    return torch.device("cuda", local_rank) if name == "cuda" else device
+
+
+def select_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turn `auto`, `fp32`, `bf16` or `fp16` into the dtype of the forward pass on `device`.
+
+    `auto` is bf16 where the hardware computes in it (on CPUs with avx512_bf16 or amx_bf16, training steps measured
+    1.8-2.9x faster), otherwise fp32.
+
+    Raises:
+        DeviceError: fp16 on a CPU, where it can't be trained in.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_bf16(device) else torch.float32
+    if name == "fp16" and device.type == "cpu":
+        raise DeviceError("train.precision: fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
+    return PRECISIONS[name]
+
+
+def has_bf16(device: torch.device) -> bool:
+    """True where matrix products in bf16 run in hardware, not emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        flags = _cpu_field("flags").split()
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    return False
+
+
+def count_workers(setting: int | str, device: torch.device, ranks: Ranks) -> int:
+    """Turn `train.workers` into a number of loading processes for this rank.
+
+    `auto`: beside a GPU up to 8 of this rank's share of the cores; on a CPU one, since the cores are needed to compute.
+    """
+    if isinstance(setting, int):
+        return setting
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
+    return min(8, max(1, (os.cpu_count() or 1) // ranks_here)) if device.type == "cuda" else 1
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    """Compute in `precision` where that is safe; in fp32 do nothing."""
+    if precision == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=precision)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed pages for the next tensor instead of returning them to the kernel after every step.
+
+    A training step on the CPU frees and takes gigabytes; fresh pages cost up to half of its time. Elsewhere than on
+    Linux with glibc nothing happens. The numbers are M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-4, 0)
+        mallopt(-1, 2**31 - 1)
+        mallopt(-2, 2**28)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch (dropout, drop-path) by (seed, step, rank), so that a resumed run draws what a straight one does.
+
+    The mixing is splitmix64's (Steele, Lea, Flood 2014), so that neighbouring steps get unrelated streams.
+    """
+    mixed = (seed + 0x9E3779B97F4A7C15 * (step * 65536 + rank + 1)) % 2**64
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) % 2**64
+    torch.manual_seed((mixed ^ (mixed >> 31)) % 2**63)
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that a run can finish its step and save; the second one stops.
+
+    Use as a context manager; `.asked` tells. The previous handlers come back at the end.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python hands signals to the main thread only
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Return what a figure depends on: versions, processor, device, threads, and the commit of the working folder."""
+    packages = (
+        "segkit", "torch", "torchvision", "segmentation-models-pytorch", "timm", "opencv-python-headless", "numpy",
+        "pillow",
+    )  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        **{package: _package_version(package) for package in packages},
+        "platform": platform.platform(),
+        "processor": _cpu_field("model name") or platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "commit": _git_commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _cpu_field(name: str) -> str:
+    """Return one field of Linux's /proc/cpuinfo, or '' elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _package_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # run from a source tree, or another build of the same package
+
+
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
