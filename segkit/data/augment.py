@@ -1,0 +1,144 @@
+"""What training does to a picture and its mask: placement on the canvas, and colour.
+
+Parameters are sampled once and applied by type, so image and mask can't disagree. To add an augmentation, write a
+class with `sample(rng, hw)`, `image(pixels, parameters)` and `mask(ids, parameters)`, and a line in `build_augment`.
+The recipe is the usual one of UNet/VOC pipelines: aspect jitter, scale, flip, placement, then HSV jitter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from segkit.config import AugmentConfig
+from segkit.geometry import BAR_GREY, resize_image, resize_mask
+
+Size = tuple[int, int]
+
+
+class Augmentation(Protocol):
+    """One step: draw parameters for a picture of size (height, width), then apply them to pixels and to class ids."""
+
+    def sample(self, rng: np.random.Generator, hw: Size) -> Any: ...
+
+    def image(self, image: np.ndarray, parameters: Any) -> np.ndarray: ...
+
+    def mask(self, mask: np.ndarray, parameters: Any) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A rectangle of the source that is scaled into a rectangle of the canvas; flip mirrors it left to right."""
+
+    source: tuple[slice, slice]
+    target: tuple[slice, slice]
+    flip: bool
+
+
+@dataclass(frozen=True)
+class RandomPlacement:
+    """Stretch, scale and flip a picture, and put it somewhere on the canvas.
+
+    Scale 1 is the size at which the stretched picture just fits `fit_hw`, so at which validation sees it. What is
+    larger than the canvas is cropped at random, what is smaller leaves grey bars (pixels) and `ignore_index` (mask).
+    Only the visible part is resized, once.
+    """
+
+    canvas_hw: Size
+    fit_hw: Size
+    scale: tuple[float, float]
+    aspect: float
+    flip: float
+    ignore_index: int
+
+    def sample(self, rng: np.random.Generator, hw: Size) -> Placement:
+        stretch = rng.uniform(1 - self.aspect, 1 + self.aspect) / rng.uniform(1 - self.aspect, 1 + self.aspect)
+        fit = min(self.fit_hw[0] / hw[0], self.fit_hw[1] / (hw[1] * stretch))
+        size = rng.uniform(*self.scale) * fit
+        places = rng.uniform(size=2)
+        rows = _visible(hw[0], size, self.canvas_hw[0], places[0])
+        columns = _visible(hw[1], size * stretch, self.canvas_hw[1], places[1])
+        return Placement((rows[0], columns[0]), (rows[1], columns[1]), bool(rng.uniform() < self.flip))
+
+    def image(self, image: np.ndarray, parameters: Placement) -> np.ndarray:
+        visible = resize_image(image[parameters.source], _lengths(parameters.target))
+        canvas = np.full((*self.canvas_hw, 3), BAR_GREY, np.uint8)
+        canvas[parameters.target] = cv2.flip(visible, 1) if parameters.flip else visible
+        return canvas
+
+    def mask(self, mask: np.ndarray, parameters: Placement) -> np.ndarray:
+        visible = resize_mask(mask[parameters.source], _lengths(parameters.target))
+        canvas = np.full(self.canvas_hw, self.ignore_index, np.uint8)
+        canvas[parameters.target] = cv2.flip(visible, 1) if parameters.flip else visible
+        return canvas
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Multiply hue, saturation and value by random factors of up to 1 +- their amount, by look-up tables.
+
+    Hue wraps around, the others are clipped. An amount of 0 leaves that channel alone.
+    """
+
+    hue: float
+    saturation: float
+    value: float
+
+    def sample(self, rng: np.random.Generator, hw: Size) -> np.ndarray:
+        return 1 + rng.uniform(-1, 1, size=3) * (self.hue, self.saturation, self.value)
+
+    def image(self, image: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        levels = np.arange(256)[:, None] * parameters
+        tables = np.concatenate([levels[:, :1] % 180, np.clip(levels[:, 1:], 0, 255)], axis=1).astype(np.uint8)
+        planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+        changed = cv2.merge([cv2.LUT(plane, tables[:, k].copy()) for k, plane in enumerate(planes)])
+        return cv2.cvtColor(changed, cv2.COLOR_HSV2RGB)
+
+    def mask(self, mask: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        return mask
+
+
+def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) -> list[Augmentation]:
+    """Return the steps of `config`, those that change nothing left out. Colour goes first: it is cheaper unscaled."""
+    steps: list[Augmentation] = []
+    if config.hue or config.saturation or config.value:
+        steps.append(ColorJitter(config.hue, config.saturation, config.value))
+    placement = RandomPlacement(
+        canvas_hw=config.crop or canvas_hw,
+        fit_hw=canvas_hw,
+        scale=config.scale,
+        aspect=config.aspect,
+        flip=config.flip,
+        ignore_index=ignore_index,
+    )
+    return [*steps, placement]
+
+
+def augment(
+    steps: Sequence[Augmentation], rng: np.random.Generator, image: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apply the steps in order to uint8 RGB [h, w, 3] and its class ids [h, w], with parameters drawn from `rng`."""
+    for step in steps:
+        parameters = step.sample(rng, mask.shape)
+        image, mask = step.image(image, parameters), step.mask(mask, parameters)
+    return image, mask
+
+
+def _visible(length: int, scale: float, canvas: int, place: float) -> tuple[slice, slice]:
+    """Return which part of one axis of the source is seen, and where on the canvas, in pixels.
+
+    `place` in [0, 1] slides the scaled axis between its two extreme positions: over the canvas when it is larger
+    (a crop), within it when it is smaller (bars).
+    """
+    scaled = max(1, round(length * scale))
+    start = round(place * (canvas - scaled))
+    first, last = max(0, start), min(canvas, start + scaled)
+    source_first = int((first - start) * length / scaled)
+    source_last = max(source_first + 1, round((last - start) * length / scaled))
+    return slice(source_first, min(length, source_last)), slice(first, last)
+
+
+def _lengths(rectangle: tuple[slice, slice]) -> Size:
+    return rectangle[0].stop - rectangle[0].start, rectangle[1].stop - rectangle[1].start

@@ -1,0 +1,299 @@
+"""Samples, batches and their order. Everything random is a function of (seed, epoch, index).
+
+So augmentation doesn't depend on the number of workers, of ranks, or on where a run was resumed. Batches are uint8;
+the model normalises on its own device.
+"""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from segkit.data.augment import Augmentation, augment
+from segkit.data.images import read_image
+from segkit.data.layouts import Item
+from segkit.data.masks import MaskReader
+from segkit.errors import ConfigError, DataError
+from segkit.geometry import LetterBox
+
+
+class Sample(NamedTuple):
+    """One augmented picture on the canvas."""
+
+    image: torch.Tensor  # uint8 RGB [3, H, W]
+    mask: torch.Tensor  # uint8 [H, W]
+    name: str
+
+
+class Batch(NamedTuple):
+    """Samples side by side; `onehot` only where a caller asked for it."""
+
+    images: torch.Tensor  # uint8 RGB [B, 3, H, W]
+    masks: torch.Tensor  # uint8 [B, H, W]
+    names: list[str]
+    onehot: torch.Tensor | None = None  # float32 [B, H, W, C+1], last channel = ignored pixels
+
+
+class Scene(NamedTuple):
+    """One picture for evaluation: letterboxed pixels, and the mask both on the canvas and untouched."""
+
+    image: torch.Tensor  # uint8 RGB [3, H, W]
+    canvas_mask: torch.Tensor  # uint8 [H, W], for the validation loss
+    mask: np.ndarray  # uint8 [h, w], for the metric
+    box: LetterBox
+    name: str
+
+
+class SceneBatch(NamedTuple):
+    """Scenes side by side; their untouched masks keep their own sizes."""
+
+    images: torch.Tensor  # uint8 RGB [B, 3, H, W]
+    canvas_masks: torch.Tensor  # uint8 [B, H, W]
+    masks: list[np.ndarray]  # B times uint8 [h, w]
+    boxes: list[LetterBox]
+    names: list[str]
+
+
+class Failure(NamedTuple):
+    """A sample that couldn't be read. It travels through the loader as a value, so that the message arrives whole."""
+
+    message: str
+
+
+class TrainingSet(Dataset[Sample | Failure]):
+    """Items, read and augmented. A key is (epoch, index), so that an epoch needs no hidden state in the workers."""
+
+    def __init__(self, items: Sequence[Item], reader: MaskReader, steps: Sequence[Augmentation], *, seed: int) -> None:
+        self.items, self.reader, self.steps, self.seed = items, reader, steps, seed
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
+        epoch, index = key
+        try:
+            image, mask = read_pair(self.items[index], self.reader)
+        except DataError as error:
+            return Failure(str(error))
+        image, mask = augment(self.steps, sample_rng(self.seed, epoch, index), image, mask)
+        return Sample(to_tensor(image), torch.from_numpy(mask), self.items[index].name)
+
+
+class EvaluationSet(Dataset[Scene | Failure]):
+    """Items, read and letterboxed, with their untouched masks. A key is an index."""
+
+    def __init__(self, items: Sequence[Item], reader: MaskReader, *, canvas_hw: tuple[int, int]) -> None:
+        self.items, self.reader, self.canvas_hw = items, reader, canvas_hw
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Scene | Failure:
+        try:
+            image, mask = read_pair(self.items[index], self.reader)
+        except DataError as error:
+            return Failure(str(error))
+        box = LetterBox.fit(mask.shape, self.canvas_hw)
+        canvas_mask = box.apply_mask(mask, ignore_index=self.reader.classes.ignore_index)
+        return Scene(to_tensor(box.apply(image)), torch.from_numpy(canvas_mask), mask, box, self.items[index].name)
+
+
+def read_pair(item: Item, reader: MaskReader) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 RGB [h, w, 3] and its class ids uint8 [h, w].
+
+    Raises:
+        DataError: a file is broken, holds unknown ids, or the two differ in size.
+    """
+    assert item.mask is not None, item
+    image, mask = read_image(item.image), reader(item.mask)
+    if image.shape[:2] != mask.shape:
+        raise DataError(size_mismatch(item, image.shape[:2], mask.shape))
+    return image, mask
+
+
+def size_mismatch(item: Item, image_hw: Sequence[int], mask_hw: Sequence[int]) -> str:
+    """Word the message for an image and a mask of different (height, width)."""
+    turned = tuple(image_hw) == tuple(mask_hw)[::-1]
+    remedy = (
+        "one of them is turned by 90 degrees (EXIF orientation is applied to images): export the label upright"
+        if turned
+        else "export the label at the image's size; resizing labels afterwards loses thin objects"
+    )
+    return (
+        f"{item.mask}: the label is {mask_hw[1]}x{mask_hw[0]} pixels, its image {item.image.name} is "
+        f"{image_hw[1]}x{image_hw[0]}; {remedy}"
+    )
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 [h, w, 3] -> uint8 [3, h, w], contiguous."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """Return the generator of one sample: Philox, counter-based (Salmon et al. 2011), keyed by the seed."""
+    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, epoch, index]))
+
+
+# ---- batches
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Stack samples; with `onehot_classes`, add the one-hot masks that some losses of other pipelines want."""
+
+    onehot_classes: int | None = None
+
+    def __call__(self, samples: Sequence[Sample | Failure]) -> Batch | Failure:
+        good: list[Sample] = []
+        for sample in samples:
+            if isinstance(sample, Failure):
+                return sample
+            good.append(sample)
+        masks = torch.stack([sample.mask for sample in good])
+        onehot = None if self.onehot_classes is None else one_hot(masks, self.onehot_classes)
+        return Batch(torch.stack([sample.image for sample in good]), masks, [sample.name for sample in good], onehot)
+
+
+def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Turn class ids uint8 [B, H, W] into float32 [B, H, W, C+1]; every other id (ignored) goes to the last channel."""
+    ids = masks.clamp(max=num_classes).long()
+    return torch.nn.functional.one_hot(ids, num_classes + 1).float()
+
+
+def collate_scenes(scenes: Sequence[Scene | Failure]) -> SceneBatch | Failure:
+    """Stack what has the canvas' size, list what has its own."""
+    good: list[Scene] = []
+    for scene in scenes:
+        if isinstance(scene, Failure):
+            return scene
+        good.append(scene)
+    return SceneBatch(
+        torch.stack([scene.image for scene in good]),
+        torch.stack([scene.canvas_mask for scene in good]),
+        [scene.mask for scene in good],
+        [scene.box for scene in good],
+        [scene.name for scene in good],
+    )
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which samples make up which batch: a function of (seed, epoch) alone, the same on any number of ranks.
+
+    An epoch is one permutation, cut into batches of `batch_size`. The last one is filled up from the permutation's
+    start, so that every picture is seen in every epoch and no batch is smaller than the others. A batch is divided
+    into `accumulate` micro-batches, each of which is divided over the ranks.
+    """
+
+    num_items: int
+    batch_size: int
+    seed: int
+    accumulate: int = 1
+    num_ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.accumulate * self.num_ranks):
+            raise ConfigError(
+                f"train.batch_size: {self.batch_size} can't be divided by {self.num_ranks} process(es) x "
+                f"train.accumulate {self.accumulate}; it is the whole batch of one step, choose a multiple"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self.num_items // self.batch_size)
+
+    def permutation(self, epoch: int) -> list[int]:
+        """Return the order of one epoch. Its counter lies outside those of `sample_rng`."""
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, 1], counter=[0, 0, epoch, 0]))
+        return [int(index) for index in rng.permutation(self.num_items)]
+
+    def micro_batches(self, *, rank: int, first_step: int, num_steps: int) -> Iterator[list[tuple[int, int]]]:
+        """Yield this rank's keys (epoch, index), micro-batch by micro-batch, from `first_step` to `num_steps`."""
+        share = self.batch_size // (self.accumulate * self.num_ranks)
+        order: list[int] = []
+        for step in range(first_step, num_steps):
+            epoch, place = divmod(step, self.batches_per_epoch)
+            if place == 0 or not order:
+                order = self.permutation(epoch)
+            batch = [order[(place * self.batch_size + k) % self.num_items] for k in range(self.batch_size)]
+            for part in range(self.accumulate):
+                start = (part * self.num_ranks + rank) * share
+                yield [(epoch, index) for index in batch[start : start + share]]
+
+
+def training_batches(
+    dataset: TrainingSet,
+    plan: BatchPlan,
+    *,
+    rank: int,
+    first_step: int,
+    num_steps: int,
+    workers: int,
+    pin_memory: bool = False,
+    onehot_classes: int | None = None,
+) -> Iterator[Batch]:
+    """Yield this rank's micro-batches of the steps [first_step, num_steps), across the borders of epochs.
+
+    One stream for the whole run: the workers go on loading while an epoch is being validated.
+
+    Raises:
+        DataError: while iterating, for a sample that can't be read.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=plan.micro_batches(rank=rank, first_step=first_step, num_steps=num_steps),
+        collate_fn=Collate(onehot_classes),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+    yield from _unwrap(loader)
+
+
+def evaluation_batches(
+    dataset: EvaluationSet,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    num_ranks: int = 1,
+    workers: int,
+    pin_memory: bool = False,
+) -> Iterator[SceneBatch]:
+    """Yield this rank's batches: every num_ranks-th batch of the set, so each scene comes exactly once.
+
+    Batches are the same for any number of ranks, hence so are the sums of their confusion matrices, to the last bit.
+
+    Raises:
+        DataError: while iterating, for a scene that can't be read.
+    """
+    batches = [list(range(k, min(k + batch_size, len(dataset)))) for k in range(0, len(dataset), batch_size)]
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches[rank::num_ranks],
+        collate_fn=collate_scenes,
+        num_workers=min(workers, len(batches)),
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+    yield from _unwrap(loader)
+
+
+def _unwrap(loader: DataLoader[Any]) -> Iterator[Any]:
+    for batch in loader:
+        if isinstance(batch, Failure):
+            raise DataError(batch.message)
+        yield batch
+
+
+def _start_worker(_: int) -> None:
+    # 0, not 1: setNumThreads(1) in a forked worker can deadlock once the parent has used OpenCV's threads.
+    cv2.setNumThreads(0)
+    # A Ctrl-C reaches the whole process group; the main process decides what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,151 @@
+"""Is this data set sound? Every image and label of a split is looked at before the first training step.
+
+Counts the pixels of each class on the way, since the masks are read anyhow. A clean result is remembered (by path,
+size and time of every file), so that the second run starts at once. Not here: repair.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from segkit import __version__
+from segkit.classes import Classes
+from segkit.data.dataset import size_mismatch
+from segkit.data.images import image_size_hw
+from segkit.data.layouts import Item
+from segkit.data.masks import MaskReader
+from segkit.errors import DataError, summarize
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a split holds. By class: its pixels, the pictures that have it, all labelled pixels of those pictures."""
+
+    num_images: int
+    class_pixels: tuple[int, ...]
+    class_images: tuple[int, ...]
+    surrounding_pixels: tuple[int, ...]
+    ignored_pixels: int
+
+    def absent(self, classes: Classes) -> list[str]:
+        """Return the names of classes without a single pixel."""
+        return [name for name, pixels in zip(classes.names, self.class_pixels, strict=True) if pixels == 0]
+
+
+def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool = False) -> Survey:
+    """Look at every image and label of a split.
+
+    Raises:
+        DataError: the first ten wrong files with the total; or two classes, of which the second never appears while
+            the ignored value does (0/255 masks).
+    """
+    remembered = _cache_path(items, reader)
+    found = _recall(remembered)
+    if found is None:
+        found = _look(items, reader, title=title, quiet=quiet)
+        _remember(remembered, found)
+    classes = reader.classes
+    if len(classes) == 2 and found.class_pixels[1] == 0 and found.ignored_pixels:
+        raise DataError(
+            f"{title}: no pixel of class '{classes.names[1]}', but {found.ignored_pixels} pixels hold "
+            f"{classes.ignore_index}, which means 'ignore'; if your masks are 0/{classes.ignore_index}, set "
+            f"data.mask_values: [0, {classes.ignore_index}]"
+        )
+    if sum(found.class_pixels) == 0:
+        raise DataError(f"{title}: not one labelled pixel in {found.num_images} pictures; every pixel is ignored")
+    return found
+
+
+def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool) -> Survey:
+    num_classes = len(reader.classes)
+    pixels, pictures, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
+    ignored, problems = 0, []
+
+    def look(item: Item) -> np.ndarray | str:
+        assert item.mask is not None, item
+        try:
+            image_hw, mask = image_size_hw(item.image), reader(item.mask)
+        except DataError as error:
+            return str(error)
+        if image_hw != mask.shape:
+            return size_mismatch(item, image_hw, mask.shape)
+        return np.bincount(mask.ravel(), minlength=256)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for counts in tqdm(
+            pool.map(look, items),
+            total=len(items),
+            desc=title,
+            disable=True if quiet else None,
+            leave=False,
+            unit="files",
+        ):
+            if isinstance(counts, str):
+                problems.append(counts)
+                continue
+            labelled = counts[:num_classes]
+            pixels += labelled
+            pictures += labelled > 0
+            surrounding += labelled.sum() * (labelled > 0)
+            ignored += int(counts[reader.classes.ignore_index])
+    if problems:
+        raise DataError(summarize(problems))
+    return Survey(
+        num_images=len(items),
+        class_pixels=tuple(pixels.tolist()),
+        class_images=tuple(pictures.tolist()),
+        surrounding_pixels=tuple(surrounding.tolist()),
+        ignored_pixels=ignored,
+    )
+
+
+# ---- memory: plain JSON in the user's cache folder
+
+
+def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
+    digest = hashlib.sha256(f"{__version__} {reader.classes} ".encode())
+    digest.update(reader.table.tobytes())
+    for item in items:
+        for path in (item.image, item.mask):
+            assert path is not None, item
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise DataError(
+                    f"{path}: can't be read ({error.strerror}); check the path and its permissions"
+                ) from error
+            digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "segkit" / f"survey-{digest.hexdigest()[:32]}.json"
+
+
+def _recall(path: Path) -> Survey | None:
+    try:
+        plain = json.loads(path.read_text())
+        return Survey(
+            num_images=plain["num_images"],
+            class_pixels=tuple(plain["class_pixels"]),
+            class_images=tuple(plain["class_images"]),
+            surrounding_pixels=tuple(plain["surrounding_pixels"]),
+            ignored_pixels=plain["ignored_pixels"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there or damaged: look again
+
+
+def _remember(path: Path, found: Survey) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
+            json.dump(asdict(found), part)
+        os.replace(part.name, path)
+    except OSError:
+        return  # a read-only or full home costs the next run a few seconds, nothing else

@@ -1,0 +1,104 @@
+"""Read a picture of any usual format as uint8 RGB, upright, and notice when a file is broken.
+
+OpenCV decodes JPEG and PNG, since it is fastest; but it reads a truncated file as half a picture without an error,
+so a file whose end marker is missing goes to Pillow, which raises. Everything else is Pillow's as well.
+"""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from segkit.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+# Pillow's guard against decompression bombs; here the files are the user's own, and aerial pictures are that large.
+Image.MAX_IMAGE_PIXELS = None
+
+_ORIENTATION_TAG = 0x0112
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return the picture as uint8 RGB [h, w, 3], EXIF orientation applied, alpha dropped, CMYK and 16 bit converted.
+
+    Raises:
+        DataError: the file is missing, empty, truncated or of an unknown format.
+    """
+    encoded = _read_bytes(path)
+    with _open(path, encoded) as opened:
+        fast = (opened.format == "JPEG" and opened.mode != "CMYK") or (
+            opened.format == "PNG" and b"eXIf" not in encoded[:4096]
+        )
+        if fast and _has_end_marker(encoded):
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+            if image is not None:
+                return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        return _decode_with_pillow(path, opened)
+
+
+def image_size_hw(path: Path) -> tuple[int, int]:
+    """Return (height, width) in pixels of the upright picture, reading little more than its header.
+
+    Raises:
+        DataError: as `read_image`, except that damage inside the pixel data of other formats than JPEG and PNG
+            is only found on reading.
+    """
+    encoded = _read_bytes(path)
+    with _open(path, encoded) as opened:
+        if opened.format in ("JPEG", "PNG") and not _has_end_marker(encoded):
+            _decode_with_pillow(path, opened)
+        width, height = opened.size
+        turned = opened.getexif().get(_ORIENTATION_TAG, 1) >= 5
+        return (width, height) if turned else (height, width)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: can't read the image ({error.strerror}); check the path and its permissions"
+        ) from error
+    if not encoded:
+        raise DataError(f"{path}: the file is empty (0 bytes), expected an image; copy it again or remove it")
+    return encoded
+
+
+def _open(path: Path, encoded: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(encoded))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(
+            f"{path}: not an image that can be read ({len(encoded)} bytes, starting {encoded[:8]!r}), expected one of "
+            f"{' '.join(IMAGE_SUFFIXES)}; convert or remove it"
+        ) from error
+
+
+def _has_end_marker(encoded: bytes) -> bool:
+    """True if a JPEG's or PNG's last scan is complete.
+
+    In a JPEG's scan, FF is always stuffed, so the markers found last are real: the end of image (FFD9) must come
+    after the last start of scan (FFDA). Trailing bytes of a camera may fool this towards False, never towards True.
+    """
+    if encoded.startswith(b"\xff\xd8"):
+        return encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda")
+    return encoded.find(b"IEND", -64) > 0
+
+
+def _decode_with_pillow(path: Path, opened: Image.Image) -> np.ndarray:
+    try:
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
+            deep = np.asarray(upright)
+            grey = (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        if upright.mode == "F":
+            raise DataError(f"{path}: found floating-point pixels, expected 8 or 16 bit; convert the image to 8 bit")
+        return np.array(upright.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(
+            f"{path}: the image is damaged or truncated ({error}); copy it again, or remove it from the split"
+        ) from error

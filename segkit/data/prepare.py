@@ -1,0 +1,45 @@
+"""The data of a run, looked at and found sound: classes, items of both splits, and what the training masks hold."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from segkit.classes import Classes
+from segkit.config import DataConfig
+from segkit.data.doctor import Survey, survey
+from segkit.data.layouts import Item, list_items, resolve_classes
+from segkit.data.masks import MaskReader
+from segkit.errors import DataError, summarize
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Two splits whose every file has been looked at. `held_out` names the share that `val_fraction` drew, if any."""
+
+    classes: Classes
+    train: list[Item]
+    val: list[Item]
+    survey: Survey
+    held_out: list[str] | None
+
+
+def prepare_data(
+    data: DataConfig, *, seed: int, held_out: Collection[str] | None = None, quiet: bool = False
+) -> PreparedData:
+    """List both splits, look at every file, and count the classes of the training masks.
+
+    Raises:
+        DataError: anything that `list_items` or `survey` finds, or a picture that stands in both splits.
+        ConfigError: classes or mask values that contradict each other.
+    """
+    classes = resolve_classes(data)
+    reader = MaskReader.build(data, classes)
+    train = list_items(data, data.train, seed=seed, held_out=held_out)
+    val = list_items(data, data.val, seed=seed, held_out=held_out)
+    if both := {item.image for item in train} & {item.image for item in val}:
+        raise DataError(
+            summarize([f"{path}: in '{data.train}' and in '{data.val}'; remove it from one" for path in sorted(both)])
+        )
+    found = survey(train, reader, title=f"checking {data.train}", quiet=quiet)
+    survey(val, reader, title=f"checking {data.val}", quiet=quiet)
+    drawn = [item.name for item in val] if data.val_fraction else None
+    return PreparedData(classes, train, val, found, drawn)
