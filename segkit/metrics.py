@@ -1,0 +1,183 @@
+"""One int64 confusion matrix over a whole set, and every figure that derives from it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from segkit.classes import Classes
+from segkit.runtime import Ranks
+
+
+class ConfusionMatrix:
+    """Counts pixels by true class (row) and predicted class (column); ignored pixels are not counted.
+
+    A prediction that is no class, on a labelled pixel, is a miss: it counts in its row's truth, in no column. Dropping
+    such pixels would raise the score of a model for every pixel on which it predicts nothing.
+    """
+
+    def __init__(self, num_classes: int, *, ignore_index: int = 255) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.num_images = 0
+        self._counts = np.zeros((num_classes, num_classes + 1), np.int64)  # last column: predicted no class
+
+    @classmethod
+    def from_counts(cls, counts: Any, *, num_images: int) -> "ConfusionMatrix":
+        """Return a matrix that holds given counts, integers [C, C], row = truth, column = prediction."""
+        array = np.asarray(counts, np.int64)
+        matrix = cls(len(array))
+        matrix._counts[:, :-1] = array
+        matrix.num_images = num_images
+        return matrix
+
+    def update(self, prediction: np.ndarray, target: np.ndarray) -> None:
+        """Add one picture: predicted and true ids, integers [h, w].
+
+        Raises:
+            ValueError: the two differ in shape, or target holds an id that is neither a class nor ignore_index.
+        """
+        if prediction.shape != target.shape:
+            raise ValueError(f"prediction is {prediction.shape}, target is {target.shape}; expected the same shape")
+        num_columns = self.num_classes + 1
+        # Row `num_classes` collects the ignored pixels, so that no masked copy of the picture is made.
+        rows = np.where(target == self.ignore_index, self.num_classes, target).astype(np.int32)
+        if rows.min(initial=0) < 0 or rows.max(initial=0) > self.num_classes:
+            wrong = int(target[(rows < 0) | (rows > self.num_classes)][0])
+            raise ValueError(f"target holds {wrong}, expected 0..{self.num_classes - 1} or {self.ignore_index}")
+        columns = np.minimum(prediction.astype(np.uint32), self.num_classes).astype(np.int32)
+        counts = np.bincount((rows * num_columns + columns).ravel(), minlength=num_columns**2)
+        self._counts += counts.reshape(num_columns, num_columns)[:-1]
+        self.num_images += 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The matrix, int64 [C, C]: row = truth, column = prediction. Misses to no class are in `missed`."""
+        return self._counts[:, :-1].copy()
+
+    @property
+    def missed(self) -> np.ndarray:
+        """Labelled pixels whose prediction was no class, by true class: int64 [C]."""
+        return self._counts[:, -1].copy()
+
+    def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
+        total = ConfusionMatrix(self.num_classes, ignore_index=self.ignore_index)
+        total._counts = self._counts + other._counts
+        total.num_images = self.num_images + other.num_images
+        return total
+
+    def reduce(self, ranks: Ranks, device: torch.device) -> "ConfusionMatrix":
+        """Return the sum over all ranks, exact in int64, on every rank."""
+        flat = torch.from_numpy(np.append(self._counts.ravel(), self.num_images)).to(device)
+        summed = ranks.sum(flat).cpu().numpy()
+        total = ConfusionMatrix(self.num_classes, ignore_index=self.ignore_index)
+        total._counts, total.num_images = summed[:-1].reshape(self._counts.shape), int(summed[-1])
+        return total
+
+    def scores(self) -> "Scores":
+        """Derive every figure, in float64."""
+        hits = np.diag(self._counts).astype(np.float64)
+        truth, predicted = self._counts.sum(axis=1), self._counts[:, :-1].sum(axis=0)
+        seen = truth + predicted > 0
+        nan = np.full(self.num_classes, math.nan)
+
+        def ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray) -> np.ndarray:
+            return np.divide(numerator, np.maximum(denominator, 1), out=nan.copy(), where=where)
+
+        return Scores(
+            iou=ratio(hits, truth + predicted - hits, seen),
+            accuracy=ratio(hits, truth, truth > 0),
+            precision=ratio(hits, predicted, seen),
+            dice=ratio(2 * hits, truth + predicted, seen),
+            truth_pixels=truth,
+            predicted_pixels=predicted,
+            hits=hits,
+            counts=self.counts,
+            num_images=self.num_images,
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures by class, float64 [C] in 0..1, and their means.
+
+    IoU, precision and Dice of a class that is in neither truth nor prediction are NaN and left out of the means; a
+    class that is only predicted scores 0 and counts, and so does the precision of a class that is never predicted.
+    Accuracy (recall) is a figure of true pixels: NaN without any.
+
+    To add a figure, add a property, and its name to `to_dict`.
+    """
+
+    iou: np.ndarray
+    accuracy: np.ndarray
+    precision: np.ndarray
+    dice: np.ndarray
+    truth_pixels: np.ndarray
+    predicted_pixels: np.ndarray
+    hits: np.ndarray
+    counts: np.ndarray
+    num_images: int
+
+    @property
+    def miou(self) -> float:
+        """Mean intersection over union: the mean over classes of hits / (truth + predicted - hits)."""
+        return _mean(self.iou)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """The mean over classes of hits / truth."""
+        return _mean(self.accuracy)
+
+    @property
+    def mean_precision(self) -> float:
+        """The mean over classes of hits / predicted."""
+        return _mean(self.precision)
+
+    @property
+    def mean_dice(self) -> float:
+        """The mean over classes of 2 hits / (truth + predicted), which is F1."""
+        return _mean(self.dice)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Hits over all labelled pixels."""
+        return _divide(self.hits.sum(), self.truth_pixels.sum())
+
+    @property
+    def fw_iou(self) -> float:
+        """IoU weighted by each class's share of the labelled pixels (Long et al. 2015)."""
+        return _divide(np.nansum(self.iou * self.truth_pixels), self.truth_pixels.sum())
+
+    def to_dict(self, classes: Classes) -> dict[str, Any]:
+        """Return what metrics.json holds: plain numbers under stable names, NaN as None."""
+        means = ("miou", "pixel_accuracy", "mean_accuracy", "mean_precision", "mean_dice", "fw_iou")
+        by_class = ("iou", "accuracy", "precision", "dice")
+        return {
+            **{name: _plain(getattr(self, name)) for name in means},
+            "num_images": self.num_images,
+            "classes": [
+                {
+                    "name": class_name,
+                    **{name: _plain(getattr(self, name)[k]) for name in by_class},
+                    "truth_pixels": int(self.truth_pixels[k]),
+                    "predicted_pixels": int(self.predicted_pixels[k]),
+                }
+                for k, class_name in enumerate(classes.names)
+            ],
+            "confusion": self.counts.tolist(),
+        }
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
+def _divide(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator else math.nan
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

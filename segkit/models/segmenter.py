@@ -1,0 +1,60 @@
+"""The wrapper around every network: normalise, pad to the stride, run, align, crop.
+
+Not here: the letterbox and the way back to the original size (segkit/geometry.py), and precision (segkit/runtime.py).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segkit.models.depthwise import speed_up_depthwise
+
+
+class Segmenter(nn.Module):
+    """A network from pixels to logits of the same size.
+
+    `network` takes normalised float images [B, 3, H, W], both sides multiples of `stride`, and returns scores
+    [B, C, H', W'] of any size. `mean` and `std` are RGB in 0..1; as buffers they travel with the weights.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: nn.Module, *, stride: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = stride
+        self.memory_format = torch.contiguous_format
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The pretrained part, which can be frozen or trained at its own rate."""
+        encoder: nn.Module = self.network.encoder  # type: ignore[assignment]
+        return encoder
+
+    def place(self, device: torch.device, *, channels_last: bool) -> "Segmenter":
+        """Move to a device and put on what makes it fast there; results stay the same up to rounding.
+
+        channels_last keeps weights and activations in NHWC order, which convolutions run fastest in.
+        """
+        self.to(device)
+        if channels_last:
+            self.memory_format = torch.channels_last
+            self.to(memory_format=torch.channels_last)
+            if device.type == "cpu":
+                speed_up_depthwise(self)
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, C, H, W] for RGB images [B, 3, H, W], uint8 or float, in 0..255; any H and W."""
+        height, width = images.shape[-2:]
+        x = (images.contiguous(memory_format=self.memory_format) - self.mean) / self.std  # float [B, 3, H, W]
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))  # 0 is the mean colour
+        logits: torch.Tensor = self.network(x)
+        if logits.shape[-2:] != x.shape[-2:]:  # in height or in width
+            logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]  # [B, C, H, W]

@@ -1,0 +1,110 @@
+"""The architectures by name, and how one is built from its config.
+
+Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name; an encoder of
+timm is `tu-` and timm's name. To add a model, write a file beside this one and give its builder a line in `MODELS`.
+"""
+
+import difflib
+import functools
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from torch import nn
+
+from segkit.config import ModelConfig
+from segkit.errors import ConfigError, WeightsError
+from segkit.models import weights
+from segkit.models.lite_unet import LiteUnet
+from segkit.models.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+# name -> builder(encoder_name=, encoder_weights=, in_channels=, classes=, **options) of a module with an `encoder`
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    name: functools.partial(smp.create_model, name)
+    for name in (
+        "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
+        "segformer", "dpt",
+    )
+} | {"lite_unet": LiteUnet}  # fmt: skip
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = True) -> Segmenter:
+    """Build the model of a config, with pretrained weights as `config.pretrained` says.
+
+    With `pretrained=False` no weights are looked for: a checkpoint is about to bring them.
+
+    Raises:
+        ConfigError: unknown encoder, or options that the architecture doesn't take.
+        WeightsError: the pretrained weights can't be had or don't fit.
+    """
+    source = config.pretrained if pretrained else "none"
+    _check_encoder(config.encoder)
+    offline = weights.offline_file(config.encoder) if source == "imagenet" else None
+    download = source == "imagenet" and offline is None
+    try:
+        network = _build_network(config, num_classes, download=download)
+    except weights.UNREACHABLE as error:
+        raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
+    mean, std = _normalization(config.encoder)
+    segmenter = Segmenter(network, stride=_stride(network), mean=mean, std=std)
+    path = offline or (None if source in ("imagenet", "none") else Path(source))
+    if path is not None:
+        log.info("%s", weights.load_pretrained(segmenter, path))
+    elif download:
+        log.info("pretrained encoder %s: ImageNet weights from the model hub", config.encoder)
+    return segmenter
+
+
+def _build_network(config: ModelConfig, num_classes: int, *, download: bool) -> nn.Module:
+    encoder_weights: Any = None
+    if download:
+        encoder_weights = True if config.encoder.startswith("tu-") else "imagenet"
+    try:
+        with warnings.catch_warnings():
+            # smp announces renamed `timm-` encoders to developers; for our users the old names are as good.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return MODELS[config.name](
+                encoder_name=config.encoder,
+                encoder_weights=encoder_weights,
+                in_channels=3,
+                classes=num_classes,
+                **config.options,
+            )
+    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"model: {config.name} can't be built with encoder {config.encoder} and options {config.options or '{}'}: "
+            f"{error}; see the arguments of {config.name} in segmentation-models-pytorch"
+        ) from error
+
+
+def _check_encoder(name: str) -> None:
+    known = smp.encoders.get_encoder_names()
+    if name in known or (name.startswith("tu-") and timm.is_model(name[3:].partition(".")[0])):
+        return
+    near = difflib.get_close_matches(name, [*known, *(f"tu-{model}" for model in timm.list_models())], n=3, cutoff=0.5)
+    raise ConfigError(
+        f"model.encoder: found '{name}', expected an encoder of segmentation-models-pytorch, or tu- and a model of "
+        f"timm{'; did you mean ' + ' or '.join(near) + '?' if near else ''}"
+    )
+
+
+def _normalization(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std (RGB, 0..1) that the encoder's ImageNet weights were trained with."""
+    if encoder.startswith("tu-"):
+        settings = timm.models.get_pretrained_cfg(encoder[3:])
+        if settings is not None:
+            return tuple(settings.mean), tuple(settings.std)
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _stride(network: nn.Module) -> int:
+    """Return what both sides of the network's input must be multiples of."""
+    return max(32, int(getattr(network.encoder, "output_stride", 32)))
