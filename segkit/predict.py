@@ -1,0 +1,191 @@
+"""Predict masks for pictures that have none: one array, or files and folders.
+
+The path from pixels to mask is that of evaluation (segkit/evaluate.py). Not here: video, other runtimes.
+"""
+
+import csv
+import glob
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from segkit.checkpoint import Checkpoint
+from segkit.classes import Classes
+from segkit.data.dataset import to_tensor
+from segkit.data.images import IMAGE_SUFFIXES, read_image
+from segkit.data.layouts import list_images
+from segkit.data.masks import write_mask
+from segkit.errors import DataError, RunFolderError
+from segkit.evaluate import segment, to_mask
+from segkit.geometry import LetterBox
+from segkit.models.segmenter import Segmenter
+from segkit.report.pictures import overlay
+from segkit.runtime import select_device, select_precision
+
+
+class Predictor:
+    """A trained model that takes pictures of any size."""
+
+    def __init__(
+        self, segmenter: Segmenter, classes: Classes, *, canvas_hw: tuple[int, int], precision: torch.dtype
+    ) -> None:
+        self.segmenter, self.classes = segmenter.eval(), classes
+        self.canvas_hw, self.precision = canvas_hw, precision
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "auto", precision: str | None = None) -> "Predictor":
+        """Load a checkpoint. Classes, canvas and normalisation come from it, and the precision unless it is given.
+
+        Raises:
+            CheckpointError: the file isn't a readable checkpoint.
+            DeviceError: no such device or precision here.
+        """
+        checkpoint = Checkpoint.load(path)
+        config = checkpoint.config
+        target = select_device(device)
+        segmenter = checkpoint.build().place(target, channels_last=config.train.channels_last)
+        return cls(
+            segmenter,
+            checkpoint.classes,
+            canvas_hw=config.data.canvas,
+            precision=select_precision(precision or config.train.precision, target),
+        )
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return class ids uint8 [h, w] for a picture, uint8 RGB [h, w, 3]."""
+        return to_mask(self.logits(image))
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Return class probabilities float32 [C, h, w], which sum to 1, for a picture, uint8 RGB [h, w, 3]."""
+        probabilities: np.ndarray = self.logits(image).softmax(dim=0).cpu().numpy()
+        return probabilities
+
+    def logits(self, image: np.ndarray) -> torch.Tensor:
+        """Return scores float [C, h, w] for a picture, uint8 RGB [h, w, 3].
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"found {image.dtype} {image.shape}, expected uint8 RGB [h, w, 3]")
+        box = LetterBox.fit((image.shape[0], image.shape[1]), self.canvas_hw)
+        _, logits = next(segment(self.segmenter, to_tensor(box.apply(image))[None], [box], precision=self.precision))
+        return logits
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of one input: its size, seconds and pixels by class, or its error."""
+
+    name: str
+    hw: tuple[int, int] | None = None
+    pixels: tuple[int, ...] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+
+def find_inputs(source: str, *, outside: Path) -> tuple[Path, list[Path]]:
+    """Return the folder that outputs are named relative to, and the pictures that `source` means, sorted.
+
+    `source` is a picture, a folder (searched to any depth, pictures below `outside` left out), or a glob pattern, in
+    which `**` matches any depth.
+
+    Raises:
+        DataError: nothing is there, or nothing that is a picture.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        skipped = outside.resolve()
+        found = [image for image in list_images(path) if not image.resolve().is_relative_to(skipped)]
+        if not found:
+            raise DataError(
+                f"{path}: no pictures in this folder, expected files with one of {' '.join(IMAGE_SUFFIXES)}"
+            )
+        return path, found
+    if not glob.has_magic(source):
+        raise DataError(
+            f"{path}: no such file or folder; expected a picture, a folder of them, or a 'quoted/*.jpg' pattern"
+        )
+    found = sorted(Path(match) for match in glob.glob(source, recursive=True) if match.lower().endswith(IMAGE_SUFFIXES))
+    if not found:
+        raise DataError(f"{source}: the pattern matches no picture; quote it, and check it with: ls {source}")
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parent.parts)), found
+
+
+def predict_files(
+    predictor: Predictor, source: str, output: Path, *, overlays: bool = True, overwrite: bool = False
+) -> list[Predicted]:
+    """Write `masks/`, `overlays/` and `predictions.csv` below `output` for every picture that `source` means.
+
+    Masks are palette PNGs of class ids at the picture's size; the folder structure of the source is kept. A picture
+    that can't be read becomes a row with its error, and the others are done.
+
+    Raises:
+        DataError: `source` means no picture.
+        RunFolderError: `output` holds masks already (they may have been corrected by hand) and not `overwrite`, or
+            can't be written.
+    """
+    root, inputs = find_inputs(source, outside=output)
+    if not overwrite and (output / "masks").is_dir() and any((output / "masks").iterdir()):
+        raise RunFolderError(
+            f"{output / 'masks'}: holds masks already; choose another folder, or replace them with --overwrite"
+        )
+    results = []
+    try:
+        pairs = zip(inputs, _output_names(root, inputs), strict=True)
+        for path, name in tqdm(
+            pairs, total=len(inputs), unit="image", desc="predicting", dynamic_ncols=True, disable=None
+        ):
+            for kind in ("masks", "overlays") if overlays else ("masks",):
+                (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            results.append(_predict_file(predictor, path, output, name, overlays=overlays))
+        _write_rows(output / "predictions.csv", results, predictor.classes)
+    except OSError as error:
+        raise RunFolderError(
+            f"{output}: can't be written ({error.strerror}); choose another folder with --output"
+        ) from error
+    return results
+
+
+def _predict_file(predictor: Predictor, path: Path, output: Path, name: str, *, overlays: bool) -> Predicted:
+    started = time.perf_counter()
+    try:
+        image = read_image(path)
+    except DataError as error:
+        return Predicted(str(path), error=str(error))
+    mask = predictor(image)
+    write_mask(output / "masks" / f"{name}.png", mask, predictor.classes)
+    if overlays:
+        target = output / "overlays" / f"{name}.jpg"
+        blended = overlay(image, mask, predictor.classes)
+        if not cv2.imwrite(str(target), cv2.cvtColor(blended, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]):
+            raise OSError(None, "OpenCV could not write the overlay", str(target))
+    pixels = np.bincount(mask.ravel(), minlength=len(predictor.classes))
+    return Predicted(str(path), mask.shape, tuple(pixels.tolist()), time.perf_counter() - started)
+
+
+def _output_names(root: Path, inputs: Sequence[Path]) -> list[str]:
+    """Name each output as its input below `root`, without suffix; with it where a.jpg and a.png would collide."""
+    relative = [path.relative_to(root) for path in inputs]
+    stems = Counter(path.with_suffix("").as_posix() for path in relative)
+    return [stem if stems[stem := path.with_suffix("").as_posix()] == 1 else path.as_posix() for path in relative]
+
+
+def _write_rows(path: Path, results: Sequence[Predicted], classes: Classes) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["input", "height", "width", *(f"pixels_{name}" for name in classes.names), "seconds", "error"])
+        for row in results:
+            size = row.hw or ("", "")
+            pixels = row.pixels or [""] * len(classes)
+            writer.writerow([row.name, *size, *pixels, f"{row.seconds:.4f}", row.error])

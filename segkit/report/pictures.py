@@ -1,0 +1,39 @@
+"""Masks made visible: overlays, and panels of image, truth and prediction. All arrays are uint8 RGB [h, w, 3]."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from segkit.classes import Classes
+
+OPACITY = 0.5
+
+
+def colorize(mask: np.ndarray, classes: Classes) -> np.ndarray:
+    """Paint class ids [h, w] in the classes' colours; ignored pixels in VOC's cream."""
+    return np.array(classes.palette(), np.uint8).reshape(256, 3)[mask]
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes) -> np.ndarray:
+    """Blend the colours of a mask over its image, with a thin white line where classes meet.
+
+    Pixels of class 0 keep the image as it is when the class's colour is black (the usual background).
+    """
+    blended = cv2.addWeighted(image, 1 - OPACITY, colorize(mask, classes), OPACITY, 0)
+    if classes.colors[0] == (0, 0, 0):
+        blended[mask == 0] = image[mask == 0]
+    edges = np.zeros(mask.shape, bool)
+    edges[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edges[1:] |= mask[1:] != mask[:-1]
+    blended[edges] = 255
+    return blended
+
+
+def panel(image: np.ndarray, masks: Sequence[np.ndarray], classes: Classes) -> np.ndarray:
+    """Put an image and overlays of some masks (truth, prediction) side by side, with a white gap between."""
+    gap = np.full((len(image), 4, 3), 255, np.uint8)
+    parts = [image]
+    for mask in masks:
+        parts += [gap, overlay(image, mask, classes)]
+    return np.concatenate(parts, axis=1)

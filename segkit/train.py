@@ -1,0 +1,470 @@
+"""Train a model: one loop, top to bottom. To do something else with it, copy this file and edit it; there are no hooks.
+
+    set up      data -> model -> loss -> optimizer -> a look at two validation batches -> the run folder
+    each step   (a) once in a while: an epoch begins, the encoder thaws   (b) load   (c) forward, backward   (d) update
+                (e) once in a while: show the loss   (f) at the end of an epoch: validate, save
+
+One step is one batch of `train.batch_size` pictures, on any number of ranks and micro-batches: losses are divided by
+what the whole batch holds, so the gradient is the same however the batch is split.
+"""
+
+import contextlib
+import itertools
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from segkit.checkpoint import Checkpoint, Progress, restore
+from segkit.classes import Classes
+from segkit.config import RunConfig, differences
+from segkit.data.augment import build_augment
+from segkit.data.dataset import BatchPlan, EvaluationSet, Failure, TrainingSet, evaluation_batches, training_batches
+from segkit.data.masks import MaskReader
+from segkit.data.prepare import PreparedData, prepare_data
+from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, TrainingDiverged
+from segkit.evaluate import Evaluation, evaluate, segment, to_mask
+from segkit.losses import build_loss, class_weights
+from segkit.metrics import ConfusionMatrix, Scores
+from segkit.models.segmenter import Segmenter
+from segkit.models.table import build_model
+from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
+from segkit.report.pictures import panel
+from segkit.report.runlog import EpochRow, RunFolder
+from segkit.report.tables import percent, weights_table
+from segkit.runtime import (
+    Ranks,
+    StopRequest,
+    autocast,
+    count_workers,
+    describe_environment,
+    keep_freed_memory,
+    process_group,
+    seed_step,
+    select_device,
+    select_precision,
+)
+
+log = logging.getLogger(__name__)
+
+# What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
+CHANGEABLE = {
+    "run", "data.root", "train.epochs", "train.workers", "train.device", "eval.every", "eval.batch_size",
+    "eval.pictures",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to: its folder, and the scores of the best checkpoint on the validation split."""
+
+    folder: Path
+    best: Path
+    best_epoch: int
+    scores: Scores | None
+    classes: Classes
+    finished: bool
+
+
+def train(config: RunConfig, *, resume: bool = False) -> TrainResult:
+    """Train by a config, alone or as one of the ranks that torchrun started, and write the run folder.
+
+    With `resume`, go on from checkpoints/last.pt at the very step it was saved at. The first Ctrl-C or SIGTERM finishes
+    the step, saves and returns a result that is not `finished`.
+
+    Raises:
+        SegkitError: anything that the user can mend; a new run that fails before its first checkpoint leaves no folder.
+    """
+    with process_group(config.train.device) as ranks:
+        folder = RunFolder(Path(config.run))
+        try:
+            return _train(config, folder, ranks, resume=resume)
+        finally:
+            if ranks.is_first:
+                folder.discard_if_empty()
+
+
+def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) -> TrainResult:
+    # ---- set up: the run, its data
+    settings = config.train
+    device = select_device(settings.device, local_rank=ranks.local_rank)
+    precision = select_precision(settings.precision, device)
+    keep_freed_memory()
+    ranks.first(folder.check_resumable if resume else folder.check_new)
+    old = Checkpoint.load(folder.last) if resume else None
+    if old:
+        _check_same_run(old.config, config, folder)
+    data: PreparedData = ranks.first(
+        lambda: prepare_data(config.data, seed=settings.seed, held_out=old.held_out if old else None)
+    )
+    classes = data.classes
+    if old and old.classes.names != classes.names:
+        raise CheckpointError(
+            f"{folder.last}: trained on {', '.join(old.classes.names)}; the data now has {', '.join(classes.names)}; "
+            "expected the same classes: set data.classes back, or start a new run"
+        )
+    reader = MaskReader.build(config.data, classes)
+    plan = BatchPlan(len(data.train), settings.batch_size, settings.seed, settings.accumulate, ranks.size)
+    steps_per_epoch = plan.batches_per_epoch
+    num_steps = settings.epochs * steps_per_epoch
+    thaw_step = settings.freeze_epochs * steps_per_epoch
+
+    # ---- set up: model, loss, optimizer
+    torch.manual_seed(settings.seed)
+    segmenter = build_model(config.model, len(classes), pretrained=old is None)
+    segmenter.place(device, channels_last=settings.channels_last)
+    if settings.sync_bn:
+        _check_sync_bn(ranks, device)
+        segmenter.network = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter.network)
+    weights = class_weights(
+        config.loss.class_weights,
+        class_pixels=data.survey.class_pixels,
+        surrounding_pixels=data.survey.surrounding_pixels,
+    )
+    loss = build_loss(
+        config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device
+    )
+    lr = scale_lr(config.optim, settings.batch_size)
+    optimizer = build_optimizer(config.optim, segmenter, encoder=segmenter.encoder, lr=lr)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
+    progress = Progress()
+    if old:
+        progress = old.progress
+        restore(segmenter, old.weights, model=config.model)
+        optimizer.load_state_dict(old.optimizer or {})
+        scaler.load_state_dict(old.scaler or {})
+        if average and old.ema:
+            restore(average.model, old.ema, model=config.model)
+            average.updates = old.ema_updates
+
+    # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
+    validation_set = EvaluationSet(data.val, reader, canvas_hw=config.data.canvas)
+    workers = count_workers(settings.workers, device, ranks)
+
+    def validate(*, num_workers: int = workers, num_batches: int | None = None) -> Evaluation:
+        evaluated = (average.model if average else segmenter).eval()
+        batches = evaluation_batches(
+            validation_set,
+            batch_size=config.eval.batch_size,
+            rank=ranks.rank,
+            num_ranks=ranks.size,
+            workers=num_workers,
+            pin_memory=device.type == "cuda",
+        )
+        chosen = itertools.islice(batches, num_batches)
+        return evaluate(evaluated, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
+
+    validate(num_workers=0, num_batches=2)
+    unused = _unused_parameters(segmenter, config.data.canvas) if ranks.size > 1 else set()
+    if ranks.is_first:
+        size = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
+        folder.check_space(needed=size * 10)  # last and best, with optimizer and average, and one being written
+        if old:
+            folder.trim_log(progress.step)
+        else:
+            held_out = {config.data.val: data.held_out} if data.held_out else {}
+            folder.create(config, describe_environment(device), held_out)
+        _describe(config, data, segmenter, weights, device, precision, ranks, lr, steps_per_epoch)
+
+    def save(path: Path, *, resumable: bool) -> None:
+        if not ranks.is_first:
+            return
+        Checkpoint(
+            weights=segmenter.state_dict(),
+            config=config,
+            classes=classes,
+            progress=progress,
+            held_out=data.held_out,
+            ema=average.model.state_dict() if average else None,
+            ema_updates=average.updates if average else 0,
+            optimizer=optimizer.state_dict() if resumable else None,
+            scaler=scaler.state_dict() if resumable else None,
+        ).save(path)
+
+    batches = training_batches(
+        TrainingSet(
+            data.train,
+            reader,
+            build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index),
+            seed=settings.seed,
+        ),
+        plan,
+        rank=ranks.rank,
+        first_step=progress.step,
+        num_steps=num_steps,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    show_every = 1 if device.type == "cpu" else 10  # reading the loss makes the host wait for the GPU
+    epoch_loss = torch.tensor(progress.epoch_loss, dtype=torch.float64, device=device)
+    bar: tqdm[Any] | None = None
+    network: nn.Module | None = None
+
+    # ---- the loop
+    with StopRequest() as stop:
+        for step in range(progress.step, num_steps):
+            epoch, place = divmod(step, steps_per_epoch)  # both from 0
+
+            # (a) once in a while: an epoch begins; the encoder thaws
+            if bar is None:
+                started = time.perf_counter()
+                bar = _progress_bar(epoch, settings.epochs, place, steps_per_epoch, show=ranks.is_first)
+            if network is None or step == thaw_step:
+                network = _trainable(segmenter, unused, frozen=step < thaw_step, ranks=ranks, compiled=settings.compile)
+            seed_step(settings.seed, step, ranks.rank)
+            last_lr = set_lr(
+                optimizer,
+                lr_factor(config.optim, step=step, num_steps=num_steps, steps_per_epoch=steps_per_epoch),
+            )
+
+            # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
+            micro = [next(batches) for _ in range(settings.accumulate)]
+            images = [batch.images.to(device, non_blocking=True) for batch in micro]  # uint8 [b, 3, H, W]
+            targets = [batch.masks.to(device, non_blocking=True) for batch in micro]  # uint8 [b, H, W]
+            normalizers = ranks.sum(torch.stack([loss.normalizers(target) for target in targets]).sum(dim=0))
+
+            # (c) forward, backward: each part contributes its share of the whole batch's loss
+            step_loss = torch.zeros((), device=device)
+            for part, (pixels, target) in enumerate(zip(images, targets, strict=True)):
+                with contextlib.ExitStack() as stack:
+                    if part < len(images) - 1 and isinstance(network, DistributedDataParallel):
+                        stack.enter_context(network.no_sync())  # gradients are exchanged once, after the last part
+                    with autocast(device, precision):
+                        logits = network(pixels)  # [b, C, H, W]
+                    share = loss.combine(loss.sums(logits, target), normalizers)
+                    scaler.scale(share * ranks.size).backward()  # DDP averages
+                step_loss += share.detach()
+
+            # (d) update
+            if settings.clip_norm:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(segmenter.parameters(), settings.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            ranks.average_buffers(segmenter)
+            if average:
+                average.update(segmenter)
+            epoch_loss += step_loss
+            progress.step = step + 1
+
+            # (e) once in a while: show the loss, and stop if it is none, or if a user or a scheduler asks
+            bar.update()
+            stopping = False
+            if place % show_every == 0 or place == steps_per_epoch - 1:
+                stopping = ranks.any(stop.asked, device)
+                _check_finite(float(step_loss), step, last_lr, [name for batch in micro for name in batch.names])
+                seconds = progress.epoch_seconds + time.perf_counter() - started
+                speed = (place + 1) * settings.batch_size / seconds
+                bar.set_postfix(loss=f"{float(step_loss) * ranks.size:.4f}", lr=f"{last_lr:.2e}", img_s=f"{speed:.1f}")
+
+            # (f) at the end of an epoch: validate, log, save
+            if place == steps_per_epoch - 1:
+                bar.close()
+                bar = None
+                validation = None
+                if (epoch + 1) % config.eval.every == 0 or epoch + 1 == settings.epochs:
+                    validation = validate()
+                row = EpochRow(
+                    epoch=epoch + 1,
+                    step=step + 1,
+                    lr=last_lr,
+                    train_loss=float(ranks.sum(epoch_loss)) / steps_per_epoch,
+                    seconds=round(seconds, 3),
+                    images_per_second=round(steps_per_epoch * settings.batch_size / seconds, 3),
+                    val_loss=validation.loss if validation else None,
+                    miou=validation.scores.miou if validation else None,
+                    pixel_accuracy=validation.scores.pixel_accuracy if validation else None,
+                )
+                better = validation is not None and _is_better(validation.scores, progress)
+                if better and validation:
+                    progress.best_epoch, progress.best_confusion = epoch + 1, validation.scores.counts.tolist()
+                progress.epoch_loss = progress.epoch_seconds = 0.0
+                epoch_loss.zero_()
+                if better:
+                    save(folder.best, resumable=False)
+                save(folder.last, resumable=True)
+                if ranks.is_first:
+                    evaluated = (average.model if average else segmenter).eval()
+                    _log_epoch(folder, row, validation, classes, better=better, num_epochs=settings.epochs)
+                    if validation:
+                        _log_pictures(folder, evaluated, validation_set, config.eval.pictures, precision, epoch + 1)
+                _set_mode(segmenter, frozen=step < thaw_step)
+            elif stopping:
+                progress.epoch_loss = float(ranks.sum(epoch_loss)) / ranks.size
+                progress.epoch_seconds += time.perf_counter() - started
+                save(folder.last, resumable=True)
+            if stopping:
+                break
+    if bar is not None:
+        bar.close()
+    folder.close()
+    scores = None
+    if progress.best_confusion is not None:
+        scores = ConfusionMatrix.from_counts(progress.best_confusion, num_images=len(data.val)).scores()
+    finished = progress.step >= num_steps
+    return TrainResult(folder.path, folder.best, progress.best_epoch, scores, classes, finished)
+
+
+# ---- set up
+
+
+def _check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
+    changed = {key: pair for key, pair in differences(old, new).items() if key not in CHANGEABLE}
+    if changed:
+        lines = "\n".join(f"  {key}: the run has {before!r}, now {after!r}" for key, (before, after) in changed.items())
+        raise ConfigError(
+            f"{folder.path}: --resume goes on with the same settings, but these changed:\n{lines}\n"
+            "set them back (the run's own are in its config.yaml), or start a new run with run=FOLDER"
+        )
+
+
+def _check_sync_bn(ranks: Ranks, device: torch.device) -> None:
+    if ranks.size > 1 and device.type != "cuda":
+        raise DeviceError(
+            "train.sync_bn: PyTorch has synchronised BatchNorm on GPUs only, found ranks on the CPU; set "
+            "train.sync_bn=false"
+        )
+
+
+def _unused_parameters(segmenter: Segmenter, canvas_hw: tuple[int, int]) -> set[str]:
+    """Name the parameters that no logit depends on; DistributedDataParallel would wait for their gradients in vain."""
+    segmenter.eval()
+    segmenter(torch.zeros(1, 3, *canvas_hw, device=segmenter.mean.device)).sum().backward()
+    unused = {name for name, parameter in segmenter.named_parameters() if parameter.grad is None}
+    segmenter.zero_grad(set_to_none=True)
+    return unused
+
+
+def _trainable(segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: Ranks, compiled: bool) -> nn.Module:
+    """Return the module whose forward trains: `segmenter`, its encoder frozen or not, over ranks, compiled."""
+    for name, parameter in segmenter.named_parameters():
+        parameter.requires_grad_(name not in unused)
+    if frozen:
+        segmenter.encoder.requires_grad_(False)
+    _set_mode(segmenter, frozen=frozen)
+    network: nn.Module = segmenter
+    if ranks.size > 1:
+        device = segmenter.mean.device
+        # BatchNorm statistics are averaged after each step instead of copied from the first rank.
+        network = DistributedDataParallel(
+            segmenter, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+    if compiled:
+        network.compile()
+    return network
+
+
+def _set_mode(segmenter: Segmenter, *, frozen: bool) -> None:
+    """Training mode; a frozen encoder stays in eval mode, so that its BatchNorm statistics are frozen too."""
+    segmenter.train()
+    if frozen:
+        segmenter.encoder.eval()
+
+
+# ---- along the way
+
+
+def _progress_bar(epoch: int, num_epochs: int, place: int, steps: int, *, show: bool) -> "tqdm[Any]":
+    # disable=None: a bar in a terminal, nothing in a pipe or a log file
+    return tqdm(
+        total=steps,
+        initial=place,
+        desc=f"epoch {epoch + 1}/{num_epochs}",
+        unit="step",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None if show else True,
+    )
+
+
+def _check_finite(value: float, step: int, lr: float, names: Sequence[str]) -> None:
+    if not math.isfinite(value):
+        raise TrainingDiverged(
+            f"step {step + 1}: the loss is {value} at lr {lr:.3g}, expected a finite number; lower optim.lr, set "
+            f"train.clip_norm=1, or try train.precision=fp32. Pictures of this batch: {', '.join(names[:8])}"
+        )
+
+
+def _is_better(scores: Scores, progress: Progress) -> bool:
+    if progress.best_confusion is None:
+        return True
+    best = ConfusionMatrix.from_counts(progress.best_confusion, num_images=0).scores()
+    return scores.miou > best.miou
+
+
+def _log_epoch(
+    folder: RunFolder, row: EpochRow, validation: Evaluation | None, classes: Classes, *, better: bool, num_epochs: int
+) -> None:
+    folder.add(row)
+    line = f"epoch {row.epoch:3d}/{num_epochs}  loss {row.train_loss:.4f}"
+    if validation:
+        folder.add_scores(validation.scores, classes, row.epoch)
+        line += f"  val loss {row.val_loss:.4f}  mIoU {percent(validation.scores.miou)}{' (best)' if better else ''}"
+        if better:
+            folder.write_metrics(validation.scores, classes)
+    log.info("%s  %.1f images/s  %.0f s", line, row.images_per_second, row.seconds)
+
+
+def _log_pictures(
+    folder: RunFolder, segmenter: Segmenter, scenes: EvaluationSet, count: int, precision: torch.dtype, epoch: int
+) -> None:
+    """Show the same few validation pictures each time: image, truth, prediction."""
+    count = min(count, len(scenes))
+    for k in range(count):
+        scene = scenes[k * len(scenes) // count]
+        if isinstance(scene, Failure):
+            raise DataError(scene.message)
+        logits, _ = next(segment(segmenter, scene.image[None], [scene.box], precision=precision))
+        inner = scene.box.inner
+        image = scene.image.numpy().transpose(1, 2, 0)[inner]
+        masks = [scene.canvas_mask.numpy()[inner], to_mask(logits)[inner]]
+        folder.add_picture(f"validation/{scene.name}", panel(image, masks, scenes.reader.classes), epoch)
+
+
+def _describe(
+    config: RunConfig,
+    data: PreparedData,
+    segmenter: Segmenter,
+    weights: Sequence[float] | None,
+    device: torch.device,
+    precision: torch.dtype,
+    ranks: Ranks,
+    lr: float,
+    steps_per_epoch: int,
+) -> None:
+    """Say what is about to be trained."""
+    pixels = data.survey.class_pixels
+    shares = [count / sum(pixels) for count in pixels]
+    parameters = sum(parameter.numel() for parameter in segmenter.parameters())
+    scaled = (
+        ""
+        if lr == config.optim.lr
+        else f" ({config.optim.lr:.3g} for batch {config.optim.reference_batch_size}, scaled)"
+    )
+    log.info("run     %s", config.run)
+    log.info(
+        "data    %s: %d to train on, %d to validate, %d classes",
+        config.data.root,
+        len(data.train),
+        len(data.val),
+        len(shares),
+    )
+    log.info("%s", weights_table(data.classes.names, shares, weights))
+    if absent := data.survey.absent(data.classes):
+        log.info("        note: no training pixel of %s; that can't be learned", ", ".join(absent))
+    log.info("model   %s, encoder %s, %.1f M parameters", config.model.name, config.model.encoder, parameters / 1e6)
+    log.info("device  %s, %s, %d process(es)", device, str(precision).removeprefix("torch."), ranks.size)
+    log.info(
+        "train   %d epochs of %d steps, batch %d, canvas %dx%d, lr %.3g%s",
+        config.train.epochs, steps_per_epoch, config.train.batch_size, *config.data.canvas[::-1], lr, scaled,
+    )  # fmt: skip

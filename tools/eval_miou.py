@@ -1,0 +1,15 @@
+"""Score a checkpoint on labelled pictures: native-resolution mIoU and the per-class table. The same as `segkit eval`.
+
+    python tools/eval_miou.py runs/demo/checkpoints/best.pt
+    python tools/eval_miou.py runs/camvid/checkpoints/best.pt --split test
+    python tools/eval_miou.py best.pt data.root=elsewhere/dataset --output scores
+
+Writes metrics.json and confusion.csv. Arguments are parsed in segkit/cli.py; the work is in segkit/eval_miou.py.
+"""
+
+import sys
+
+from segkit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["eval", *sys.argv[1:]]))

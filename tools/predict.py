@@ -1,0 +1,15 @@
+"""Write palette masks and overlays for a picture, a folder or a pattern. The same as `segkit predict`.
+
+    python tools/predict.py runs/demo/checkpoints/best.pt photo.jpg --output predictions
+    python tools/predict.py runs/demo/checkpoints/best.pt photos/ --output predictions
+    python tools/predict.py runs/demo/checkpoints/best.pt 'photos/**/*.png' --output predictions --no-overlays
+
+Arguments are parsed in segkit/cli.py; the work is in segkit/predict.py.
+"""
+
+import sys
+
+from segkit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["predict", *sys.argv[1:]]))
