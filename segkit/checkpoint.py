@@ -4,6 +4,7 @@ Files are read with weights_only, so nothing in them is executed, and written be
 interrupted save leaves the old file whole.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -144,7 +145,8 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(written.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         full = getattr(error, "errno", None) == errno.ENOSPC or free < 2**20 or "file write failed" in str(error)
         raise RunFolderError(

@@ -22,11 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = _parser().parse_args(argv)
     first = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(
-        level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stdout, force=True
-    )
-    for noisy in ("httpx", "huggingface_hub", "timm", "PIL", "matplotlib", "tensorboard"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log, handler = logging.getLogger("segkit"), logging.StreamHandler(sys.stdout)
+    log.setLevel(logging.INFO if first else logging.ERROR)
+    log.addHandler(handler)
     try:
         code: int = arguments.run(arguments)
         return code
@@ -37,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        log.removeHandler(handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,19 +37,15 @@ class DemoResult:
 
 
 def demo_config(folder: Path, *, pretrained: bool) -> RunConfig:
-    """Return the demo's config, which configs/demo.yaml shows as a file; without weights it trains longer."""
+    """Return the demo's config, which configs/demo.yaml shows as a file."""
     return RunConfig(
         run=str(folder / "run"),
         data=DataConfig(root=str(folder / "dataset"), canvas=(160, 192)),
         augment=AugmentConfig(scale=(0.75, 1.5), aspect=0.1),
-        model=ModelConfig(
-            encoder=ENCODER,
-            pretrained="imagenet" if pretrained else "none",
-            options={"decoder_channels": [128, 64, 32, 32, 16]},
-        ),
+        model=ModelConfig(name="lite_unet", encoder=ENCODER, pretrained="imagenet" if pretrained else "none"),
         loss=LossConfig(dice=0.5),
         optim=OptimConfig(lr=0.002),
-        train=TrainConfig(epochs=8, batch_size=8, ema=0.95),
+        train=TrainConfig(epochs=8, ema=0.95),
         eval=EvalConfig(every=2),
     )
 

@@ -42,10 +42,13 @@ class ConfusionMatrix:
             raise ValueError(f"prediction is {prediction.shape}, target is {target.shape}; expected the same shape")
         num_columns = self.num_classes + 1
         # Row `num_classes` collects the ignored pixels, so that no masked copy of the picture is made.
-        rows = np.where(target == self.ignore_index, self.num_classes, target).astype(np.int32)
-        if rows.min(initial=0) < 0 or rows.max(initial=0) > self.num_classes:
-            wrong = int(target[(rows < 0) | (rows > self.num_classes)][0])
-            raise ValueError(f"target holds {wrong}, expected 0..{self.num_classes - 1} or {self.ignore_index}")
+        ignored = target == self.ignore_index
+        rows = np.where(ignored, self.num_classes, target).astype(np.int32)
+        wrong = ((rows < 0) | (rows >= self.num_classes)) & ~ignored
+        if wrong.any():
+            raise ValueError(
+                f"target holds {target[wrong][0]}, expected 0..{self.num_classes - 1} or {self.ignore_index}"
+            )
         columns = np.minimum(prediction.astype(np.uint32), self.num_classes).astype(np.int32)
         counts = np.bincount((rows * num_columns + columns).ravel(), minlength=num_columns**2)
         self._counts += counts.reshape(num_columns, num_columns)[:-1]

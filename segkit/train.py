@@ -220,7 +220,6 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                 bar = _progress_bar(epoch, settings.epochs, place, steps_per_epoch, show=ranks.is_first)
             if network is None or step == thaw_step:
                 network = _trainable(segmenter, unused, frozen=step < thaw_step, ranks=ranks, compiled=settings.compile)
-            seed_step(settings.seed, step, ranks.rank)
             last_lr = set_lr(
                 optimizer,
                 lr_factor(config.optim, step=step, num_steps=num_steps, steps_per_epoch=steps_per_epoch),
@@ -233,6 +232,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
             normalizers = ranks.sum(torch.stack([loss.normalizers(target) for target in targets]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
+            seed_step(settings.seed, step, ranks.rank)  # after loading: a new loader draws a number of its own
             step_loss = torch.zeros((), device=device)
             for part, (pixels, target) in enumerate(zip(images, targets, strict=True)):
                 with contextlib.ExitStack() as stack:

@@ -51,7 +51,8 @@ def image_size_hw(path: Path) -> tuple[int, int]:
         if opened.format in ("JPEG", "PNG") and not _has_end_marker(encoded):
             _decode_with_pillow(path, opened)
         width, height = opened.size
-        turned = opened.getexif().get(_ORIENTATION_TAG, 1) >= 5
+        # Pillow tells the upright size of a TIFF, but the stored size of every other format.
+        turned = opened.format != "TIFF" and opened.getexif().get(_ORIENTATION_TAG, 1) >= 5
         return (width, height) if turned else (height, width)
 
 

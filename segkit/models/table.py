@@ -5,7 +5,7 @@ timm is `tu-` and timm's name. To add a model, write a file beside this one and 
 """
 
 import difflib
-import functools
+import inspect
 import logging
 import warnings
 from collections.abc import Callable
@@ -24,14 +24,25 @@ from segkit.models.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
-# name -> builder(encoder_name=, encoder_weights=, in_channels=, classes=, **options) of a module with an `encoder`
+# name -> class(encoder_name=, encoder_weights=, in_channels=, classes=, **options) with an attribute `encoder`
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    name: functools.partial(smp.create_model, name)
-    for name in (
-        "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
-        "segformer", "dpt",
-    )
-} | {"lite_unet": LiteUnet}  # fmt: skip
+    "unet": smp.Unet,
+    "unetplusplus": smp.UnetPlusPlus,
+    "manet": smp.MAnet,
+    "linknet": smp.Linknet,
+    "fpn": smp.FPN,
+    "pspnet": smp.PSPNet,
+    "deeplabv3": smp.DeepLabV3,
+    "deeplabv3plus": smp.DeepLabV3Plus,
+    "pan": smp.PAN,
+    "upernet": smp.UPerNet,
+    "segformer": smp.Segformer,
+    "dpt": smp.DPT,
+    "lite_unet": LiteUnet,
+}
+
+# What both sides of the input must be multiples of. PAN halves its deepest features three times more.
+_STRIDES = {"pan": 128}
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -47,6 +58,7 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     """
     source = config.pretrained if pretrained else "none"
     _check_encoder(config.encoder)
+    _check_options(config)
     offline = weights.offline_file(config.encoder) if source == "imagenet" else None
     download = source == "imagenet" and offline is None
     try:
@@ -54,7 +66,7 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     except weights.UNREACHABLE as error:
         raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
     mean, std = _normalization(config.encoder)
-    segmenter = Segmenter(network, stride=_stride(network), mean=mean, std=std)
+    segmenter = Segmenter(network, stride=_STRIDES.get(config.name, 32), mean=mean, std=std)
     path = offline or (None if source in ("imagenet", "none") else Path(source))
     if path is not None:
         log.info("%s", weights.load_pretrained(segmenter, path))
@@ -80,8 +92,8 @@ def _build_network(config: ModelConfig, num_classes: int, *, download: bool) -> 
             )
     except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise ConfigError(
-            f"model: {config.name} can't be built with encoder {config.encoder} and options {config.options or '{}'}: "
-            f"{error}; see the arguments of {config.name} in segmentation-models-pytorch"
+            f"model.options: {config.name} can't be built with encoder {config.encoder} and options "
+            f"{config.options or '{}'}: {error}; see the arguments of {config.name} in segmentation-models-pytorch"
         ) from error
 
 
@@ -96,6 +108,19 @@ def _check_encoder(name: str) -> None:
     )
 
 
+def _check_options(config: ModelConfig) -> None:
+    """Refuse options that the architecture has no argument for; smp would swallow them (or hand them to timm)."""
+    own = ("encoder_name", "encoder_weights", "in_channels", "classes")
+    arguments = inspect.signature(MODELS[config.name]).parameters.values()
+    known = [p.name for p in arguments if p.kind is not p.VAR_KEYWORD and p.name not in own]
+    takes_more = config.encoder.startswith("tu-") and len(known) + len(own) < len(arguments)
+    for name in config.options:
+        if name in own or (name not in known and not takes_more):
+            raise ConfigError(
+                f"model.options.{name}: {config.name} can't be built with it; its options are: {', '.join(known)}"
+            )
+
+
 def _normalization(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std (RGB, 0..1) that the encoder's ImageNet weights were trained with."""
     if encoder.startswith("tu-"):
@@ -103,8 +128,3 @@ def _normalization(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if settings is not None:
             return tuple(settings.mean), tuple(settings.std)
     return IMAGENET_MEAN, IMAGENET_STD
-
-
-def _stride(network: nn.Module) -> int:
-    """Return what both sides of the network's input must be multiples of."""
-    return max(32, int(getattr(network.encoder, "output_stride", 32)))

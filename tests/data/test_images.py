@@ -1,0 +1,118 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.data.images import image_size_hw, read_image
+from segkit.errors import DataError
+
+RNG = np.random.default_rng(0)
+# smooth, so that lossy formats keep it nearly as it is
+PIXELS = np.stack(
+    np.broadcast_arrays(np.arange(0, 240, 8)[:, None], np.arange(40)[None] * 5, np.uint8(90)), axis=2
+).astype(np.uint8)
+
+
+def save(path: Path, image: Image.Image, **settings: object) -> Path:
+    image.save(path, **settings)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "jpg", "webp"])
+def test_every_format_gives_rgb_in_that_order(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"x.{suffix}", Image.fromarray(PIXELS), quality=95)
+    image = read_image(path)
+    assert image.shape == PIXELS.shape
+    assert image.dtype == np.uint8
+    tolerance = 12 if suffix in ("jpg", "webp") else 0
+    assert np.abs(image.astype(int) - PIXELS).max() <= tolerance
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    image = read_image(save(tmp_path / "x.png", Image.fromarray(PIXELS[:, :, 0])))
+    assert np.array_equal(image, np.repeat(PIXELS[:, :, :1], 3, axis=2))
+
+
+def test_palette_and_alpha_become_plain_rgb(tmp_path: Path) -> None:
+    flat = Image.new("RGB", (8, 6), (10, 200, 30))
+    assert read_image(save(tmp_path / "p.png", flat.quantize(2)))[0, 0].tolist() == [10, 200, 30]
+    flat.putalpha(7)
+    assert read_image(save(tmp_path / "a.png", flat))[0, 0].tolist() == [10, 200, 30]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_is_scaled_to_eight(tmp_path: Path, suffix: str) -> None:
+    deep = (PIXELS[:, :, 0].astype(np.uint16) << 8) + 17
+    image = read_image(save(tmp_path / f"x.{suffix}", Image.fromarray(deep)))
+    assert np.array_equal(image[:, :, 1], PIXELS[:, :, 0])
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.jpg", Image.new("RGB", (16, 16), (250, 10, 10)).convert("CMYK"), quality=95)
+    assert np.abs(read_image(path)[8, 8].astype(int) - (250, 10, 10)).max() < 12
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"x.{suffix}", Image.fromarray(PIXELS), exif=exif, quality=95)
+    upright = PIXELS
+    if orientation >= 5:
+        upright = upright.transpose(1, 0, 2)
+    turns = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
+    upright = np.flip(upright, axis=turns.get(orientation, ()))
+    image = read_image(path)
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).max() <= 12
+    assert image_size_hw(path) == upright.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    noise = Image.fromarray(RNG.integers(0, 255, (60, 80, 3), np.uint8))
+    path = save(tmp_path / f"x.{suffix}", noise)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(DataError, match=rf"x\.{suffix}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_the_quick_look_finds_truncation_as_well(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"x.{suffix}", Image.fromarray(PIXELS))
+    assert image_size_hw(path) == PIXELS.shape[:2]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="damaged or truncated"):
+        image_size_hw(path)
+
+
+def test_bytes_behind_the_end_do_no_harm(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.jpg", Image.fromarray(PIXELS), quality=95)
+    expected = read_image(path)
+    path.write_bytes(path.read_bytes() + b"trailing \xff\xda of a camera")
+    assert np.array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "0 bytes"), (b"<html>", "not an image"), (None, "No such file")])
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "x.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_image(path)
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.tif", Image.fromarray(np.ones((4, 4), np.float32)))
+    with pytest.raises(DataError, match="floating-point"):
+        read_image(path)
+
+
+def test_fast_and_slow_decoding_agree(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.jpg", Image.fromarray(RNG.integers(0, 255, (60, 80, 3), np.uint8)))
+    slow = np.asarray(Image.open(io.BytesIO(path.read_bytes())))
+    assert np.abs(read_image(path).astype(int) - slow).max() <= 1

@@ -1,0 +1,309 @@
+import csv
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from segkit import train as module
+from segkit.checkpoint import Checkpoint
+from segkit.config import RunConfig, load_config
+from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, RunFolderError, TrainingDiverged
+from segkit.eval_miou import eval_miou
+from segkit.train import TrainResult, train
+
+MakeConfig = Callable[..., RunConfig]
+TIMES = ("seconds", "images_per_second")
+
+
+def log_of(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = Checkpoint.load(run / "checkpoints" / "last.pt")
+    return checkpoint.weights | {f"ema.{name}": tensor for name, tensor in (checkpoint.ema or {}).items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---- what a run leaves behind
+
+
+def test_the_run_folder_holds_what_the_manual_says(trained: TrainResult) -> None:
+    names = {path.name for path in trained.folder.iterdir() if "tfevents" not in path.name}
+    assert names >= {"config.yaml", "environment.json", "log.csv", "metrics.json", "checkpoints"}
+    assert {path.name for path in trained.best.parent.iterdir()} == {"best.pt", "last.pt"}
+    assert [row["epoch"] for row in log_of(trained.folder)] == ["1", "2"]
+    assert all(float(row["miou"]) > 0 for row in log_of(trained.folder))
+
+
+def test_tensorboard_holds_the_curves_and_the_same_pictures_each_epoch(trained: TrainResult) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained.folder))
+    events.Reload()
+    assert {"train_loss", "val_loss", "miou", "lr", "iou/disc"} <= set(events.Tags()["scalars"])
+    pictures = events.Tags()["images"]
+    assert len(pictures) == 2
+    assert [event.step for event in events.Images(pictures[0])] == [1, 2]
+
+
+def test_the_resolved_config_runs_the_same_experiment(trained: TrainResult) -> None:
+    assert load_config(trained.folder / "config.yaml") == Checkpoint.load(trained.best).config
+
+
+# ---- the two pillars
+
+
+def test_validation_in_training_equals_the_evaluation_tool(trained: TrainResult, tmp_path: Path) -> None:
+    result = eval_miou(trained.best, output=tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(
+        (trained.folder / "metrics.json").read_text()
+    )
+    row = log_of(trained.folder)[trained.best_epoch - 1]
+    assert repr(result.scores.miou) == row["miou"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+def test_a_resumed_run_equals_a_straight_run(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    settings = ("train.ema=0.9", "train.epochs=2", "train.precision=fp32", "model.options.dropout=0.5")
+    straight = train(make_config(tmp_path / "straight", *settings))
+    original = module.seed_step
+
+    def interrupt(seed: int, step: int, rank: int) -> None:
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(seed, step, rank)
+
+    config = make_config(tmp_path / "resumed", *settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "seed_step", interrupt)
+        stopped = train(config)
+    assert not stopped.finished
+    assert Checkpoint.load(tmp_path / "resumed" / "checkpoints" / "last.pt").progress.step == stop_at + 1
+    resumed = train(config, resume=True)
+    assert straight.finished
+    assert resumed.finished
+    assert same(weights_of(tmp_path / "straight"), weights_of(tmp_path / "resumed"))
+    assert log_of(tmp_path / "straight") == log_of(tmp_path / "resumed")
+
+
+def test_a_finished_run_may_go_on_for_more_epochs(make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config(tmp_path / "run", "train.epochs=1"))
+    result = train(make_config(tmp_path / "run", "train.epochs=2"), resume=True)
+    assert result.finished
+    assert [row["epoch"] for row in log_of(tmp_path / "run")] == ["1", "2"]
+
+
+def test_the_same_config_and_seed_give_the_same_numbers(make_config: MakeConfig, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(make_config(tmp_path / name, f"train.seed={seed}", "train.epochs=1"))
+    assert same(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"))
+    assert log_of(tmp_path / "a") == log_of(tmp_path / "b")
+    assert not same(weights_of(tmp_path / "a"), weights_of(tmp_path / "c"))
+
+
+# ---- settings
+
+
+def test_micro_batches_add_up_to_the_whole_batch(make_config: MakeConfig, tmp_path: Path) -> None:
+    # an encoder with LayerNorm and a decoder without BatchNorm: nothing depends on how a batch is split
+    settings = (
+        "model.name=unet", "model.encoder=tu-convnext_atto", "train.precision=fp32", "loss.dice=0.5",
+        "model.options={decoder_channels: [16, 16, 16, 16], encoder_depth: 4, decoder_use_norm: identity}",
+        "loss.class_weights=balanced", "train.epochs=2",
+    )  # fmt: skip
+    for parts in (1, 4):
+        train(make_config(tmp_path / f"{parts}", *settings, f"train.accumulate={parts}"))
+    whole, split = log_of(tmp_path / "1"), log_of(tmp_path / "4")
+    for one, other in zip(whole, split, strict=True):
+        assert float(one["train_loss"]) == pytest.approx(float(other["train_loss"]), rel=1e-4)
+        assert float(one["val_loss"]) == pytest.approx(float(other["val_loss"]), rel=1e-3)
+
+
+def test_a_frozen_encoder_keeps_weights_and_statistics_until_it_thaws(make_config: MakeConfig, tmp_path: Path) -> None:
+    states = []
+    for epochs in (1, 2, 3):
+        config = make_config(tmp_path / "run", "train.freeze_epochs=2", f"train.epochs={epochs}")
+        train(config, resume=epochs > 1)
+        states.append(weights_of(tmp_path / "run"))
+    encoder = [name for name in states[0] if name.startswith("network.encoder.")]
+    statistics = [name for name in encoder if "running_mean" in name]
+    assert statistics
+    assert all(torch.equal(states[0][name], states[1][name]) for name in encoder)
+    assert not any(torch.equal(states[1][name], states[2][name]) for name in statistics)
+    assert not torch.equal(states[0]["network.head.weight"], states[1]["network.head.weight"])
+
+
+def test_the_moving_average_is_what_is_validated(trained: TrainResult) -> None:
+    best = Checkpoint.load(trained.best)
+    assert best.ema is not None
+    assert not same(best.ema, best.weights)
+    built = best.build().state_dict()
+    assert same(built, best.ema)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optim.name=sgd", "optim.schedule=cosine", "train.clip_norm=1.0"),
+        ("optim.name=adam", "optim.schedule=step", "optim.step_epochs=[1]", "train.channels_last=false"),
+        ("loss.cross_entropy=0", "loss.focal=1", "loss.class_weights=median_frequency", "train.precision=bf16"),
+        ("eval.every=5", "augment.crop=[32, 48]", "train.workers=1"),
+    ],
+)
+def test_every_setting_has_its_way(make_config: MakeConfig, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    assert train(make_config(tmp_path / "run", *overrides, "train.epochs=1")).scores is not None
+
+
+def test_epochs_without_validation_leave_their_columns_empty(make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config(tmp_path / "run", "eval.every=2", "train.epochs=3"))
+    assert [bool(row["miou"]) for row in log_of(tmp_path / "run")] == [False, True, True]
+
+
+def test_a_drawn_validation_share_is_written_down_and_evaluated_again(
+    make_config: MakeConfig, shapes: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "folders"
+    root.mkdir()
+    (root / "images").symlink_to(shapes / "JPEGImages")
+    (root / "masks").symlink_to(shapes / "SegmentationClass")
+    result = train(
+        make_config(
+            tmp_path / "run",
+            f"data.root={root}",
+            "data.layout=folders",
+            "data.val_fraction=0.25",
+            "train.epochs=1",
+            "data.classes=[background, disc, square, star]",
+        )
+    )
+    names = (tmp_path / "run" / "splits" / "val.txt").read_text().split()
+    assert len(names) == 4
+    again = eval_miou(result.best, output=tmp_path / "eval")
+    assert again.scores.num_images == 4
+    assert result.scores is not None
+    assert again.scores.miou == result.scores.miou
+
+
+def test_absent_classes_are_mentioned(
+    make_config: MakeConfig, shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        train(make_config(tmp_path / "run", "train.epochs=1", "data.classes=[background, disc, square, star, ghost]"))
+    assert "no training pixel of ghost" in caplog.text
+
+
+# ---- refusals leave no half-written run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (("data.root=nowhere",), DataError, "is not a folder"),
+        (("data.train=missing",), DataError, "no such split file; there are: train, val"),
+        (("data.classes=[background, disc]",), DataError, "is no class"),
+        (("model.encoder=resnet1",), ConfigError, "did you mean resnet18"),
+        (("train.device=cuda:77",), DeviceError, "isn't there"),
+        (("train.precision=fp16",), DeviceError, "fp16 needs a GPU"),
+        (("loss.class_weights=[1, 2]",), ConfigError, "found 2 numbers, expected 4"),
+        (("optim.lr=1e30", "optim.warmup=0"), TrainingDiverged, "lower optim.lr"),
+    ],
+)
+def test_what_cannot_be_trained_is_named_and_leaves_no_folder(
+    make_config: MakeConfig, tmp_path: Path, overrides: tuple[str, ...], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        train(make_config(tmp_path / "run", *overrides))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_never_overwritten(trained: TrainResult, make_config: MakeConfig) -> None:
+    with pytest.raises(RunFolderError, match="not empty"):
+        train(make_config(trained.folder))
+
+
+def test_without_space_for_checkpoints_nothing_begins(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 99, 1))
+    with pytest.raises(RunFolderError, match="MiB free on its disk"):
+        train(make_config(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_other_settings_is_refused(trained: TrainResult, make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lr: the run has 0\.003, now 0\.1"):
+        train(
+            make_config(trained.folder, "train.ema=0.5", "loss.dice=0.5", "loss.class_weights=log", "optim.lr=0.1"),
+            resume=True,
+        )
+
+
+def test_resuming_with_other_classes_is_refused(trained: TrainResult, shapes: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(shapes, tmp_path / "data")
+    (tmp_path / "data" / "classes.txt").write_text("a\nb\nc\nd\n")
+    shutil.copytree(trained.folder, tmp_path / "run")
+    config = load_config(trained.folder / "config.yaml", [f"data.root={tmp_path / 'data'}", f"run={tmp_path / 'run'}"])
+    with pytest.raises(CheckpointError, match="trained on background, disc, square, star"):
+        train(config, resume=True)
+
+
+# ---- evaluation
+
+
+def test_evaluation_of_other_classes_is_refused(trained: TrainResult, shapes: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"trained on 4 classes .* the data set has 2"):
+        eval_miou(trained.best, ["data.classes=[a, b]"])
+
+
+def test_overrides_without_effect_on_a_trained_model_are_refused(trained: TrainResult) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lr: without effect on a trained checkpoint"):
+        eval_miou(trained.best, ["optim.lr=1"])
+
+
+def test_another_split_and_batch_size_can_be_evaluated(trained: TrainResult, tmp_path: Path) -> None:
+    result = eval_miou(trained.best, ["eval.batch_size=1"], split="train", output=tmp_path)
+    assert result.scores.num_images == 12
+    assert (tmp_path / "confusion.csv").is_file()
+
+
+def test_results_go_into_the_run_by_default(trained: TrainResult) -> None:
+    assert eval_miou(trained.best).output == trained.folder / "eval_val"
+
+
+# ---- real data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "canvas"),
+    [
+        ("voc2012_sample", "[128, 128]"),
+        ("weizmann_horses", "[96, 128]"),
+        ("drive", "[128, 128]"),
+        ("camvid_tiny", "[96, 128]"),
+    ],
+)
+def test_one_epoch_of_real_data(make_config: MakeConfig, shared_data, tmp_path: Path, name: str, canvas: str) -> None:  # type: ignore[no-untyped-def]
+    config = make_config(tmp_path / "run", f"data.root={shared_data(name)}", f"data.canvas={canvas}", "train.epochs=1")
+    result = train(config)
+    assert result.scores is not None
+    assert result.scores.miou > 0
+    assert isinstance(config, RunConfig)

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from segkit.config import ModelConfig
+from segkit.errors import ConfigError
+from segkit.models.lite_unet import LiteUnet
+from segkit.models.table import IMAGENET_MEAN, MODELS, build_model
+
+# what an architecture needs beside a small encoder, to be built and run in a second
+SPECIAL = {
+    "dpt": {"encoder": "tu-vit_tiny_patch16_224.augreg_in21k", "options": {"dynamic_img_size": True}},
+    "segformer": {"encoder": "mit_b0"},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_architecture_gives_logits_of_the_input_size(name: str) -> None:
+    settings = {"encoder": "tu-mobilenetv3_small_050", **SPECIAL.get(name, {})}
+    hw = (224, 224) if name == "dpt" else (50, 70)
+    model = build_model(ModelConfig(name=name, pretrained="none", **settings), 5).eval()  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, *hw, dtype=torch.uint8)).shape == (1, 5, *hw)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0", "vgg11", "timm-tf_efficientnet_lite0"])
+def test_encoders_of_every_family_are_built_by_name(encoder: str) -> None:
+    assert build_model(ModelConfig(encoder=encoder, pretrained="none"), 2).encoder is not None
+
+
+def test_normalisation_is_that_of_the_encoder() -> None:
+    lite = build_model(ModelConfig(encoder="tu-tf_efficientnet_lite0", pretrained="none"), 2)
+    assert lite.mean.flatten().tolist() == [127.5] * 3
+    resnet = build_model(ModelConfig(encoder="resnet18", pretrained="none"), 2)
+    torch.testing.assert_close(resnet.mean.flatten() / 255, torch.tensor(IMAGENET_MEAN))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "near"), [("resnet33", "resnet34"), ("tu-tf_efficientnet_light0", "tu-tf_efficientnet_lite0")]
+)
+def test_an_unknown_encoder_comes_with_the_nearest_ones(encoder: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=near):
+        build_model(ModelConfig(encoder=encoder, pretrained="none"), 2)
+
+
+@pytest.mark.parametrize("options", [{"decoder_chanels": [1, 2]}, {"decoder_channels": [16]}, {"classes": 7}])
+@pytest.mark.parametrize("name", ["unet", "lite_unet"])
+def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.options.*{name} can't be built"):
+        build_model(ModelConfig(name=name, encoder="resnet18", pretrained="none", options=options), 2)  # type: ignore[arg-type]
+
+
+def test_options_reach_the_architecture() -> None:
+    model = build_model(
+        ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none", options={"dropout": 0.7}), 2
+    )
+    assert isinstance(model.network, LiteUnet)
+    assert model.network.dropout.p == 0.7
+
+
+def test_lite_unet_answers_at_half_size_and_trains_every_parameter() -> None:
+    model = build_model(ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none"), 3)
+    assert model.network(torch.randn(2, 3, 64, 96)).shape == (2, 3, 32, 48)
+    model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []

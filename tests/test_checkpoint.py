@@ -1,0 +1,150 @@
+import os
+import pickle
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from segkit.checkpoint import Checkpoint, Progress, write_beside
+from segkit.classes import Classes
+from segkit.config import DataConfig, ModelConfig, RunConfig
+from segkit.errors import CheckpointError, RunFolderError
+from segkit.models.table import build_model
+
+CONFIG = RunConfig(
+    run="runs/x", data=DataConfig(root="y"), model=ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none")
+)
+CLASSES = Classes.build(["a", "b", "c"])
+
+
+def checkpoint(**settings: object) -> Checkpoint:
+    weights = build_model(CONFIG.model, 3).state_dict()
+    return Checkpoint(weights=weights, config=CONFIG, classes=CLASSES, **settings)  # type: ignore[arg-type]
+
+
+def test_everything_survives_a_round_trip(tmp_path: Path) -> None:
+    saved = checkpoint(
+        progress=Progress(step=7, epoch_loss=1.5, best_epoch=2, best_confusion=[[1, 2], [3, 4]]),
+        held_out=["p", "q"],
+        ema={"w": torch.ones(2)},
+        ema_updates=3,
+        optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
+        scaler={"scale": 2.0},
+    )
+    saved.save(tmp_path / "c.pt")
+    loaded = Checkpoint.load(tmp_path / "c.pt")
+    assert (loaded.config, loaded.classes, loaded.progress) == (CONFIG, CLASSES, saved.progress)
+    assert (loaded.held_out, loaded.ema_updates, loaded.scaler) == (["p", "q"], 3, {"scale": 2.0})
+    assert loaded.optimizer == saved.optimizer
+    assert loaded.weights.keys() == saved.weights.keys()
+    assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
+
+
+def test_the_moving_average_is_what_is_built(tmp_path: Path) -> None:
+    saved = checkpoint()
+    assert torch.equal(saved.build().encoder.conv1.weight, saved.weights["network.encoder.conv1.weight"])
+    saved.ema = {name: torch.zeros_like(tensor) for name, tensor in saved.weights.items()}
+    assert not saved.build().encoder.conv1.weight.any()
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    saved = checkpoint()
+    saved.classes = Classes.build(["a", "b"])
+    with pytest.raises(CheckpointError, match="don't fit lite_unet with encoder resnet18"):
+        saved.build()
+
+
+# ---- files that are not what they should be
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no\.pt: no such file"):
+        Checkpoint.load(tmp_path / "no.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "c.pt"
+    checkpoint().save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(CheckpointError, match="truncated"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}, "epoch": 3}, [1, 2]])
+def test_a_checkpoint_of_another_program_is_refused_with_a_way_to_use_it(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of segkit.*model\.pretrained="):
+        Checkpoint.load(tmp_path / "c.pt")
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    torch.save({"segkit": 99, "version": "9.0"}, tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=r"segkit 9\.0 in a newer format.*update segkit"):
+        Checkpoint.load(tmp_path / "c.pt")
+
+
+class Bomb:
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return (os.system, ("touch exploded",))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {"segkit": 1, "weights": Bomb()}
+    if zipped:
+        torch.save(content, "c.pt")
+    else:
+        Path("c.pt").write_bytes(pickle.dumps(content))
+    with pytest.raises(CheckpointError, match=r"refused|not a checkpoint"):
+        Checkpoint.load(Path("c.pt"))
+    assert not Path("exploded").exists()
+
+
+# ---- writing
+
+
+def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    path.write_text("old")
+
+    def fail(part: Path) -> None:
+        part.write_text("half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunFolderError, match=r"c\.pt: can't be written \(no space left"):
+        write_beside(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_named_and_the_old_checkpoint_is_kept(tiny_disk: Path) -> None:
+    path = tiny_disk / "c.pt"
+    path.write_text("old")
+    with pytest.raises(RunFolderError, match=r"no space left on the disk.*MiB are free"):
+        checkpoint().save(path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tiny_disk.iterdir()] == ["c.pt"]
+
+
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="can't be written"):
+        checkpoint().save(tmp_path / "file" / "c.pt")

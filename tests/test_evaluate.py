@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segkit.classes import Classes
+from segkit.config import DataConfig
+from segkit.data.dataset import EvaluationSet, evaluation_batches
+from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.masks import MaskReader
+from segkit.evaluate import evaluate, segment, to_mask
+from segkit.geometry import LetterBox
+from segkit.losses import LossTerm, WeightedLoss
+from segkit.metrics import ConfusionMatrix
+from segkit.models.segmenter import Segmenter
+
+
+class Painter(nn.Module):
+    """A network whose logits are a fixed function of the pixels: one class per third of the red channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red = x[:, :1]
+        return torch.cat([-(red - centre).abs() for centre in (0.1, 0.4, 0.7, 0.9)], dim=1)
+
+
+def painter() -> Segmenter:
+    return Segmenter(Painter(), stride=32, mean=(0, 0, 0), std=(1, 1, 1)).eval()
+
+
+def scenes(root: Path, canvas_hw: tuple[int, int]) -> tuple[EvaluationSet, Classes]:
+    data = DataConfig(root=str(root))
+    classes = resolve_classes(data)
+    return EvaluationSet(list_items(data, "val"), MaskReader.build(data, classes), canvas_hw=canvas_hw), classes
+
+
+def test_logits_come_back_at_the_original_size_before_the_argmax() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
+    box = LetterBox.fit((50, 70), (64, 64))
+    pixels = torch.from_numpy(box.apply(image).transpose(2, 0, 1).copy())[None]
+    canvas, logits = next(segment(painter(), pixels, [box], precision=torch.float32))
+    inner = canvas[:, *box.inner]
+    expected = F.interpolate(inner[None], (50, 70), mode="bilinear", align_corners=False)[0]
+    assert torch.equal(logits, expected)
+    assert np.array_equal(to_mask(logits), expected.argmax(dim=0).numpy())
+    assert to_mask(logits).dtype == np.uint8
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 6])
+def test_scores_are_those_of_each_picture_alone_at_its_own_size(shapes: Path, batch_size: int) -> None:
+    dataset, classes = scenes(shapes, (48, 64))
+    batches = evaluation_batches(dataset, batch_size=batch_size, workers=0)
+    scores = evaluate(painter(), batches, classes=classes, precision=torch.float32).scores
+    expected = ConfusionMatrix(len(classes))
+    for k in range(len(dataset)):
+        scene = dataset[k]
+        assert hasattr(scene, "box")
+        _, logits = next(segment(painter(), scene.image[None], [scene.box], precision=torch.float32))  # type: ignore[union-attr]
+        expected.update(to_mask(logits), scene.mask)  # type: ignore[union-attr]
+    assert np.array_equal(scores.counts, expected.counts)
+    assert scores.num_images == len(dataset)
+    assert scores.counts.sum() == sum(scene.mask.size for scene in dataset)  # type: ignore[union-attr]
+
+
+def test_the_validation_loss_is_that_of_all_pictures_together(shapes: Path) -> None:
+    dataset, classes = scenes(shapes, (48, 64))
+    options = {"ignore_index": 255}
+    loss = WeightedLoss((LossTerm("cross_entropy", 0.7, options, options), LossTerm("dice", 0.3, options, options)))
+    batches = list(evaluation_batches(dataset, batch_size=4, workers=0))
+    result = evaluate(painter(), batches, classes=classes, precision=torch.float32, loss=loss)
+    images = torch.cat([batch.images for batch in batches])
+    masks = torch.cat([batch.canvas_masks for batch in batches])
+    assert result.loss == pytest.approx(loss(painter()(images), masks).item(), rel=1e-5)

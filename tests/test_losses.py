@@ -1,0 +1,218 @@
+import itertools
+
+import pytest
+import torch
+
+from segkit.config import LossConfig
+from segkit.errors import ConfigError
+from segkit.losses import LOSSES, NORMALIZERS, build_loss, class_weights, cross_entropy, dice, focal, pixel_weight
+
+B, C, H, W = 3, 4, 8, 9
+WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
+
+
+def batch(seed: int = 0, *, ignored: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    logits = torch.randn(B, C, H, W, requires_grad=True)
+    target = torch.randint(0, C, (B, H, W), dtype=torch.uint8)
+    target[torch.rand(B, H, W) < ignored] = 255
+    return logits, target
+
+
+def plain_focal(
+    logits: torch.Tensor, target: torch.Tensor, gamma: float, alpha: torch.Tensor, weights: torch.Tensor
+) -> float:
+    """Equation 5, pixel by pixel, in Python."""
+    total = weight_sum = 0.0
+    for b, y, x in itertools.product(range(B), range(H), range(W)):
+        truth = int(target[b, y, x])
+        if truth == 255:
+            continue
+        p = torch.softmax(logits[b, :, y, x].double(), dim=0)[truth]
+        total += float(weights[truth] * -alpha[truth] * (1 - p) ** gamma * torch.log(p))
+        weight_sum += float(weights[truth])
+    return total / weight_sum
+
+
+# ---- each loss against its formula
+
+
+def test_cross_entropy_is_the_weighted_mean_over_labelled_pixels() -> None:
+    logits, target = batch()
+    expected = torch.nn.functional.cross_entropy(logits, target.long(), WEIGHTS, ignore_index=255)
+    torch.testing.assert_close(cross_entropy(logits, target, class_weights=WEIGHTS), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_loss_is_equation_5_with_weights_outside(gamma: float) -> None:
+    logits, target = batch()
+    alpha = torch.tensor([0.25, 0.75, 1.0, 0.5])
+    result = focal(logits, target, gamma=gamma, alpha=alpha, class_weights=WEIGHTS)
+    assert result.item() == pytest.approx(plain_focal(logits.detach(), target, gamma, alpha, WEIGHTS), rel=1e-4)
+
+
+def test_focal_loss_with_gamma_0_is_cross_entropy() -> None:
+    logits, target = batch()
+    torch.testing.assert_close(
+        focal(logits, target, gamma=0, class_weights=WEIGHTS), cross_entropy(logits, target, class_weights=WEIGHTS)
+    )
+
+
+def test_class_weights_do_not_enter_the_modulating_factor() -> None:
+    # one class only: weights then cancel in the normalisation, unless they changed p
+    logits, _ = batch()
+    target = torch.full((B, H, W), 2, dtype=torch.uint8)
+    torch.testing.assert_close(focal(logits, target, class_weights=WEIGHTS), focal(logits, target))
+
+
+def test_dice_is_its_formula_by_picture_over_the_classes_of_its_truth() -> None:
+    logits, target = batch()
+    scores = []
+    for b in range(B):
+        valid = target[b] != 255
+        p = logits[b].softmax(dim=0)[:, valid]
+        t = torch.stack([target[b][valid] == c for c in range(C)]).float()
+        scores.append((2 * (p * t).sum(1) / (p.sum(1) + t.sum(1)))[t.sum(1) > 0].mean())
+    torch.testing.assert_close(dice(logits, target), 1 - torch.stack(scores).mean())
+
+
+def test_a_perfect_prediction_costs_nothing() -> None:
+    _, target = batch(ignored=0)
+    logits = 50 * torch.nn.functional.one_hot(target.long(), C).permute(0, 3, 1, 2).float()
+    for loss in LOSSES.values():
+        assert float(loss(logits, target)) == pytest.approx(0, abs=1e-5)
+
+
+# ---- what every loss must do
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_ignored_pixels_add_nothing_to_loss_and_gradient(name: str) -> None:
+    logits, target = batch()
+    changed = logits.detach().clone()
+    changed[(target == 255)[:, None].expand_as(changed)] += 100
+    changed.requires_grad_()
+    loss, other = LOSSES[name](logits, target), LOSSES[name](changed, target)
+    torch.testing.assert_close(loss, other)
+    other.backward()
+    assert changed.grad is not None
+    assert not changed.grad[(target == 255)[:, None].expand_as(changed)].any()
+    assert changed.grad.any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_without_a_label_gives_0_and_zero_gradient(name: str) -> None:
+    logits, target = batch()
+    loss = LOSSES[name](logits, torch.full_like(target, 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_extreme_logits_give_finite_loss_and_gradient(name: str, size: float) -> None:
+    logits, target = batch()
+    extreme = (size * logits.detach()).requires_grad_()
+    loss = LOSSES[name](extreme, target)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert extreme.grad is not None
+    assert torch.isfinite(extreme.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_memory_order_and_half_precision_change_nothing_but_rounding(name: str) -> None:
+    logits, target = batch()
+    expected = LOSSES[name](logits, target)
+    last = logits.detach().to(memory_format=torch.channels_last)
+    torch.testing.assert_close(LOSSES[name](last, target), expected)
+    torch.testing.assert_close(LOSSES[name](last.bfloat16(), target), expected, rtol=0.02, atol=0.01)
+    assert LOSSES[name](last.bfloat16(), target).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_parts_of_a_batch_divided_by_the_whole_add_up_to_the_whole(name: str) -> None:
+    logits, target = batch()
+    target[0, :4] = 255  # parts of unequal weight
+    options = {} if name == "dice" else {"class_weights": WEIGHTS}
+    whole = NORMALIZERS[name](target, **options)
+    parts = [LOSSES[name](logits[k : k + 1], target[k : k + 1], **options, normalizer=whole) for k in range(B)]
+    torch.testing.assert_close(sum(parts), LOSSES[name](logits, target, **options))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, 2, 3, requires_grad=True)
+    target = torch.tensor([[[0, 1, 255], [2, 1, 0]]], dtype=torch.uint8)
+    LOSSES[name](logits, target).backward()
+    assert logits.grad is not None
+    for index in [(0, 0, 0, 0), (0, 2, 1, 1), (0, 1, 0, 2)]:
+        moved = [logits.detach().clone() for _ in range(2)]
+        moved[0][index] += 1e-2
+        moved[1][index] -= 1e-2
+        slope = (LOSSES[name](moved[0], target) - LOSSES[name](moved[1], target)) / 2e-2
+        assert float(logits.grad[index]) == pytest.approx(slope.item(), abs=1e-3)
+
+
+# ---- sums of losses
+
+
+def test_a_sum_of_losses_weighs_each() -> None:
+    logits, target = batch()
+    config = LossConfig(cross_entropy=0.5, focal=2, dice=0.25, gamma=1.5, alpha=(1, 2, 3, 4))
+    loss = build_loss(
+        config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=torch.device("cpu")
+    )
+    expected = (
+        0.5 * cross_entropy(logits, target, class_weights=WEIGHTS)
+        + 2 * focal(logits, target, gamma=1.5, alpha=torch.tensor([1.0, 2, 3, 4]), class_weights=WEIGHTS)
+        + 0.25 * dice(logits, target)
+    )
+    torch.testing.assert_close(loss(logits, target), expected)
+
+
+def test_alpha_needs_a_number_per_class() -> None:
+    config = LossConfig(focal=1, alpha=(0.25, 0.75))
+    with pytest.raises(ConfigError, match=r"loss\.alpha: found 2 numbers, expected 4"):
+        build_loss(config, num_classes=4, ignore_index=255, class_weights=None, device=torch.device("cpu"))
+
+
+# ---- class weights
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("none", None),
+        ("balanced", [100 / (3 * 80), 100 / (3 * 15), 100 / (3 * 5)]),
+        ("median_frequency", [0.3 / 0.8, 1.0, 0.3 / 0.1]),
+        ("log", [1 / 0.641854, 1 / 0.223144, 1 / 0.139762]),
+    ],
+)
+def test_class_weights_follow_their_rule(rule: str, expected: list[float] | None) -> None:
+    weights = class_weights(rule, class_pixels=[80, 15, 5], surrounding_pixels=[100, 50, 50])  # type: ignore[arg-type]
+    assert weights == (None if expected is None else pytest.approx(expected, rel=1e-4))
+
+
+@pytest.mark.parametrize("rule", ["balanced", "median_frequency", "log"])
+def test_a_class_without_a_pixel_gets_no_weight_and_harms_no_other(rule: str) -> None:
+    weights = class_weights(rule, class_pixels=[80, 0, 20], surrounding_pixels=[100, 0, 100])  # type: ignore[arg-type]
+    assert weights is not None
+    assert weights[1] == 0
+    assert all(0 < weights[k] < 100 for k in (0, 2))
+
+
+def test_a_list_of_weights_is_taken_as_it_is_and_must_fit() -> None:
+    counts = {"class_pixels": [1, 2], "surrounding_pixels": [3, 3]}
+    assert class_weights((1.0, 5.0), **counts) == [1.0, 5.0]
+    with pytest.raises(ConfigError, match="found 3 numbers, expected 2"):
+        class_weights((1.0, 5.0, 2.0), **counts)
+
+
+def test_pixel_weight_counts_labelled_pixels_by_their_class() -> None:
+    target = torch.tensor([[[0, 0, 2], [255, 1, 255]]], dtype=torch.uint8)
+    assert float(pixel_weight(target)) == 4
+    assert float(pixel_weight(target, class_weights=torch.tensor([1.0, 10, 100]))) == 112

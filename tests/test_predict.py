@@ -1,0 +1,174 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segkit.checkpoint import Checkpoint
+from segkit.classes import Classes
+from segkit.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from segkit.errors import CheckpointError, DataError, RunFolderError
+from segkit.models.table import build_model
+from segkit.predict import Predictor, find_inputs, predict_files
+
+CLASSES = Classes.build(["background", "disc", "square"], colors=[(0, 0, 0), (250, 0, 0), (0, 0, 250)])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = RunConfig(
+        data=DataConfig(canvas=(64, 64)),
+        model=ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none"),
+        train=TrainConfig(precision="fp32"),
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "best.pt"
+    Checkpoint(weights=build_model(config.model, 3).state_dict(), config=config, classes=CLASSES).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Predictor:
+    return Predictor.load(checkpoint, device="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name, hw in (("a.jpg", (40, 60)), ("b.png", (64, 64)), ("deep/er/c.d.jpg", (33, 90))):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (*hw, 3), np.uint8)).save(path)
+    return tmp_path / "in"
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with (output / "predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# ---- one picture
+
+
+@pytest.mark.parametrize("hw", [(40, 60), (64, 64), (200, 10), (1, 1)])
+def test_a_mask_has_the_size_of_its_picture(predictor: Predictor, hw: tuple[int, int]) -> None:
+    mask = predictor(np.random.default_rng(0).integers(0, 255, (*hw, 3), np.uint8))
+    assert mask.shape == hw
+    assert mask.dtype == np.uint8
+    assert mask.max() < 3
+
+
+def test_probabilities_sum_to_1_and_agree_with_the_mask(predictor: Predictor) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    probabilities = predictor.probabilities(image)
+    assert probabilities.shape == (3, 40, 60)
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
+    assert np.array_equal(probabilities.argmax(axis=0), predictor(image))
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_arrays_of_another_kind_are_refused(predictor: Predictor, array: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 RGB \[h, w, 3\]"):
+        predictor(array)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        Predictor.load(tmp_path / "no.pt")
+
+
+# ---- files
+
+
+def test_a_folder_is_predicted_with_its_structure(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    results = predict_files(predictor, str(pictures), tmp_path / "out")
+    assert [result.error for result in results] == ["", "", ""]
+    masks = sorted(
+        path.relative_to(tmp_path / "out" / "masks").as_posix() for path in (tmp_path / "out" / "masks").rglob("*.png")
+    )
+    assert masks == ["a.png", "b.png", "deep/er/c.d.png"]
+    assert (tmp_path / "out" / "overlays" / "deep" / "er" / "c.d.jpg").is_file()
+
+
+def test_masks_are_palette_pngs_of_class_ids_at_the_original_size(
+    predictor: Predictor, pictures: Path, tmp_path: Path
+) -> None:
+    predict_files(predictor, str(pictures / "a.jpg"), tmp_path / "out")
+    with Image.open(tmp_path / "out" / "masks" / "a.png") as image:
+        assert image.mode == "P"
+        assert image.getpalette()[:9] == [0, 0, 0, 250, 0, 0, 0, 0, 250]  # type: ignore[index]
+        assert np.array_equal(np.array(image), predictor(np.array(Image.open(pictures / "a.jpg"))))
+
+
+def test_rows_hold_size_and_pixels_by_class(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    predict_files(predictor, str(pictures), tmp_path / "out", overlays=False)
+    found = rows(tmp_path / "out")
+    assert [(row["height"], row["width"]) for row in found] == [("40", "60"), ("64", "64"), ("33", "90")]
+    for row in found:
+        assert sum(int(row[f"pixels_{name}"]) for name in CLASSES.names) == int(row["height"]) * int(row["width"])
+        assert float(row["seconds"]) > 0
+    assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_a_bad_picture_is_a_row_with_its_error_and_the_others_are_done(
+    predictor: Predictor, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "b.png").write_bytes(b"no picture")
+    results = predict_files(predictor, str(pictures), tmp_path / "out")
+    assert [bool(result.error) for result in results] == [False, True, False]
+    assert "b.png: not an image" in rows(tmp_path / "out")[1]["error"]
+    assert not (tmp_path / "out" / "masks" / "b.png").exists()
+    assert (tmp_path / "out" / "masks" / "a.png").exists()
+
+
+def test_pictures_of_one_name_get_masks_of_two(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (5, 5)).save(pictures / "a.png")
+    predict_files(predictor, str(pictures), tmp_path / "out", overlays=False)
+    assert {path.name for path in (tmp_path / "out" / "masks").glob("a*")} == {"a.jpg.png", "a.png.png"}
+
+
+def test_masks_that_are_there_are_not_overwritten_unless_asked(
+    predictor: Predictor, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict_files(predictor, str(pictures / "a.jpg"), out)
+    (out / "masks" / "a.png").write_text("corrected by hand")
+    with pytest.raises(RunFolderError, match="--overwrite"):
+        predict_files(predictor, str(pictures / "a.jpg"), out)
+    assert (out / "masks" / "a.png").read_text() == "corrected by hand"
+    predict_files(predictor, str(pictures / "a.jpg"), out, overwrite=True)
+    assert (out / "masks" / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_output_within_the_input_is_not_predicted_again(predictor: Predictor, pictures: Path) -> None:
+    predict_files(predictor, str(pictures), pictures / "out")
+    assert len(predict_files(predictor, str(pictures), pictures / "out", overwrite=True)) == 3
+
+
+# ---- what an input may be
+
+
+def test_a_pattern_finds_pictures_at_any_depth(pictures: Path) -> None:
+    root, found = find_inputs(f"{pictures}/**/*.jpg", outside=Path("out"))
+    assert root == pictures
+    assert [path.name for path in found] == ["a.jpg", "c.d.jpg"]
+
+
+def test_a_picture_with_brackets_in_its_name_is_taken_as_it_is(pictures: Path) -> None:
+    odd = pictures / "x[1].jpg"
+    (pictures / "a.jpg").rename(odd)
+    assert find_inputs(str(odd), outside=Path("out"))[1] == [odd]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("nowhere", "no such file or folder"), ("*.gif", "matches no picture"), ("empty", "no pictures")],
+)
+def test_inputs_that_hold_no_picture_are_named(tmp_path: Path, source: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=words):
+        find_inputs(str(tmp_path / source), outside=Path("out"))
