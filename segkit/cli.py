@@ -136,6 +136,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     _say_trained(result.trained)
     _say(
         "look at:",
+        f"  {result.folder / 'held_out.png'}   held-out pictures: image, truth, prediction",
         f"  {result.folder / 'predictions' / 'overlays'}   new pictures with their predicted masks",
         f"  {result.trained.folder / 'metrics.json'}   the scores in full",
         f"  {result.trained.folder / 'config.yaml'}   every setting; change data.root to train on your own",

@@ -5,6 +5,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from segkit.config import (
     AugmentConfig,
     DataConfig,
@@ -15,16 +17,20 @@ from segkit.config import (
     RunConfig,
     TrainConfig,
 )
+from segkit.data.dataset import read_pair
+from segkit.data.layouts import list_items
+from segkit.data.masks import MaskReader
 from segkit.data.shapes import draw_data_set, draw_pictures
 from segkit.eval_miou import EvalResult, eval_miou
 from segkit.models.weights import OFFLINE_WHEELS, offline_file
 from segkit.predict import Predictor, predict_files
+from segkit.report.pictures import panel, sheet
 from segkit.train import TrainResult, train
 
 log = logging.getLogger(__name__)
 
 ENCODER = "tu-tf_efficientnet_lite0"
-NUM_TRAIN, NUM_VAL, NUM_NEW = 160, 40, 12
+NUM_TRAIN, NUM_VAL, NUM_NEW, NUM_SHOWN = 160, 40, 12, 8
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,22 @@ def demo(folder: Path | None = None) -> DemoResult:
         return DemoResult(folder, trained, None)
     log.info("3. evaluate the best checkpoint on %d held-out pictures", NUM_VAL)
     evaluated = eval_miou(trained.best)
+    predictor = Predictor.load(trained.best)
+    _draw_sheet(folder, evaluated, predictor)
     log.info("4. predict masks for %d new pictures", NUM_NEW)
     draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
-    predict_files(Predictor.load(trained.best), str(folder / "pictures"), folder / "predictions")
+    predict_files(predictor, str(folder / "pictures"), folder / "predictions")
     return DemoResult(folder, trained, evaluated)
+
+
+def _draw_sheet(folder: Path, evaluated: EvalResult, predictor: Predictor) -> None:
+    """Write held_out.png: image, truth and prediction of the first held-out pictures, side by side."""
+    data = DataConfig(root=str(folder / "dataset"))
+    reader = MaskReader.build(data, evaluated.classes)
+    pairs = [read_pair(item, reader) for item in list_items(data, data.val)[:NUM_SHOWN]]
+    panels = [panel(image, [mask, predictor(image)], evaluated.classes) for image, mask in pairs]
+    page = sheet(panels, titles=["image", "truth", "prediction"])
+    Image.fromarray(page).save(folder / "held_out.png")
 
 
 def _free_folder() -> Path:

@@ -61,8 +61,11 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     _check_options(config)
     offline = weights.offline_file(config.encoder) if source == "imagenet" else None
     download = source == "imagenet" and offline is None
+    if download:
+        log.info("asking the model hub for ImageNet weights of %s", config.encoder)
     try:
-        network = _build_network(config, num_classes, download=download)
+        with weights.quiet_hub():
+            network = _build_network(config, num_classes, download=download)
     except weights.UNREACHABLE as error:
         raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
     mean, std = _normalization(config.encoder)
@@ -70,8 +73,6 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     path = offline or (None if source in ("imagenet", "none") else Path(source))
     if path is not None:
         log.info("%s", weights.load_pretrained(segmenter, path))
-    elif download:
-        log.info("pretrained encoder %s: ImageNet weights from the model hub", config.encoder)
     return segmenter
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.report.pictures import colorize, overlay, panel
+from segkit.report.pictures import colorize, overlay, panel, sheet
 
 CLASSES = Classes.build(["background", "disc"], colors=[(0, 0, 0), (200, 0, 100)])
 
@@ -24,3 +24,11 @@ def test_an_overlay_blends_classes_keeps_background_and_draws_borders() -> None:
 def test_a_panel_stands_side_by_side() -> None:
     image, mask = np.zeros((6, 10, 3), np.uint8), np.zeros((6, 10), np.uint8)
     assert panel(image, [mask, mask], CLASSES).shape == (6, 38, 3)
+
+
+def test_a_sheet_holds_every_panel_in_rows_under_titles() -> None:
+    panels = [np.full((6, 10, 3), k, np.uint8) for k in (10, 20, 30)]
+    page = sheet(panels, columns=2, titles=["a"])
+    assert page.shape == (24 + 2 * (6 + 8) + 8, 2 * (10 + 8) + 8, 3)
+    for value in (10, 20, 30):
+        assert (page == value).all(axis=2).sum() >= 60
