@@ -3,7 +3,7 @@
 How the package is laid out, lowest floor first (a floor imports only from floors below it):
 
     errors  classes  config        no numpy, no torch: a typo in a config is reported at once
-    geometry  runtime              where pixels go and come back; device, precision, ranks
+    geometry  runtime  ranks       where pixels go and come back; device, precision, seeds; peer processes
     data  models  losses  metrics  optim         the parts; they never import one another
     checkpoint  evaluate  report
     train  predict  demo           the verbs

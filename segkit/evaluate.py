@@ -16,7 +16,8 @@ from segkit.geometry import LetterBox
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.segmenter import Segmenter
-from segkit.runtime import Ranks, autocast
+from segkit.ranks import Ranks
+from segkit.runtime import autocast
 
 
 @dataclass(frozen=True)

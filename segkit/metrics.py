@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
 from segkit.classes import Classes
-from segkit.runtime import Ranks
+from segkit.ranks import Ranks
 
 
 class ConfusionMatrix:
@@ -40,18 +41,14 @@ class ConfusionMatrix:
         """
         if prediction.shape != target.shape:
             raise ValueError(f"prediction is {prediction.shape}, target is {target.shape}; expected the same shape")
-        num_columns = self.num_classes + 1
-        # Row `num_classes` collects the ignored pixels, so that no masked copy of the picture is made.
-        ignored = target == self.ignore_index
-        rows = np.where(ignored, self.num_classes, target).astype(np.int32)
-        wrong = ((rows < 0) | (rows >= self.num_classes)) & ~ignored
-        if wrong.any():
-            raise ValueError(
-                f"target holds {target[wrong][0]}, expected 0..{self.num_classes - 1} or {self.ignore_index}"
-            )
-        columns = np.minimum(prediction.astype(np.uint32), self.num_classes).astype(np.int32)
-        counts = np.bincount((rows * num_columns + columns).ravel(), minlength=num_columns**2)
-        self._counts += counts.reshape(num_columns, num_columns)[:-1]
+        joint = _joint_counts(target, prediction)
+        known = [*range(self.num_classes), self.ignore_index]
+        if joint[known].sum() != target.size:
+            wrong = target[~np.isin(target, known)][0]
+            raise ValueError(f"target holds {wrong}, expected 0..{self.num_classes - 1} or {self.ignore_index}")
+        labelled = joint[: self.num_classes]
+        self._counts[:, :-1] += labelled[:, : self.num_classes]
+        self._counts[:, -1] += labelled[:, self.num_classes :].sum(axis=1)
         self.num_images += 1
 
     @property
@@ -170,6 +167,29 @@ class Scores:
             ],
             "confusion": self.counts.tolist(),
         }
+
+
+def _joint_counts(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return how often each pair of values occurs: int64 [256, 256], row = target, column = prediction.
+
+    A two-dimensional histogram of uint8 in one pass, without int64 codes or masked copies. Pairs whose target is
+    outside 0..255 are not counted; a prediction outside counts as 255, which is never a class.
+    """
+    if target.dtype != np.uint8:
+        inside = (target >= 0) & (target <= 255)
+        target, prediction = target[inside].astype(np.uint8), prediction[inside]
+    pair = [array.reshape(1, -1) for array in (target, _as_uint8(prediction))]
+    counts = np.zeros((256, 256), np.int64)
+    for start in range(0, target.size, 2**24):  # OpenCV counts in float32, which is exact up to 2^24
+        strips = [np.ascontiguousarray(array[:, start : start + 2**24]) for array in pair]
+        counts += cv2.calcHist(strips, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    return counts
+
+
+def _as_uint8(ids: np.ndarray) -> np.ndarray:
+    if ids.dtype == np.uint8:
+        return ids
+    return np.where((ids < 0) | (ids > 255), 255, ids).astype(np.uint8)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 The path from pixels to mask is that of evaluation (segkit/evaluate.py). Not here: video, other runtimes.
 """
 
+import contextlib
 import csv
 import glob
 import itertools
@@ -140,16 +141,18 @@ def predict_files(
         raise RunFolderError(
             f"{output / 'masks'}: holds masks already; choose another folder, or replace them with --overwrite"
         )
-    results = []
+    results: list[Predicted] = []
+    named = zip(inputs, _output_names(root, inputs), strict=True)
     try:
-        pairs = zip(inputs, _output_names(root, inputs), strict=True)
-        for path, name in tqdm(
-            pairs, total=len(inputs), unit="image", desc="predicting", dynamic_ncols=True, disable=None
-        ):
-            for kind in ("masks", "overlays") if overlays else ("masks",):
-                (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
-            results.append(_predict_file(predictor, path, output, name, overlays=overlays))
-        _write_rows(output / "predictions.csv", results, predictor.classes)
+        with contextlib.ExitStack() as stack:
+            # also after Ctrl-C or on a full disk: the rows tell what was done
+            stack.callback(lambda: _write_rows(output / "predictions.csv", results, predictor.classes))
+            for path, name in tqdm(
+                named, total=len(inputs), unit="image", desc="predicting", dynamic_ncols=True, disable=None
+            ):
+                for kind in ("masks", "overlays") if overlays else ("masks",):
+                    (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
+                results.append(_predict_file(predictor, path, output, name, overlays=overlays))
     except OSError as error:
         raise RunFolderError(
             f"{output}: can't be written ({error.strerror}); choose another folder with --output"
@@ -177,8 +180,9 @@ def _predict_file(predictor: Predictor, path: Path, output: Path, name: str, *, 
 def _output_names(root: Path, inputs: Sequence[Path]) -> list[str]:
     """Name each output as its input below `root`, without suffix; with it where a.jpg and a.png would collide."""
     relative = [path.relative_to(root) for path in inputs]
-    stems = Counter(path.with_suffix("").as_posix() for path in relative)
-    return [stem if stems[stem := path.with_suffix("").as_posix()] == 1 else path.as_posix() for path in relative]
+    stems = [path.with_suffix("").as_posix() for path in relative]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 else path.as_posix() for stem, path in zip(stems, relative, strict=True)]
 
 
 def _write_rows(path: Path, results: Sequence[Predicted], classes: Classes) -> None:

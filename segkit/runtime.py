@@ -1,7 +1,4 @@
-"""The machine under a run: device, precision, seeds, signals, and the few torch.distributed calls.
-
-Not here: a launcher. `torchrun` starts the processes; one process alone needs nothing.
-"""
+"""The machine under a run: device, precision, memory, seeds, signals. Its peers on other processes: segkit/ranks.py."""
 
 import contextlib
 import ctypes
@@ -12,111 +9,15 @@ import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
-import torch.distributed as dist
 
-from segkit.errors import DeviceError, SegkitError
-
-T = TypeVar("T")
+from segkit.errors import DeviceError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among its peers. One process alone is rank 0 of 1."""
-
-    rank: int = 0
-    local_rank: int = 0
-    size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """True on the one process that writes files and prints."""
-        return self.rank == 0
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the element-wise sum of `values` over all ranks; the input is left alone."""
-        if self.size == 1:
-            return values
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """True on every rank if `flag` is true on any of them."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
-
-    def average_buffers(self, module: torch.nn.Module) -> None:
-        """Set every floating-point buffer (BatchNorm statistics) to its mean over all ranks, in one exchange."""
-        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
-        if self.size == 1 or not buffers:
-            return
-        flat = torch.cat([buffer.flatten() for buffer in buffers])
-        dist.all_reduce(flat)
-        for buffer, mean in zip(buffers, (flat / self.size).split([b.numel() for b in buffers]), strict=True):
-            buffer.copy_(mean.view_as(buffer))
-
-    def share(self, value: Any) -> Any:
-        """Return the first rank's `value` on every rank."""
-        if self.size == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box)
-        return box[0]
-
-    def first(self, function: Callable[[], T]) -> T:
-        """Call `function` on the first rank only, and return its result on every rank; its SegkitError as well."""
-        result: T | None = None
-        problem: SegkitError | None = None
-        if self.is_first:
-            try:
-                result = function()
-            except SegkitError as error:
-                problem = error
-                if self.size == 1:
-                    raise
-        result, problem = self.share((result, problem))
-        if problem is not None:
-            problem.shared = True
-            raise problem
-        return cast(T, result)
-
-
-@contextlib.contextmanager
-def process_group(device: str) -> Iterator[Ranks]:
-    """Join the group that torchrun describes in the environment, and leave it at the end.
-
-    NCCL where every rank has a GPU of its own, gloo on CPUs.
-
-    Raises:
-        DeviceError: torchrun's variables are incomplete, or there are more ranks than GPUs on this machine.
-    """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield Ranks()
-        return
-    ranks = Ranks(int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0)), int(os.environ["WORLD_SIZE"]))
-    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if on_gpu and ranks.local_rank >= torch.cuda.device_count():
-        raise DeviceError(
-            f"torchrun: process {ranks.local_rank} of this machine found {torch.cuda.device_count()} GPUs, expected "
-            "one per process; lower --nproc-per-node, or set train.device=cpu"
-        )
-    if on_gpu:
-        torch.cuda.set_device(ranks.local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(minutes=30))
-    try:
-        yield ranks
-    finally:
-        dist.destroy_process_group()
 
 
 def select_device(name: str, *, local_rank: int = 0) -> torch.device:
@@ -169,14 +70,14 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def count_workers(setting: int | str, device: torch.device, ranks: Ranks) -> int:
-    """Turn `train.workers` into a number of loading processes for this rank.
+def count_workers(setting: int | str, device: torch.device, *, num_ranks: int = 1) -> int:
+    """Turn `train.workers` into a number of loading processes for each of `num_ranks` ranks.
 
     `auto`: beside a GPU up to 8 of this rank's share of the cores; on a CPU one, since the cores are needed to compute.
     """
     if isinstance(setting, int):
         return setting
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks))
     return min(8, max(1, (os.cpu_count() or 1) // ranks_here)) if device.type == "cuda" else 1
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -30,24 +30,23 @@ from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, Failure, TrainingSet, evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
-from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, TrainingDiverged
+from segkit.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
 from segkit.evaluate import Evaluation, evaluate, segment, to_mask
 from segkit.losses import build_loss, class_weights
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
+from segkit.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
+from segkit.report.console import describe_data, describe_epoch, progress_bar
 from segkit.report.pictures import panel
 from segkit.report.runlog import EpochRow, RunFolder
-from segkit.report.tables import percent, weights_table
 from segkit.runtime import (
-    Ranks,
     StopRequest,
     autocast,
     count_workers,
     describe_environment,
     keep_freed_memory,
-    process_group,
     seed_step,
     select_device,
     select_precision,
@@ -122,8 +121,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
     segmenter = build_model(config.model, len(classes), pretrained=old is None)
     segmenter.place(device, channels_last=settings.channels_last)
     if settings.sync_bn:
-        _check_sync_bn(ranks, device)
-        segmenter.network = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter.network)
+        segmenter.network = synchronize_batch_norm(segmenter.network, ranks, device)
     weights = class_weights(
         config.loss.class_weights,
         class_pixels=data.survey.class_pixels,
@@ -148,7 +146,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
 
     # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
     validation_set = EvaluationSet(data.val, reader, canvas_hw=config.data.canvas)
-    workers = count_workers(settings.workers, device, ranks)
+    workers = count_workers(settings.workers, device, num_ranks=ranks.size)
 
     def validate(*, num_workers: int = workers, num_batches: int | None = None) -> Evaluation:
         evaluated = (average.model if average else segmenter).eval()
@@ -164,16 +162,30 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         return evaluate(evaluated, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
 
     validate(num_workers=0, num_batches=2)
-    unused = _unused_parameters(segmenter, config.data.canvas) if ranks.size > 1 else set()
+    unused = set()
+    if ranks.size > 1:
+        unused = unused_parameters(segmenter, torch.zeros(1, 3, *config.data.canvas, device=device))
     if ranks.is_first:
-        size = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
-        folder.check_space(needed=size * 10)  # last and best, with optimizer and average, and one being written
+        num_bytes = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
+        folder.check_space(needed=num_bytes * 10)  # last and best, with optimizer and average, and one being written
         if old:
             folder.trim_log(progress.step)
         else:
             held_out = {config.data.val: data.held_out} if data.held_out else {}
             folder.create(config, describe_environment(device), held_out)
-        _describe(config, data, segmenter, weights, device, precision, ranks, lr, steps_per_epoch)
+        log.info("run     %s", config.run)
+        log.info(
+            "%s",
+            describe_data(config.data.root, classes, data.survey, num_val=len(data.val), class_weights=weights),
+        )
+        size = sum(parameter.numel() for parameter in segmenter.parameters()) / 1e6
+        log.info("model   %s, encoder %s, %.1f M parameters", config.model.name, config.model.encoder, size)
+        log.info("device  %s, %s, %d process(es)", device, str(precision).removeprefix("torch."), ranks.size)
+        scaled = f" (scaled from {config.optim.lr:.3g})" if lr != config.optim.lr else ""
+        log.info(
+            "train   %d epochs of %d steps, batch %d, canvas %dx%d, lr %.3g%s",
+            settings.epochs, steps_per_epoch, settings.batch_size, *config.data.canvas[::-1], lr, scaled,
+        )  # fmt: skip
 
     def save(path: Path, *, resumable: bool) -> None:
         if not ranks.is_first:
@@ -217,7 +229,10 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
             # (a) once in a while: an epoch begins; the encoder thaws
             if bar is None:
                 started = time.perf_counter()
-                bar = _progress_bar(epoch, settings.epochs, place, steps_per_epoch, show=ranks.is_first)
+                bar = progress_bar(
+                    epoch=epoch + 1, num_epochs=settings.epochs, first_step=place, num_steps=steps_per_epoch,
+                    show=ranks.is_first,
+                )  # fmt: skip
             if network is None or step == thaw_step:
                 network = _trainable(segmenter, unused, frozen=step < thaw_step, ranks=ranks, compiled=settings.compile)
             last_lr = set_lr(
@@ -236,8 +251,10 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
             step_loss = torch.zeros((), device=device)
             for part, (pixels, target) in enumerate(zip(images, targets, strict=True)):
                 with contextlib.ExitStack() as stack:
-                    if part < len(images) - 1 and isinstance(network, DistributedDataParallel):
-                        stack.enter_context(network.no_sync())  # gradients are exchanged once, after the last part
+                    if part < len(images) - 1 and ranks.size > 1:
+                        stack.enter_context(
+                            cast(DistributedDataParallel, network).no_sync()
+                        )  # gradients are exchanged once, after the last part
                     with autocast(device, precision):
                         logits = network(pixels)  # [b, C, H, W]
                     share = loss.combine(loss.sums(logits, target), normalizers)
@@ -295,8 +312,12 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                 save(folder.last, resumable=True)
                 if ranks.is_first:
                     evaluated = (average.model if average else segmenter).eval()
-                    _log_epoch(folder, row, validation, classes, better=better, num_epochs=settings.epochs)
+                    log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=better))
+                    folder.add(row)
+                    if validation and better:
+                        folder.write_metrics(validation.scores, classes)
                     if validation:
+                        folder.add_scores(validation.scores, classes, epoch + 1)
                         _log_pictures(folder, evaluated, validation_set, config.eval.pictures, precision, epoch + 1)
                 _set_mode(segmenter, frozen=step < thaw_step)
             elif stopping:
@@ -328,23 +349,6 @@ def _check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
         )
 
 
-def _check_sync_bn(ranks: Ranks, device: torch.device) -> None:
-    if ranks.size > 1 and device.type != "cuda":
-        raise DeviceError(
-            "train.sync_bn: PyTorch has synchronised BatchNorm on GPUs only, found ranks on the CPU; set "
-            "train.sync_bn=false"
-        )
-
-
-def _unused_parameters(segmenter: Segmenter, canvas_hw: tuple[int, int]) -> set[str]:
-    """Name the parameters that no logit depends on; DistributedDataParallel would wait for their gradients in vain."""
-    segmenter.eval()
-    segmenter(torch.zeros(1, 3, *canvas_hw, device=segmenter.mean.device)).sum().backward()
-    unused = {name for name, parameter in segmenter.named_parameters() if parameter.grad is None}
-    segmenter.zero_grad(set_to_none=True)
-    return unused
-
-
 def _trainable(segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: Ranks, compiled: bool) -> nn.Module:
     """Return the module whose forward trains: `segmenter`, its encoder frozen or not, over ranks, compiled."""
     for name, parameter in segmenter.named_parameters():
@@ -352,16 +356,9 @@ def _trainable(segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: R
     if frozen:
         segmenter.encoder.requires_grad_(False)
     _set_mode(segmenter, frozen=frozen)
-    network: nn.Module = segmenter
-    if ranks.size > 1:
-        device = segmenter.mean.device
-        # BatchNorm statistics are averaged after each step instead of copied from the first rank.
-        network = DistributedDataParallel(
-            segmenter, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False
-        )
-    if compiled:
-        network.compile()
-    return network
+    network = data_parallel(segmenter, ranks, segmenter.mean.device)
+    # A compiled wrapper, not segmenter.compile(): validation runs the plain model, as the evaluation tool does.
+    return cast(nn.Module, torch.compile(network)) if compiled else network
 
 
 def _set_mode(segmenter: Segmenter, *, frozen: bool) -> None:
@@ -372,19 +369,6 @@ def _set_mode(segmenter: Segmenter, *, frozen: bool) -> None:
 
 
 # ---- along the way
-
-
-def _progress_bar(epoch: int, num_epochs: int, place: int, steps: int, *, show: bool) -> "tqdm[Any]":
-    # disable=None: a bar in a terminal, nothing in a pipe or a log file
-    return tqdm(
-        total=steps,
-        initial=place,
-        desc=f"epoch {epoch + 1}/{num_epochs}",
-        unit="step",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None if show else True,
-    )
 
 
 def _check_finite(value: float, step: int, lr: float, names: Sequence[str]) -> None:
@@ -402,19 +386,6 @@ def _is_better(scores: Scores, progress: Progress) -> bool:
     return scores.miou > best.miou
 
 
-def _log_epoch(
-    folder: RunFolder, row: EpochRow, validation: Evaluation | None, classes: Classes, *, better: bool, num_epochs: int
-) -> None:
-    folder.add(row)
-    line = f"epoch {row.epoch:3d}/{num_epochs}  loss {row.train_loss:.4f}"
-    if validation:
-        folder.add_scores(validation.scores, classes, row.epoch)
-        line += f"  val loss {row.val_loss:.4f}  mIoU {percent(validation.scores.miou)}{' (best)' if better else ''}"
-        if better:
-            folder.write_metrics(validation.scores, classes)
-    log.info("%s  %.1f images/s  %.0f s", line, row.images_per_second, row.seconds)
-
-
 def _log_pictures(
     folder: RunFolder, segmenter: Segmenter, scenes: EvaluationSet, count: int, precision: torch.dtype, epoch: int
 ) -> None:
@@ -429,42 +400,3 @@ def _log_pictures(
         image = scene.image.numpy().transpose(1, 2, 0)[inner]
         masks = [scene.canvas_mask.numpy()[inner], to_mask(logits)[inner]]
         folder.add_picture(f"validation/{scene.name}", panel(image, masks, scenes.reader.classes), epoch)
-
-
-def _describe(
-    config: RunConfig,
-    data: PreparedData,
-    segmenter: Segmenter,
-    weights: Sequence[float] | None,
-    device: torch.device,
-    precision: torch.dtype,
-    ranks: Ranks,
-    lr: float,
-    steps_per_epoch: int,
-) -> None:
-    """Say what is about to be trained."""
-    pixels = data.survey.class_pixels
-    shares = [count / sum(pixels) for count in pixels]
-    parameters = sum(parameter.numel() for parameter in segmenter.parameters())
-    scaled = (
-        ""
-        if lr == config.optim.lr
-        else f" ({config.optim.lr:.3g} for batch {config.optim.reference_batch_size}, scaled)"
-    )
-    log.info("run     %s", config.run)
-    log.info(
-        "data    %s: %d to train on, %d to validate, %d classes",
-        config.data.root,
-        len(data.train),
-        len(data.val),
-        len(shares),
-    )
-    log.info("%s", weights_table(data.classes.names, shares, weights))
-    if absent := data.survey.absent(data.classes):
-        log.info("        note: no training pixel of %s; that can't be learned", ", ".join(absent))
-    log.info("model   %s, encoder %s, %.1f M parameters", config.model.name, config.model.encoder, parameters / 1e6)
-    log.info("device  %s, %s, %d process(es)", device, str(precision).removeprefix("torch."), ranks.size)
-    log.info(
-        "train   %d epochs of %d steps, batch %d, canvas %dx%d, lr %.3g%s",
-        config.train.epochs, steps_per_epoch, config.train.batch_size, *config.data.canvas[::-1], lr, scaled,
-    )  # fmt: skip

@@ -213,7 +213,7 @@ def test_every_experiment_is_short_and_says_how_to_run_it(path: Path) -> None:
     if path.stem == "reference":
         return
     lines = path.read_text().splitlines()
-    assert 10 <= len(lines) <= 40
+    assert 10 <= len(lines) <= 30
     assert f"configs/{path.name}" in "\n".join(line for line in lines if line.startswith("#"))
 
 

@@ -157,6 +157,30 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
         assert float(logits.grad[index]) == pytest.approx(slope.item(), abs=1e-3)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_closed_form_gradient_is_that_of_autograd(gamma: float, memory_format: torch.memory_format) -> None:
+    logits, target = batch()
+    alpha = torch.tensor([0.25, 0.75, 1.0, 0.5])
+    given = logits.detach().to(memory_format=memory_format).requires_grad_()
+    focal(given, target, gamma=gamma, alpha=alpha, class_weights=WEIGHTS).backward()
+
+    valid = target != 255
+    ids = torch.where(valid, target, 0).long()
+    log_py = logits.log_softmax(dim=1).gather(1, ids[:, None])[:, 0]
+    by_pixel = -alpha[ids] * WEIGHTS[ids] * (1 - log_py.exp()) ** gamma * log_py
+    (by_pixel[valid].sum() / WEIGHTS[ids][valid].sum()).backward()
+    torch.testing.assert_close(given.grad, logits.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_ignored_pixels_may_hold_anything() -> None:
+    logits, target = batch()
+    spoilt = logits.detach().clone()
+    spoilt[(target == 255)[:, None].expand_as(spoilt)] = -torch.inf
+    spoilt[:, 0][target == 255] = 0
+    assert torch.isfinite(focal(spoilt, target))
+
+
 # ---- sums of losses
 
 

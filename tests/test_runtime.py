@@ -7,13 +7,11 @@ import torch
 from segkit import runtime
 from segkit.errors import DeviceError
 from segkit.runtime import (
-    Ranks,
     StopRequest,
     autocast,
     count_workers,
     describe_environment,
     has_bf16,
-    process_group,
     seed_step,
     select_device,
     select_precision,
@@ -65,19 +63,9 @@ def test_a_step_draws_the_same_numbers_again_and_other_steps_and_ranks_draw_othe
     assert len(draws) == 60
 
 
-def test_one_process_alone_is_a_group_of_one() -> None:
-    with process_group("cpu") as ranks:
-        assert ranks == Ranks()
-    values = torch.tensor([1.0, 2.0])
-    assert torch.equal(ranks.sum(values), values)
-    assert ranks.first(lambda: 7) == 7
-    assert ranks.any(True, CPU)
-    assert not ranks.any(False, CPU)
-
-
 @pytest.mark.parametrize(("setting", "device", "expected"), [(3, "cpu", 3), (0, "cuda", 0), ("auto", "cpu", 1)])
 def test_workers_are_as_asked_or_fit_the_device(setting: int | str, device: str, expected: int) -> None:
-    assert count_workers(setting, torch.device(device), Ranks()) == expected
+    assert count_workers(setting, torch.device(device)) == expected
 
 
 def test_the_first_signal_asks_and_the_second_stops() -> None:

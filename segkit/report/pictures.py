@@ -7,7 +7,7 @@ import numpy as np
 
 from segkit.classes import Classes
 
-OPACITY = 0.5
+OPACITY = 0.6
 
 
 def colorize(mask: np.ndarray, classes: Classes) -> np.ndarray:

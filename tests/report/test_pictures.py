@@ -16,7 +16,7 @@ def test_an_overlay_blends_classes_keeps_background_and_draws_borders() -> None:
     mask[:, 4:] = 1
     blended = overlay(image, mask, CLASSES)
     assert blended[0, 0].tolist() == [100, 100, 100]
-    assert blended[0, 7].tolist() == [150, 50, 100]
+    assert blended[0, 7].tolist() == [160, 40, 100]
     assert blended[0, 4].tolist() == [255, 255, 255]
     assert image.min() == image.max() == 100  # the input is left alone
 

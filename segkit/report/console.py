@@ -1,0 +1,46 @@
+"""What a run says to the terminal while it goes on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from segkit.classes import Classes
+from segkit.data.doctor import Survey
+from segkit.report.runlog import EpochRow
+from segkit.report.tables import percent, weights_table
+
+
+def describe_data(
+    root: str, classes: Classes, found: Survey, *, num_val: int, class_weights: Sequence[float] | None
+) -> str:
+    """Return lines that say what is trained on: pictures, and each class's share of the pixels and loss weight."""
+    shares = [pixels / sum(found.class_pixels) for pixels in found.class_pixels]
+    lines = [
+        f"data    {root}: {found.num_images} to train on, {num_val} to validate, {len(classes)} classes",
+        weights_table(classes.names, shares, class_weights),
+    ]
+    if absent := found.absent(classes):
+        lines.append(f"        note: no training pixel of {', '.join(absent)}; that can't be learned")
+    return "\n".join(lines)
+
+
+def describe_epoch(row: EpochRow, *, num_epochs: int, is_best: bool) -> str:
+    """Return the line that a finished epoch leaves behind."""
+    line = f"epoch {row.epoch:3d}/{num_epochs}  loss {row.train_loss:.4f}"
+    if row.miou is not None:
+        line += f"  val loss {row.val_loss:.4f}  mIoU {percent(row.miou)}{' (best)' if is_best else ''}"
+    return f"{line}  {row.images_per_second:.1f} images/s  {row.seconds:.0f} s"
+
+
+def progress_bar(*, epoch: int, num_epochs: int, first_step: int, num_steps: int, show: bool) -> "tqdm[Any]":
+    """Return the bar of an epoch (counted from 1): in a terminal, not in a pipe or a log file."""
+    return tqdm(
+        total=num_steps,
+        initial=first_step,
+        desc=f"epoch {epoch}/{num_epochs}",
+        unit="step",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None if show else True,
+    )

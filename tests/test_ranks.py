@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import nn
+
+from segkit.errors import DataError, DeviceError
+from segkit.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
+
+CPU = torch.device("cpu")
+
+
+def test_one_process_alone_is_a_group_of_one() -> None:
+    with process_group("cpu") as ranks:
+        assert ranks == Ranks()
+    values = torch.tensor([1.0, 2.0])
+    assert torch.equal(ranks.sum(values), values)
+    assert ranks.first(lambda: 7) == 7
+    assert ranks.any(True, CPU)
+    assert not ranks.any(False, CPU)
+
+
+def test_a_problem_of_the_first_rank_is_raised() -> None:
+    def fail() -> None:
+        raise DataError("x")
+
+    with pytest.raises(DataError, match="x"):
+        Ranks().first(fail)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "7"), ("WORLD_SIZE", "9"), ("LOCAL_RANK", "7")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceError, match=r"lower --nproc-per-node"), process_group("cuda"):
+        pass
+
+
+def test_one_process_alone_trains_the_module_itself() -> None:
+    module = nn.Linear(2, 2)
+    assert data_parallel(module, Ranks(), CPU) is module
+
+
+def test_parameters_without_influence_are_named() -> None:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module.register_parameter("idle", nn.Parameter(torch.zeros(1)))
+    assert unused_parameters(module, torch.ones(1, 2)) == {"idle"}
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_synchronised_batch_norm_needs_gpus_where_there_are_several_ranks() -> None:
+    module = nn.Sequential(nn.BatchNorm2d(2))
+    assert isinstance(synchronize_batch_norm(module, Ranks(), CPU)[0], nn.SyncBatchNorm)  # type: ignore[index]
+    with pytest.raises(DeviceError, match=r"train\.sync_bn=false"):
+        synchronize_batch_norm(module, Ranks(size=2), CPU)
