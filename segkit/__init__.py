@@ -6,7 +6,8 @@ How the package is laid out, lowest floor first (a floor imports only from floor
     geometry  runtime  ranks       where pixels go and come back; device, precision, seeds; peer processes
     data  models  losses  metrics  optim         the parts; they never import one another
     checkpoint  evaluate  report
-    train  predict  demo           the verbs
+    train  eval_miou  predict      the verbs
+    demo                           all of them in a row
     cli                            the `segkit` command; tools/*.py are the same commands as scripts
 
 Shapes and names, the same in every file:

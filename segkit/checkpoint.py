@@ -19,7 +19,7 @@ import torch
 from segkit import __version__
 from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
-from segkit.errors import CheckpointError, RunFolderError
+from segkit.errors import CheckpointError, RunFolderError, first_line
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 
@@ -42,7 +42,8 @@ class Checkpoint:
     """What a checkpoint file holds. Without training state (optimizer, ...) it still evaluates and predicts.
 
     There is no random state in it: every random number is a function of seed, epoch, step, index and rank.
-    `held_out` names the pictures that `data.val_fraction` took for validation.
+    `held_out` names the pictures that `data.val_fraction` took for validation; `data_id` stands for the names of all
+    pictures, in order, so that a run isn't resumed on other ones.
     """
 
     weights: dict[str, torch.Tensor]
@@ -50,6 +51,7 @@ class Checkpoint:
     classes: Classes
     progress: Progress = field(default_factory=Progress)
     held_out: list[str] | None = None
+    data_id: str | None = None
     ema: dict[str, torch.Tensor] | None = None
     ema_updates: int = 0
     optimizer: dict[str, Any] | None = None
@@ -69,6 +71,7 @@ class Checkpoint:
             "classes": self.classes.to_dict(),
             "progress": asdict(self.progress),
             "held_out": self.held_out,
+            "data_id": self.data_id,
             "ema": self.ema,
             "ema_updates": self.ema_updates,
             "optimizer": self.optimizer,
@@ -78,12 +81,13 @@ class Checkpoint:
         write_beside(path, lambda part: torch.save(content, part))
 
     @classmethod
-    def load(cls, path: Path) -> "Checkpoint":
+    def load(cls, path: Path | str) -> "Checkpoint":
         """Read a file on the CPU; nothing in it is executed.
 
         Raises:
             CheckpointError: missing, truncated, of another program, of a newer segkit, or with code in it.
         """
+        path = Path(path)
         content = _read(path)
         if not isinstance(content, dict) or "segkit" not in content:
             names = f" (it holds {', '.join(map(str, list(content)[:4]))}, ...)" if isinstance(content, dict) else ""
@@ -102,6 +106,7 @@ class Checkpoint:
             classes=Classes.from_dict(content["classes"]),
             progress=Progress(**content["progress"]),
             held_out=content["held_out"],
+            data_id=content.get("data_id"),
             ema=content["ema"],
             ema_updates=content["ema_updates"],
             optimizer=content["optimizer"],
@@ -168,5 +173,5 @@ def _read(path: Path) -> Any:
     except Exception as error:  # the unpickler raises many types for a file that isn't what it says
         raise CheckpointError(
             f"{path}: refused: it is damaged, or holds objects other than tensors and plain values, which could run "
-            f"code when loaded ({str(error).splitlines()[0][:100]}); expected a checkpoint written by segkit"
+            f"code when loaded ({first_line(error)}); expected a checkpoint written by segkit"
         ) from error

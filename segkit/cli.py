@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 done, but some inputs failed; 2 a problem that the user ca
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,14 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    arguments = _parser().parse_args(argv)
-    first = os.environ.get("RANK", "0") == "0"
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no key=value behind an option, as in `train c.yaml --resume train.epochs=20`
+    if any("=" not in word or word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    first = _is_first_rank()
     log, handler = logging.getLogger("segkit"), logging.StreamHandler(sys.stdout)
     log.setLevel(logging.INFO if first else logging.ERROR)
     log.addHandler(handler)
@@ -56,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _add(commands, "eval", _eval, "score a checkpoint on labelled pictures: mIoU and the per-class table")
     command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
-    command.add_argument("--split", help="which split to score (default: the config's data.val)")
+    command.add_argument("--split", help="which split to score; all: every labelled picture (default: data.val)")
     command.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
 
     command = _add(commands, "predict", _predict, "write masks and overlays for pictures without labels")
@@ -87,7 +94,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     result = train(config, resume=arguments.resume)
     if not result.finished:
-        words = " ".join([str(arguments.config), *arguments.overrides])
+        words = shlex.join([str(arguments.config), *arguments.overrides])
         _say(
             f"stopped and saved: {result.folder / 'checkpoints' / 'last.pt'}", f"resume: segkit train {words} --resume"
         )
@@ -145,6 +152,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _is_first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _say_trained(result) -> None:  # type: ignore[no-untyped-def]
     from segkit.report.tables import scores_table
 
@@ -161,7 +172,9 @@ def _say_trained(result) -> None:  # type: ignore[no-untyped-def]
 
 
 def _say(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)
+    """Print on the first rank alone."""
+    if _is_first_rank():
+        print(*lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

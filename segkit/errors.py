@@ -53,6 +53,11 @@ class TrainingDiverged(SegkitError):
     """The loss is no longer a finite number."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error of a library says, cut to its first line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
 def summarize(problems: Sequence[str], *, shown: int = 10) -> str:
     """Join many problems into one message: the first `shown`, a line each, and how many more there are."""
     lines = list(problems[:shown])

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint on a split: the figure of training's validation, to the last digit, on any labelled data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,7 +10,7 @@ from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config import override_config
 from segkit.data.dataset import EvaluationSet, evaluation_batches
-from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.layouts import has_class_file, list_items, resolve_classes
 from segkit.data.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError, RunFolderError
 from segkit.evaluate import evaluate
@@ -19,8 +19,12 @@ from segkit.report.runlog import write_metrics
 from segkit.report.tables import confusion_csv
 from segkit.runtime import count_workers, select_device, select_precision
 
-# Sections and keys that evaluation listens to; the rest of a config made the weights and can't change them now.
-EFFECTIVE = ("data.", "eval.batch_size", "train.device", "train.precision", "train.workers", "train.channels_last")
+# Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
+EFFECTIVE = (
+    "data.root", "data.layout", "data.val", "data.val_fraction", "data.classes", "data.mask_values",
+    "data.ignore_values", "data.canvas", "eval.batch_size", "train.device", "train.precision", "train.workers",
+    "train.channels_last",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,16 @@ def eval_miou(
     """
     checkpoint = Checkpoint.load(path)
     keys = [override.partition("=")[0].strip() for override in overrides]
-    if idle := [key for key in keys if not key.startswith(EFFECTIVE)]:
+    if idle := [key for key in keys if key not in EFFECTIVE]:
         raise ConfigError(
-            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes data.*, eval.batch_size, "
-            "train.device, train.precision and train.workers"
+            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EFFECTIVE)}"
         )
     config = override_config(checkpoint.config, overrides, where="the overrides")
     classes = checkpoint.classes
-    data = config.data if "data.classes" in keys else replace(config.data, classes=None)
-    if "data.classes" in keys or (Path(data.root) / "classes.txt").is_file():
-        _check_classes(path, classes, resolve_classes(data))
+    given = "data.classes" in keys
+    moved = config.data.classes is None and {"data.root", "data.layout"} & set(keys) and has_class_file(config.data)
+    if given or moved:
+        _check_classes(path, classes, resolve_classes(config.data))
 
     split = split or config.data.val
     items = list_items(config.data, split, seed=config.train.seed, held_out=checkpoint.held_out)

@@ -17,7 +17,7 @@ from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.segmenter import Segmenter
 from segkit.ranks import Ranks
-from segkit.runtime import autocast
+from segkit.runtime import autocast, sum_dtype
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def evaluate(
     ranks = ranks or Ranks()
     device = segmenter.mean.device
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
-    totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=torch.float64, device=device)
+    totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
     for batch in batches:
         segmented = segment(segmenter, batch.images, batch.boxes, precision=precision)
         for k, (canvas_logits, logits) in enumerate(segmented):

@@ -20,6 +20,8 @@ class ConfusionMatrix:
     """
 
     def __init__(self, num_classes: int, *, ignore_index: int = 255) -> None:
+        if not num_classes <= ignore_index <= 255:
+            raise ValueError(f"ignore_index is {ignore_index}, expected {num_classes}..255, beyond the class ids")
         self.num_classes, self.ignore_index = num_classes, ignore_index
         self.num_images = 0
         self._counts = np.zeros((num_classes, num_classes + 1), np.int64)  # last column: predicted no class

@@ -24,7 +24,7 @@ from segkit.data.dataset import to_tensor
 from segkit.data.images import IMAGE_SUFFIXES, read_image
 from segkit.data.layouts import list_images
 from segkit.data.masks import write_mask
-from segkit.errors import DataError, RunFolderError
+from segkit.errors import DataError, RunFolderError, first_line
 from segkit.evaluate import segment, to_mask
 from segkit.geometry import LetterBox
 from segkit.models.segmenter import Segmenter
@@ -42,7 +42,7 @@ class Predictor:
         self.canvas_hw, self.precision = canvas_hw, precision
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "auto", precision: str | None = None) -> "Predictor":
+    def load(cls, path: Path | str, *, device: str = "auto", precision: str | None = None) -> "Predictor":
         """Load a checkpoint. Classes, canvas and normalisation come from it, and the precision unless it is given.
 
         Raises:
@@ -52,12 +52,14 @@ class Predictor:
         checkpoint = Checkpoint.load(path)
         config = checkpoint.config
         target = select_device(device)
+        if precision is None:  # trained in fp16 on a GPU, which a CPU can't compute in
+            precision = "auto" if target.type == "cpu" and config.train.precision == "fp16" else config.train.precision
         segmenter = checkpoint.build().place(target, channels_last=config.train.channels_last)
         return cls(
             segmenter,
             checkpoint.classes,
             canvas_hw=config.data.canvas,
-            precision=select_precision(precision or config.train.precision, target),
+            precision=select_precision(precision, target),
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -164,9 +166,13 @@ def _predict_file(predictor: Predictor, path: Path, output: Path, name: str, *, 
     started = time.perf_counter()
     try:
         image = read_image(path)
+        mask = predictor(image)
     except DataError as error:
         return Predicted(str(path), error=str(error))
-    mask = predictor(image)
+    except (MemoryError, RuntimeError) as error:  # torch's CPU allocator raises a plain RuntimeError
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        return Predicted(str(path), error=f"{path}: too large for this machine's memory ({first_line(error)})")
     write_mask(output / "masks" / f"{name}.png", mask, predictor.classes)
     if overlays:
         target = output / "overlays" / f"{name}.jpg"

@@ -97,6 +97,11 @@ def process_group(device: str) -> Iterator[Ranks]:
         return
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0)), int(os.environ["WORLD_SIZE"]))
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if ranks.size > 1 and ":" in device:
+        raise DeviceError(
+            f"train.device: found '{device}' for {ranks.size} processes, expected auto or cuda: each takes a GPU of "
+            "its own"
+        )
     if on_gpu and ranks.local_rank >= torch.cuda.device_count():
         raise DeviceError(
             f"torchrun: process {ranks.local_rank} of this machine found {torch.cuda.device_count()} GPUs, expected "
@@ -130,13 +135,13 @@ def unused_parameters(module: nn.Module, example: torch.Tensor) -> set[str]:
     return unused
 
 
-def synchronize_batch_norm(module: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Return the module with BatchNorm statistics taken over all ranks.
 
     Raises:
         DeviceError: several ranks on CPUs, for which PyTorch has no synchronised BatchNorm.
     """
-    if ranks.size > 1 and device.type != "cuda":
+    if device.type != "cuda":
         raise DeviceError(
             "train.sync_bn: PyTorch has synchronised BatchNorm on GPUs only, found ranks on the CPU; set "
             "train.sync_bn=false"

@@ -34,6 +34,8 @@ def select_device(name: str, *, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(f"device: found '{name}', expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"device: found '{name}', expected auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"device: '{name}' isn't there: this machine has {torch.cuda.device_count()} CUDA GPUs that torch "
@@ -58,6 +60,11 @@ def select_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("train.precision: fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
     return PRECISIONS[name]
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype to add many losses up in: float64, which Apple's GPUs don't have."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -30,7 +30,7 @@ from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, Failure, TrainingSet, evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
-from segkit.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
+from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, TrainingDiverged, first_line
 from segkit.evaluate import Evaluation, evaluate, segment, to_mask
 from segkit.losses import build_loss, class_weights
 from segkit.metrics import ConfusionMatrix, Scores
@@ -50,6 +50,7 @@ from segkit.runtime import (
     seed_step,
     select_device,
     select_precision,
+    sum_dtype,
 )
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,18 @@ def train(config: RunConfig, *, resume: bool = False) -> TrainResult:
         folder = RunFolder(Path(config.run))
         try:
             return _train(config, folder, ranks, resume=resume)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"train.batch_size: {config.train.batch_size} pictures don't fit into the device's memory "
+                f"({first_line(error)}); raise train.accumulate, or lower train.batch_size or data.canvas"
+            ) from error
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"train.batch_size: {config.model.name} normalises over a batch (BatchNorm) and found one picture per "
+                "process and micro-batch, expected at least 2; raise train.batch_size or lower train.accumulate"
+            ) from error
         finally:
             if ranks.is_first:
                 folder.discard_if_empty()
@@ -110,6 +123,16 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
             f"{folder.last}: trained on {', '.join(old.classes.names)}; the data now has {', '.join(classes.names)}; "
             "expected the same classes: set data.classes back, or start a new run"
         )
+    if old and old.data_id not in (None, data.id):
+        raise CheckpointError(
+            f"{folder.last}: the run was trained and validated on other pictures than {config.data.root} holds now; "
+            "put the data set back as it was, or start a new run (from these weights with model.pretrained=CHECKPOINT)"
+        )
+    if old and old.optimizer is None:
+        raise CheckpointError(
+            f"{folder.last}: holds weights but no training state, expected what a run saves as last.pt; to train on "
+            "from best.pt start a new run with model.pretrained=runs/NAME/checkpoints/best.pt"
+        )
     reader = MaskReader.build(config.data, classes)
     plan = BatchPlan(len(data.train), settings.batch_size, settings.seed, settings.accumulate, ranks.size)
     steps_per_epoch = plan.batches_per_epoch
@@ -120,8 +143,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
     torch.manual_seed(settings.seed)
     segmenter = build_model(config.model, len(classes), pretrained=old is None)
     segmenter.place(device, channels_last=settings.channels_last)
-    if settings.sync_bn:
-        segmenter.network = synchronize_batch_norm(segmenter.network, ranks, device)
+    if settings.sync_bn and ranks.size > 1:
+        segmenter.network = synchronize_batch_norm(segmenter.network, device)
     weights = class_weights(
         config.loss.class_weights,
         class_pixels=data.survey.class_pixels,
@@ -165,14 +188,18 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
     unused = set()
     if ranks.size > 1:
         unused = unused_parameters(segmenter, torch.zeros(1, 3, *config.data.canvas, device=device))
-    if ranks.is_first:
-        num_bytes = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
-        folder.check_space(needed=num_bytes * 10)  # last and best, with optimizer and average, and one being written
+
+    def open_folder() -> None:
         if old:
             folder.trim_log(progress.step)
-        else:
-            held_out = {config.data.val: data.held_out} if data.held_out else {}
-            folder.create(config, describe_environment(device), held_out)
+            return
+        num_bytes = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
+        folder.check_space(needed=num_bytes * 10)  # last and best, with optimizer and average, and one being written
+        held_out = {config.data.val: data.held_out} if data.held_out else {}
+        folder.create(config, describe_environment(device), held_out)
+
+    ranks.first(open_folder)
+    if ranks.is_first:
         log.info("run     %s", config.run)
         log.info(
             "%s",
@@ -188,19 +215,19 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         )  # fmt: skip
 
     def save(path: Path, *, resumable: bool) -> None:
-        if not ranks.is_first:
-            return
-        Checkpoint(
+        checkpoint = Checkpoint(
             weights=segmenter.state_dict(),
             config=config,
             classes=classes,
             progress=progress,
             held_out=data.held_out,
+            data_id=data.id,
             ema=average.model.state_dict() if average else None,
             ema_updates=average.updates if average else 0,
             optimizer=optimizer.state_dict() if resumable else None,
             scaler=scaler.state_dict() if resumable else None,
-        ).save(path)
+        )
+        ranks.first(lambda: checkpoint.save(path))
 
     batches = training_batches(
         TrainingSet(
@@ -217,7 +244,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         pin_memory=device.type == "cuda",
     )
     show_every = 1 if device.type == "cpu" else 10  # reading the loss makes the host wait for the GPU
-    epoch_loss = torch.tensor(progress.epoch_loss, dtype=torch.float64, device=device)
+    epoch_loss = torch.tensor(progress.epoch_loss, dtype=sum_dtype(device), device=device)
     bar: tqdm[Any] | None = None
     network: nn.Module | None = None
 

@@ -64,6 +64,12 @@ def test_a_target_that_is_no_class_is_refused(wrong: int) -> None:
         matrix([0, wrong], [0, 0])
 
 
+def test_an_ignored_id_among_the_classes_is_refused() -> None:
+    for ignore_index in (-1, 2, 256):
+        with pytest.raises(ValueError, match="ignore_index"):
+            ConfusionMatrix(3, ignore_index=ignore_index)
+
+
 def test_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="same shape"):
         ConfusionMatrix(2).update(np.zeros((2, 3)), np.zeros((3, 2)))

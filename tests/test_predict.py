@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,28 @@ def test_probabilities_sum_to_1_and_agree_with_the_mask(predictor: Predictor) ->
 def test_arrays_of_another_kind_are_refused(predictor: Predictor, array: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 RGB \[h, w, 3\]"):
         predictor(array)
+
+
+def test_a_path_may_be_a_string(checkpoint: Path) -> None:
+    assert Predictor.load(str(checkpoint), device="cpu").classes == CLASSES
+
+
+def test_a_model_trained_in_fp16_predicts_on_a_cpu(checkpoint: Path, tmp_path: Path) -> None:
+    loaded = Checkpoint.load(checkpoint)
+    loaded.config = replace(loaded.config, train=TrainConfig(precision="fp16"))
+    loaded.save(tmp_path / "fp16.pt")
+    assert Predictor.load(tmp_path / "fp16.pt", device="cpu").precision in (torch.bfloat16, torch.float32)
+
+
+def test_a_picture_beyond_memory_is_a_row_with_its_error(
+    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Predictor, image: np.ndarray) -> np.ndarray:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(Predictor, "__call__", fail)
+    results = predict_files(predictor, str(pictures), tmp_path / "out")
+    assert all("too large for this machine's memory" in result.error for result in results)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

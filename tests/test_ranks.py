@@ -45,8 +45,16 @@ def test_parameters_without_influence_are_named() -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_synchronised_batch_norm_needs_gpus_where_there_are_several_ranks() -> None:
+def test_synchronised_batch_norm_needs_gpus() -> None:
     module = nn.Sequential(nn.BatchNorm2d(2))
-    assert isinstance(synchronize_batch_norm(module, Ranks(), CPU)[0], nn.SyncBatchNorm)  # type: ignore[index]
+    converted = synchronize_batch_norm(module, torch.device("cuda"))
+    assert isinstance(converted[0], nn.SyncBatchNorm)  # type: ignore[index]
     with pytest.raises(DeviceError, match=r"train\.sync_bn=false"):
-        synchronize_batch_norm(module, Ranks(size=2), CPU)
+        synchronize_batch_norm(module, CPU)
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceError, match="each takes a GPU of"), process_group("cuda:1"):
+        pass

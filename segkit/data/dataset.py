@@ -209,7 +209,7 @@ class BatchPlan:
         return -(-self.num_items // self.batch_size)
 
     def permutation(self, epoch: int) -> list[int]:
-        """Return the order of one epoch. Its counter lies outside those of `sample_rng`."""
+        """Return the order of one epoch. Its key is another than that of `sample_rng`."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 1], counter=[0, 0, epoch, 0]))
         return [int(index) for index in rng.permutation(self.num_items)]
 
@@ -294,6 +294,7 @@ def _unwrap(loader: DataLoader[Any]) -> Iterator[Any]:
 def _start_worker(_: int) -> None:
     # 0, not 1: setNumThreads(1) in a forked worker can deadlock once the parent has used OpenCV's threads.
     cv2.setNumThreads(0)
-    # A Ctrl-C reaches the whole process group; the main process decides what to do about it.
+    # Ctrl-C, torchrun and schedulers signal the whole process group; the main process decides what to do about it, and
+    # ends the workers by DataLoader's own means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

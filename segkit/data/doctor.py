@@ -53,7 +53,7 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool
         found = _look(items, reader, title=title, quiet=quiet)
         _remember(remembered, found)
     classes = reader.classes
-    if len(classes) == 2 and found.class_pixels[1] == 0 and found.ignored_pixels:
+    if len(classes) == 2 and not reader.mapped and found.class_pixels[1] == 0 and found.ignored_pixels:
         raise DataError(
             f"{title}: no pixel of class '{classes.names[1]}', but {found.ignored_pixels} pixels hold "
             f"{classes.ignore_index}, which means 'ignore'; if your masks are 0/{classes.ignore_index}, set "

@@ -5,6 +5,7 @@ so a file whose end marker is missing goes to Pillow, which raises. Everything e
 """
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -51,8 +52,12 @@ def image_size_hw(path: Path) -> tuple[int, int]:
         if opened.format in ("JPEG", "PNG") and not _has_end_marker(encoded):
             _decode_with_pillow(path, opened)
         width, height = opened.size
+        try:
+            orientation = opened.getexif().get(_ORIENTATION_TAG, 1)
+        except (OSError, ValueError, SyntaxError, struct.error):
+            orientation = 1  # a damaged EXIF block says nothing; the decoders ignore it too
         # Pillow tells the upright size of a TIFF, but the stored size of every other format.
-        turned = opened.format != "TIFF" and opened.getexif().get(_ORIENTATION_TAG, 1) >= 5
+        turned = opened.format != "TIFF" and orientation in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
 
 
@@ -99,7 +104,7 @@ def _decode_with_pillow(path: Path, opened: Image.Image) -> np.ndarray:
         if upright.mode == "F":
             raise DataError(f"{path}: found floating-point pixels, expected 8 or 16 bit; convert the image to 8 bit")
         return np.array(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise DataError(
             f"{path}: the image is damaged or truncated ({error}); copy it again, or remove it from the split"
         ) from error

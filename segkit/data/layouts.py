@@ -17,6 +17,8 @@ from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES
 from segkit.errors import ConfigError, DataError, summarize
 
+EVERYTHING = "all"  # the split that needs no split file
+
 
 @dataclass(frozen=True)
 class Item:
@@ -30,8 +32,9 @@ class Item:
 def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collection[str] | None = None) -> list[Item]:
     """Return the items of a split, in the order of its file (or sorted, where there is no file).
 
-    With `data.val_fraction`, `data.val` is a seeded share of everything and `data.train` the rest; `held_out` gives the
-    names of that share as an earlier run drew it, so that new pictures can't move old ones between the two.
+    The split `all` is every picture that has a label. With `data.val_fraction`, `data.val` is a seeded share of
+    everything and `data.train` the rest; `held_out` gives the names of that share as an earlier run drew it, so that
+    new pictures can't move old ones between the two.
 
     Raises:
         DataError: the folder or the split is missing or empty, a name has no image or no label, or leaves the data set.
@@ -40,12 +43,15 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
     if not data.root or not root.is_dir():
         problem = f"data.root: {root.resolve()} is not a folder" if data.root else "data.root: not set"
         raise DataError(f"{problem}; expected the data set's folder, as in data.root=path/to/dataset")
-    if data.val_fraction == 0:
+    if split == EVERYTHING:
+        items = LAYOUTS[data.layout](root, None)
+    elif data.val_fraction == 0:
         items = LAYOUTS[data.layout](root, split)
     else:
         if split not in (data.train, data.val):
             raise DataError(
-                f"{root}: no split '{split}': with data.val_fraction there are '{data.train}' and '{data.val}' only"
+                f"{root}: no split '{split}': with data.val_fraction there are '{data.train}', '{data.val}' and "
+                f"'{EVERYTHING}'; for splits of the data set itself set data.val_fraction=0"
             )
         everything = LAYOUTS[data.layout](root, None)
         if held_out is None:
@@ -54,7 +60,7 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
         if missing:
             raise DataError(
                 f"{root}: {sorted(missing)[0]} and {len(missing) - 1} more pictures were held out for validation by "
-                "the run, but are gone; put them back, or start a new run"
+                f"the run, but are gone; put them back, or score everything that is here with --split {EVERYTHING}"
             )
         items = [item for item in everything if (item.name in held_out) == (split == data.val)]
     if not items:
@@ -83,22 +89,26 @@ def resolve_classes(data: DataConfig) -> Classes:
         ConfigError: no classes are given, or their names or count are wrong.
         DataError: the class file can't be read.
     """
-    root = _voc_root(Path(data.root)) if data.layout == "voc" else Path(data.root)
     if isinstance(data.classes, tuple):
         names: Sequence[str] = data.classes
     elif isinstance(data.classes, str):
         names = read_class_names(Path(data.classes))
-    elif (root / "classes.txt").is_file():
-        names = read_class_names(root / "classes.txt")
+    elif has_class_file(data):
+        names = read_class_names(_class_file(data))
     elif data.layout == "voc":
         names = VOC_NAMES
     else:
         raise ConfigError(
-            f"data.classes: not set, and {root / 'classes.txt'} isn't there; list the names in id order, as in "
+            f"data.classes: not set, and {_class_file(data)} isn't there; list the names in id order, as in "
             "data.classes: [background, object]"
         )
     colors = [value for value in data.mask_values or () if isinstance(value, tuple)]
     return Classes.build(names, colors=colors if len(colors) == len(names) else None, ignore_index=data.ignore_index)
+
+
+def has_class_file(data: DataConfig) -> bool:
+    """True if the data set brings its class names along, as classes.txt in its root."""
+    return _class_file(data).is_file()
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -239,6 +249,11 @@ def _index(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
                 raise DataError(f"{path}: {index[name].name} has the same name; which one is meant? Remove one")
             index[name] = path
     return index
+
+
+def _class_file(data: DataConfig) -> Path:
+    root = Path(data.root)
+    return (_voc_root(root) if data.layout == "voc" else root) / "classes.txt"
 
 
 def _voc_root(root: Path) -> Path:

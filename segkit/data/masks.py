@@ -78,6 +78,7 @@ class MaskReader:
         twice = sorted({code for code in codes + ignored if (codes + ignored).count(code) > 1})
         if twice:
             raise ConfigError(f"data.mask_values: {twice[0]} stands for two classes, or for a class and ignore")
+        listed = () if data.ignore_values == "rest" else data.ignore_values
         kinds = {
             isinstance(value, tuple)
             for value in (*values, *(() if data.ignore_values == "rest" else data.ignore_values))
@@ -85,8 +86,13 @@ class MaskReader:
         if len(kinds) == 2:
             raise ConfigError("data.ignore_values: ids and colours are mixed; write them as data.mask_values are")
         by_color = kinds == {True}
+        channels = [channel for value in (*values, *listed) if isinstance(value, tuple) for channel in value]
         largest = max([*codes, *ignored, 0])
-        if min([*codes, *ignored, 0]) < 0 or largest > (0xFFFFFF if by_color else 0xFFFF):
+        if (
+            min([*codes, *ignored, *channels, 0]) < 0
+            or max([*channels, 0]) > 255
+            or largest > (0xFFFFFF if by_color else 0xFFFF)
+        ):
             raise ConfigError("data.mask_values: expected ids 0..65535, or colours [R, G, B] with values 0..255")
 
         unknown = next(code for code in range(255, -1, -1) if code >= len(classes) and code != classes.ignore_index)

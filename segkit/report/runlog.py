@@ -4,12 +4,13 @@ config.yaml (resolved), environment.json, log.csv (a row per epoch), metrics.jso
 events, checkpoints/, and splits/ where the run drew its own validation share.
 """
 
+import contextlib
 import csv
 import io
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class RunFolder:
 
     def create(self, config: RunConfig, environment: dict[str, Any], splits: Mapping[str, Sequence[str]]) -> None:
         """Write config.yaml, environment.json and splits/*.txt."""
-        try:
+        with self._writing():
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             self._created = True
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -85,10 +86,6 @@ class RunFolder:
             for split, names in splits.items():
                 (self.path / "splits").mkdir(exist_ok=True)
                 (self.path / "splits" / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path}: can't be written ({error.strerror}); choose another folder with run=FOLDER"
-            ) from error
 
     def discard_if_empty(self) -> None:
         """Remove the folder if this object made it and no checkpoint came to be in it: no half-written runs."""
@@ -101,17 +98,19 @@ class RunFolder:
         if not self._log.is_file():
             return
         with self._log.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            # a last row that a crash cut short has no step, or columns that are missing (None)
+            rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"] or 0) <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, [spec.name for spec in fields(EpochRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._log.write_text(text.getvalue())
+        with self._writing():
+            self._log.write_text(text.getvalue())
 
     def add(self, row: EpochRow) -> None:
         """Append a row to log.csv and the same figures to TensorBoard, by epoch."""
         new = not self._log.is_file()
-        with self._log.open("a", newline="") as file:
+        with self._writing(), self._log.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             if new:
                 writer.writerow(asdict(row))
@@ -132,7 +131,8 @@ class RunFolder:
 
     def write_metrics(self, scores: Scores, classes: Classes) -> None:
         """Write metrics.json."""
-        write_metrics(self.path, scores, classes)
+        with self._writing():
+            write_metrics(self.path, scores, classes)
 
     @property
     def board(self) -> Any:
@@ -142,6 +142,16 @@ class RunFolder:
 
             self._board = SummaryWriter(str(self.path))
         return self._board
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: can't be written ({error.strerror}); free some space or choose another folder with "
+                "run=FOLDER. Checkpoints that are there are untouched"
+            ) from error
 
     def close(self) -> None:
         if self._board is not None:

@@ -46,6 +46,11 @@ def test_masks_of_0_and_255_come_with_the_config_line_that_reads_them(write_fold
         look(data)
 
 
+def test_mapped_masks_without_the_second_class_are_not_second_guessed(write_folders: Callable[..., DataConfig]) -> None:
+    data = write_folders({n: np.array([[0, 9]], np.uint8) for n in "abcd"}, mask_values=(0, 255), ignore_values=(9,))
+    assert look(data).class_pixels == (3, 0)
+
+
 def test_masks_without_a_single_label_are_refused(write_folders: Callable[..., DataConfig]) -> None:
     data = write_folders({n: np.full((2, 2), 255, np.uint8) for n in "abcd"}, classes=("a", "b", "c"))
     with pytest.raises(DataError, match="not one labelled pixel"):

@@ -90,6 +90,14 @@ def test_the_quick_look_finds_truncation_as_well(tmp_path: Path, suffix: str) ->
         image_size_hw(path)
 
 
+def test_a_damaged_exif_block_is_passed_over(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "x.jpg", Image.fromarray(PIXELS), exif=exif)
+    path.write_bytes(path.read_bytes().replace(b"Exif\x00\x00MM\x00*", b"Exif\x00\x00XXXXX"))
+    assert image_size_hw(path) == read_image(path).shape[:2] == PIXELS.shape[:2]
+
+
 def test_bytes_behind_the_end_do_no_harm(tmp_path: Path) -> None:
     path = save(tmp_path / "x.jpg", Image.fromarray(PIXELS), quality=95)
     expected = read_image(path)

@@ -122,6 +122,12 @@ def test_a_held_out_picture_that_is_gone_is_named(folders: Path) -> None:
         list_items(data, "val", held_out=["lost"])
 
 
+def test_everything_is_a_split_of_its_own(folders: Path, voc: Path) -> None:
+    held_out = DataConfig(root=str(folders), layout="folders", val_fraction=0.25)
+    assert names(held_out, "all") == list("abcdefgh")
+    assert names(DataConfig(root=str(voc)), "all") == ["a", "b", "c.d"]
+
+
 def test_at_least_one_picture_is_left_on_each_side(folders: Path) -> None:
     items = list_items(DataConfig(root=str(folders), layout="folders", val_fraction=0.5), "train")
     assert len(hold_out(items[:2], 0.01, seed=0)) == len(hold_out(items[:2], 0.99, seed=0)) == 1

@@ -162,6 +162,7 @@ def test_a_truncated_label_is_refused(tmp_path: Path) -> None:
         ({"mask_values": (0, 1), "ignore_values": (1,)}, "or for a class and ignore"),
         ({"mask_values": (0, 1), "ignore_values": ((0, 0, 9),)}, "mixed"),
         ({"mask_values": (0, 70000)}, "ids 0..65535"),
+        ({"mask_values": ((0, 0, 0), (0, 300, 0))}, "values 0..255"),
     ],
 )
 def test_mask_values_that_make_no_sense_are_refused(settings: dict[str, object], words: str) -> None:

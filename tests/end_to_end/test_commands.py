@@ -81,7 +81,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_says_how_to_resume_and_resume_finishes(make_config: MakeConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_says_how_to_resume_and_resume_finishes(
+    make_config: MakeConfig, tmp_path: Path, number: signal.Signals
+) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(dump_config(make_config(tmp_path / "run", "train.epochs=60", "train.workers=1", "eval.every=60")))
     command = [sys.executable, "-m", "segkit.cli", "train", str(path)]
@@ -91,13 +94,13 @@ def test_ctrl_c_saves_says_how_to_resume_and_resume_finishes(make_config: MakeCo
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "log.csv").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: the whole group, workers too
+        os.killpg(run.pid, number)  # as a terminal does it: the whole group, workers too
         said, errors = run.communicate(timeout=120)
     assert run.returncode == 130, errors
     assert f"resume: segkit train {path} --resume" in said
     assert "Traceback" not in errors
     done = subprocess.run(
-        [*command, "train.epochs=60", "--resume"], capture_output=True, text=True, timeout=200, check=False
+        [*command, "--resume", "train.epochs=60"], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 61
@@ -207,7 +210,22 @@ def test_prediction_with_a_bad_picture_ends_with_1_and_does_the_others(
     assert "bad.jpg: the file is empty" in said.err
 
 
+def test_a_word_that_is_no_setting_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["train", "c.yaml", "--resume", "epochs"], ["train", "c.yaml", "--fast=1"], ["demo", "a=b"]):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err
+
+
 # ---- the demo
+
+
+def test_the_demo_never_draws_over_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dataset").mkdir()
+    assert main(["demo", "--output", str(tmp_path)]) == 2
+    assert "not empty, expected a new folder" in capsys.readouterr().err
+    assert not list((tmp_path / "dataset").iterdir())
 
 
 def test_the_demo_config_is_the_one_in_configs() -> None:

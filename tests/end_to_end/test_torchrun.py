@@ -41,9 +41,11 @@ def test_two_ranks_train_as_one_does(make_config: MakeConfig, tmp_path: Path) ->
         done = launch(path, num_ranks, f"run={tmp_path / str(num_ranks)}")
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count("epoch   1/2") == 1  # one rank speaks
+        assert done.stdout.count("weights: ") == 1
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
     for first, second in zip(one, two, strict=True):
-        assert first == pytest.approx(second, rel=1e-3)
+        assert first[:2] == pytest.approx(second[:2], rel=1e-3)
+        assert first[2] == pytest.approx(second[2], abs=5e-3)  # near ties of a model of six steps flip by rounding
     metrics = json.loads((tmp_path / "2" / "metrics.json").read_text())
     assert metrics["num_images"] == 6  # each picture once, though 6 are not a multiple of what ranks take
     best = tmp_path / "2" / "checkpoints" / "best.pt"

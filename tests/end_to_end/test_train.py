@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -265,7 +266,48 @@ def test_resuming_with_other_classes_is_refused(trained: TrainResult, shapes: Pa
         train(config, resume=True)
 
 
+def test_resuming_on_other_pictures_is_refused(trained: TrainResult, shapes: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(shapes, tmp_path / "data")
+    split = tmp_path / "data" / "ImageSets" / "Segmentation" / "train.txt"
+    split.write_text("\n".join(split.read_text().split()[:-1]))
+    shutil.copytree(trained.folder, tmp_path / "run")
+    config = load_config(trained.folder / "config.yaml", [f"data.root={tmp_path / 'data'}", f"run={tmp_path / 'run'}"])
+    with pytest.raises(CheckpointError, match="other pictures"):
+        train(config, resume=True)
+
+
+def test_resuming_from_a_file_without_training_state_is_refused(trained: TrainResult, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(trained.folder, tmp_path / "run")
+    shutil.copy(trained.best, tmp_path / "run" / "checkpoints" / "last.pt")
+    with pytest.raises(CheckpointError, match="no training state"):
+        train(load_config(trained.folder / "config.yaml", [f"run={tmp_path / 'run'}"]), resume=True)
+
+
+def test_one_picture_per_batch_is_refused_where_the_model_cannot(make_config: MakeConfig, tmp_path: Path) -> None:
+    settings = ("model.name=deeplabv3plus", "model.encoder=resnet18", "train.batch_size=1")
+    config = make_config(tmp_path / "run", *settings)
+    config = replace(config, model=replace(config.model, options={}))
+    with pytest.raises(ConfigError, match="expected at least 2"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
 # ---- evaluation
+
+
+def test_classes_that_the_config_named_are_evaluated_by_their_own_names(
+    make_config: MakeConfig, shapes: Path, tmp_path: Path
+) -> None:
+    result = train(make_config(tmp_path / "run", "train.epochs=1", "data.classes=[a, b, c, d]"))
+    assert eval_miou(result.best).classes.names == ("a", "b", "c", "d")
+
+
+def test_everything_can_be_evaluated(trained: TrainResult, tmp_path: Path) -> None:
+    assert eval_miou(trained.best, split="all", output=tmp_path).scores.num_images == 18
 
 
 def test_evaluation_of_other_classes_is_refused(trained: TrainResult, shapes: Path) -> None:
@@ -273,9 +315,10 @@ def test_evaluation_of_other_classes_is_refused(trained: TrainResult, shapes: Pa
         eval_miou(trained.best, ["data.classes=[a, b]"])
 
 
-def test_overrides_without_effect_on_a_trained_model_are_refused(trained: TrainResult) -> None:
-    with pytest.raises(ConfigError, match=r"optim\.lr: without effect on a trained checkpoint"):
-        eval_miou(trained.best, ["optim.lr=1"])
+@pytest.mark.parametrize("override", ["optim.lr=1", "data.ignore_index=254", "data.train=x"])
+def test_overrides_without_effect_on_a_trained_model_are_refused(trained: TrainResult, override: str) -> None:
+    with pytest.raises(ConfigError, match="without effect on a trained checkpoint"):
+        eval_miou(trained.best, [override])
 
 
 def test_another_split_and_batch_size_can_be_evaluated(trained: TrainResult, tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, objec
         build_model(ModelConfig(name=name, encoder="resnet18", pretrained="none", options=options), 2)  # type: ignore[arg-type]
 
 
+def test_a_network_that_cannot_be_built_is_not_blamed_on_the_hub() -> None:
+    config = ModelConfig(encoder="resnet18", pretrained="none", options={"decoder_channels": [-1, 8, 8, 8, 8]})
+    with pytest.raises(ConfigError, match="can't be built"):
+        build_model(config, 2)
+
+
 def test_options_reach_the_architecture() -> None:
     model = build_model(
         ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none", options={"dropout": 0.7}), 2

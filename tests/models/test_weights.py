@@ -80,6 +80,25 @@ def test_a_local_file_of_an_encoder_a_network_or_a_model_is_loaded_whole(
     assert torch.equal(model.encoder.conv1.weight, other.encoder.conv1.weight)
 
 
+def test_a_file_of_timm_reaches_the_encoder_of_that_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = build_model(ModelConfig(encoder="tu-resnet18", pretrained="none"), 2).encoder.state_dict()
+    torch.save({name.removeprefix("model."): tensor for name, tensor in other.items()}, tmp_path / "timm.pth")
+    with caplog.at_level(logging.INFO):
+        build_model(ModelConfig(encoder="tu-resnet18", pretrained=str(tmp_path / "timm.pth")), 2)
+    assert f"{len(other)} of {len(other)} encoder tensors matched" in caplog.text
+
+
+def test_a_checkpoint_of_ours_brings_the_weights_that_were_validated(tmp_path: Path) -> None:
+    from segkit.checkpoint import Checkpoint
+    from segkit.classes import Classes
+    from segkit.config import RunConfig
+
+    state = build_model(SMALL, 2).state_dict()
+    ema = {name: torch.full_like(tensor, 3) for name, tensor in state.items()}
+    Checkpoint(state, RunConfig(model=SMALL), Classes.build(["a", "b"]), ema=ema).save(tmp_path / "best.pt")
+    assert torch.equal(weights.read_state(tmp_path / "best.pt")["mean"], ema["mean"])
+
+
 def test_what_does_not_fit_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(build_model(SMALL, 2).state_dict(), tmp_path / "w.pth")
     with caplog.at_level(logging.INFO):
@@ -102,8 +121,9 @@ class Bomb:
 def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": Bomb()}))
+    (tmp_path / "w3.pth").touch()
     torch.save({"a": Bomb()}, tmp_path / "w2.pth")
-    for name in ("w.pth", "w2.pth"):
+    for name in ("w.pth", "w2.pth", "w3.pth"):
         with pytest.raises(WeightsError, match="not a file of plain tensors"):
             weights.read_state(tmp_path / name)
     assert not (tmp_path / "exploded").exists()

@@ -86,6 +86,25 @@ def test_rows_beyond_a_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert [(r["epoch"], r["miou"]) for r in logged(tmp_path / "run")] == [("1", ""), ("2", ""), ("3", "0.5")]
 
 
+def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(RunConfig(), {}, {})
+    folder.add(row(1))
+    folder.close()
+    with (tmp_path / "run" / "log.csv").open("a") as file:
+        file.write("2,2")
+    folder.trim_log(100)
+    assert [r["epoch"] for r in logged(tmp_path / "run")] == ["1"]
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(RunConfig(), {}, {})
+    (tmp_path / "run" / "log.csv").mkdir()
+    with pytest.raises(RunFolderError, match="can't be written"):
+        folder.add(row(1))
+
+
 def test_a_run_that_never_saved_is_removed_and_one_that_did_stays(tmp_path: Path) -> None:
     for name, saved in (("failed", False), ("saved", True)):
         folder = RunFolder(tmp_path / name)
