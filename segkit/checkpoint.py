@@ -19,7 +19,7 @@ import torch
 from segkit import __version__
 from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
-from segkit.errors import CheckpointError, RunFolderError, first_line
+from segkit.errors import CheckpointError, RunFolderError
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 
@@ -161,6 +161,8 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _read(path: Path) -> Any:
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder, expected a file; of a run, give {path}/checkpoints/best.pt")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint such as runs/NAME/checkpoints/best.pt")
     if not zipfile.is_zipfile(path):
@@ -173,5 +175,5 @@ def _read(path: Path) -> Any:
     except Exception as error:  # the unpickler raises many types for a file that isn't what it says
         raise CheckpointError(
             f"{path}: refused: it is damaged, or holds objects other than tensors and plain values, which could run "
-            f"code when loaded ({first_line(error)}); expected a checkpoint written by segkit"
+            "code when loaded; expected a checkpoint written by segkit"
         ) from error

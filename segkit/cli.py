@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     # argparse takes no key=value behind an option, as in `train c.yaml --resume train.epochs=20`
     if any("=" not in word or word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        hint = "; settings are given as key=value: train.epochs=10" if "overrides" in arguments else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         arguments.overrides += rest
     first = _is_first_rank()
@@ -163,11 +164,12 @@ def _say_trained(result) -> None:  # type: ignore[no-untyped-def]
         _say(
             "", f"best epoch {result.best_epoch}, on the validation split", scores_table(result.scores, result.classes)
         )
+    best = shlex.quote(str(result.best))
     _say(
         "",
         f"weights: {result.best}",
-        f"score:   segkit eval {result.best}",
-        f"predict: segkit predict {result.best} PICTURES --output predictions",
+        f"score:   segkit eval {best}",
+        f"predict: segkit predict {best} PICTURES --output predictions",
     )
 
 

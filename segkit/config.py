@@ -251,6 +251,10 @@ _OTHER_NAMES = {
     "num_workers": "train.workers",
     "weight": "loss.class_weights",
     "output": "run",
+    "name": "run",
+    "run.name": "run",
+    "run_name": "run",
+    "experiment": "run",
     "save_dir": "run",
 }
 
@@ -361,7 +365,7 @@ def _unknown_keys(plain: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _unknown_key(key: str) -> str:
-    near = _nearest(key, list(known_keys()))
+    near = _OTHER_NAMES.get(key) or _nearest(key, list(known_keys()))
     if near is None:  # another program's word, or the right word in the wrong section
         last = key.rpartition(".")[2]
         near = _OTHER_NAMES.get(last) or next(

@@ -208,6 +208,19 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         size = sum(parameter.numel() for parameter in segmenter.parameters()) / 1e6
         log.info("model   %s, encoder %s, %.1f M parameters", config.model.name, config.model.encoder, size)
         log.info("device  %s, %s, %d process(es)", device, str(precision).removeprefix("torch."), ranks.size)
+        if settings.batch_size > len(data.train):
+            log.info(
+                "        note: a batch of %d repeats the %d training pictures", settings.batch_size, len(data.train)
+            )
+        if progress.step >= num_steps:
+            log.info("resume  nothing left to do: step %d of %d; raise train.epochs to go on", progress.step, num_steps)
+        elif old:
+            log.info(
+                "resume  at epoch %d, after step %d of %d",
+                progress.step // steps_per_epoch + 1,
+                progress.step,
+                num_steps,
+            )
         scaled = f" (scaled from {config.optim.lr:.3g})" if lr != config.optim.lr else ""
         log.info(
             "train   %d epochs of %d steps, batch %d, canvas %dx%d, lr %.3g%s",

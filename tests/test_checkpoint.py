@@ -62,6 +62,8 @@ def test_weights_that_do_not_fit_are_refused() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no\.pt: no such file"):
         Checkpoint.load(tmp_path / "no.pt")
+    with pytest.raises(CheckpointError, match=r"a folder, expected a file.*checkpoints/best\.pt"):
+        Checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])

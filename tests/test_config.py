@@ -98,6 +98,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         ("learning_rate", "optim.lr"),
         ("train.num_workers", "train.workers"),
         ("dta", "data"),
+        ("run.name", "run"),
     ],
 )
 def test_unknown_keys_come_with_the_key_that_was_meant(tmp_path: Path, key: str, known: str) -> None:

@@ -198,6 +198,11 @@ class BatchPlan:
     num_ranks: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch_size > max(self.num_items, 16):
+            raise ConfigError(
+                f"train.batch_size: found {self.batch_size}, but there are {self.num_items} training pictures, each of "
+                f"which would be repeated; expected at most {max(self.num_items, 16)}"
+            )
         if self.batch_size % (self.accumulate * self.num_ranks):
             raise ConfigError(
                 f"train.batch_size: {self.batch_size} can't be divided by {self.num_ranks} process(es) x "

@@ -54,13 +54,16 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
                 f"'{EVERYTHING}'; for splits of the data set itself set data.val_fraction=0"
             )
         everything = LAYOUTS[data.layout](root, None)
+        if not everything:
+            raise DataError(f"{root}: no pictures below images/, expected files with one of {' '.join(IMAGE_SUFFIXES)}")
         if held_out is None:
             held_out = hold_out(everything, data.val_fraction, seed=seed)
         missing = set(held_out) - {item.name for item in everything}
         if missing:
             raise DataError(
                 f"{root}: {sorted(missing)[0]} and {len(missing) - 1} more pictures were held out for validation by "
-                f"the run, but are gone; put them back, or score everything that is here with --split {EVERYTHING}"
+                "the run, but aren't there; put them back, or set data.root to the run's own data set (segkit eval "
+                f"scores all that is there with --split {EVERYTHING})"
             )
         items = [item for item in everything if (item.name in held_out) == (split == data.val)]
     if not items:

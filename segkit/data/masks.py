@@ -151,6 +151,11 @@ class MaskReader:
         last = len(self.classes) - 1
         if len(self.classes) == 2 and len(values) == 2 and values[0] == 0:
             remedy = f"if your masks are 0/{values[1]}, set data.mask_values: [0, {values[1]}]"
+        elif len(self.classes) == 2 and values[0] < 16 and values[-1] > 239:
+            remedy = (
+                "it looks like a black-and-white mask with soft edges (resized, or once a JPEG); best export it again "
+                "with hard ones, or leave soft pixels out: data.mask_values: [0, 255] with data.ignore_values: rest"
+            )
         elif values == list(range(1, len(self.classes) + 1)):
             remedy = f"if ids start at 1, set data.mask_values: {values}"
         else:

@@ -48,6 +48,12 @@ def prepare_data(
             summarize([f"{path}: in '{data.train}' and in '{data.val}'; remove it from one" for path in sorted(both)])
         )
     found = survey(train, reader, title=f"checking {data.train}", quiet=quiet)
+    if len(found.absent(classes)) == len(classes) - 1:
+        present = next(name for name in classes.names if name not in found.absent(classes))
+        raise DataError(
+            f"checking {data.train}: every labelled pixel is '{present}', expected at least two classes, or there is "
+            "nothing to learn; check the label files, and data.mask_values"
+        )
     survey(val, reader, title=f"checking {data.val}", quiet=quiet)
     drawn = [item.name for item in val] if data.val_fraction else None
     return PreparedData(classes, train, val, found, drawn)

@@ -92,7 +92,7 @@ def load_pretrained(segmenter: Segmenter, path: Path) -> str:
     if left:
         report += f"; left at random: {', '.join(left[:4])}{', ...' if len(left) > 4 else ''}"
     if extra := len(state) - len(fitting):
-        report += f"; {extra} in the file not used"
+        report += f"; {extra} in the file not needed"
     return report
 
 

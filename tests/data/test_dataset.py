@@ -146,6 +146,12 @@ def test_micro_batches_of_all_ranks_make_up_the_same_batch(accumulate: int, num_
         assert [key for part in parts for key in part] == whole[step]
 
 
+def test_a_batch_of_mostly_repeats_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"found 32, but there are 8 training pictures.*at most 16"):
+        BatchPlan(8, 32, seed=0)
+    BatchPlan(40, 32, seed=0)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.batch_size: 8 can't be divided by 3 process"):
         BatchPlan(20, 8, seed=0, num_ranks=3)

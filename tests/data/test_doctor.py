@@ -102,6 +102,12 @@ def test_a_picture_in_both_splits_is_refused(shapes: Path) -> None:
         prepare_data(DataConfig(root=str(shapes), val="train"), seed=0, quiet=True)
 
 
+def test_a_training_set_of_one_class_is_refused(write_folders: Callable[..., DataConfig]) -> None:
+    data = write_folders({name: np.zeros((4, 4), np.uint8) for name in "abcd"})
+    with pytest.raises(DataError, match="every labelled pixel is 'background'"):
+        prepare_data(data, seed=0, quiet=True)
+
+
 def test_items_survive_the_way_to_other_ranks() -> None:
     import pickle
 

@@ -122,6 +122,13 @@ def test_a_held_out_picture_that_is_gone_is_named(folders: Path) -> None:
         list_items(data, "val", held_out=["lost"])
 
 
+def test_a_data_set_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(DataError, match=r"no pictures below images/"):
+        list_items(DataConfig(root=str(tmp_path), layout="folders", val_fraction=0.2), "train")
+
+
 def test_everything_is_a_split_of_its_own(folders: Path, voc: Path) -> None:
     held_out = DataConfig(root=str(folders), layout="folders", val_fraction=0.25)
     assert names(held_out, "all") == list("abcdefgh")

@@ -112,6 +112,13 @@ def test_masks_of_two_values_come_with_the_config_line_that_reads_them(tmp_path:
         reader(TWO)(save(tmp_path / "m.png", np.array([[0, high]], np.uint8)))
 
 
+def test_soft_edges_come_with_the_config_lines_that_leave_them_out(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.png", np.array([[0, 2, 130, 253, 255]], np.uint8))
+    with pytest.raises(DataError, match=r"soft edges.*data\.ignore_values: rest"):
+        reader(TWO)(path)
+    assert reader(TWO, mask_values=(0, 255), ignore_values="rest")(path).tolist() == [[0, 255, 255, 255, 1]]
+
+
 def test_ids_that_start_at_1_come_with_the_config_line_that_reads_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"set data\.mask_values: \[1, 2, 3\]"):
         reader()(save(tmp_path / "m.png", np.array([[1, 2, 3]], np.uint8)))

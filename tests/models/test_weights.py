@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_reported(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         build_model(ModelConfig(encoder="resnet18", pretrained=str(tmp_path / "w.pth")), 5)
     assert "left at random: network.segmentation_head.0.weight, network.segmentation_head.0.bias" in caplog.text
-    assert "2 in the file not used" in caplog.text
+    assert "2 in the file not needed" in caplog.text
 
 
 def test_a_file_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
