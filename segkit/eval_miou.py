@@ -12,10 +12,10 @@ from segkit.config import override_config
 from segkit.data.dataset import EvaluationSet, evaluation_batches
 from segkit.data.layouts import has_class_file, list_items, resolve_classes
 from segkit.data.masks import MaskReader
-from segkit.errors import CheckpointError, ConfigError, RunFolderError
+from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
 from segkit.metrics import Scores
-from segkit.report.runlog import write_metrics
+from segkit.report.runlog import write_metrics, writing
 from segkit.report.tables import confusion_csv
 from segkit.runtime import count_workers, select_device, select_precision
 
@@ -79,14 +79,10 @@ def eval_miou(
         precision = select_precision(config.train.precision, device)
         scores = evaluate(segmenter, bar, classes=classes, precision=precision).scores
     output = output or _default_output(path, split)
-    try:
+    with writing(output, remedy="choose another folder with --output"):
         output.mkdir(parents=True, exist_ok=True)
         write_metrics(output, scores, classes)
         (output / "confusion.csv").write_text(confusion_csv(scores, classes), encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(
-            f"{output}: can't be written ({error.strerror}); choose another folder with --output"
-        ) from error
     return EvalResult(split, scores, classes, output)
 
 

@@ -29,6 +29,7 @@ from segkit.evaluate import segment, to_mask
 from segkit.geometry import LetterBox
 from segkit.models.segmenter import Segmenter
 from segkit.report.pictures import overlay
+from segkit.report.runlog import writing
 from segkit.runtime import select_device, select_precision
 
 
@@ -145,20 +146,15 @@ def predict_files(
         )
     results: list[Predicted] = []
     named = zip(inputs, _output_names(root, inputs), strict=True)
-    try:
-        with contextlib.ExitStack() as stack:
-            # also after Ctrl-C or on a full disk: the rows tell what was done
-            stack.callback(lambda: _write_rows(output / "predictions.csv", results, predictor.classes))
-            for path, name in tqdm(
-                named, total=len(inputs), unit="image", desc="predicting", dynamic_ncols=True, disable=None
-            ):
-                for kind in ("masks", "overlays") if overlays else ("masks",):
-                    (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
-                results.append(_predict_file(predictor, path, output, name, overlays=overlays))
-    except OSError as error:
-        raise RunFolderError(
-            f"{output}: can't be written ({error.strerror}); choose another folder with --output"
-        ) from error
+    with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
+        # also after Ctrl-C or on a full disk: the rows tell what was done
+        stack.callback(lambda: _write_rows(output / "predictions.csv", results, predictor.classes))
+        for path, name in tqdm(
+            named, total=len(inputs), unit="image", desc="predicting", dynamic_ncols=True, disable=None
+        ):
+            for kind in ("masks", "overlays") if overlays else ("masks",):
+                (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            results.append(_predict_file(predictor, path, output, name, overlays=overlays))
     return results
 
 

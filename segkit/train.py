@@ -118,21 +118,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         lambda: prepare_data(config.data, seed=settings.seed, held_out=old.held_out if old else None)
     )
     classes = data.classes
-    if old and old.classes.names != classes.names:
-        raise CheckpointError(
-            f"{folder.last}: trained on {', '.join(old.classes.names)}; the data now has {', '.join(classes.names)}; "
-            "expected the same classes: set data.classes back, or start a new run"
-        )
-    if old and old.data_id not in (None, data.id):
-        raise CheckpointError(
-            f"{folder.last}: the run was trained and validated on other pictures than {config.data.root} holds now; "
-            "put the data set back as it was, or start a new run (from these weights with model.pretrained=CHECKPOINT)"
-        )
-    if old and old.optimizer is None:
-        raise CheckpointError(
-            f"{folder.last}: holds weights but no training state, expected what a run saves as last.pt; to train on "
-            "from best.pt start a new run with model.pretrained=runs/NAME/checkpoints/best.pt"
-        )
+    if old:
+        _check_continues(old, data, folder, root=config.data.root)
     reader = MaskReader.build(config.data, classes)
     plan = BatchPlan(len(data.train), settings.batch_size, settings.seed, settings.accumulate, ranks.size)
     steps_per_epoch = plan.batches_per_epoch
@@ -386,6 +373,25 @@ def _check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
         raise ConfigError(
             f"{folder.path}: --resume goes on with the same settings, but these changed:\n{lines}\n"
             "set them back (the run's own are in its config.yaml), or start a new run with run=FOLDER"
+        )
+
+
+def _check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, root: str) -> None:
+    """Raises CheckpointError if the data is not what `old` was trained on, or `old` can't be trained on."""
+    if old.classes.names != data.classes.names:
+        raise CheckpointError(
+            f"{folder.last}: trained on {', '.join(old.classes.names)}; the data now has "
+            f"{', '.join(data.classes.names)}; expected the same classes: set data.classes back, or start a new run"
+        )
+    if old.data_id not in (None, data.id):
+        raise CheckpointError(
+            f"{folder.last}: the run was trained and validated on other pictures than {root} holds now; "
+            "put the data set back as it was, or start a new run (from these weights with model.pretrained=CHECKPOINT)"
+        )
+    if old.optimizer is None:
+        raise CheckpointError(
+            f"{folder.last}: holds weights but no training state, expected what a run saves as last.pt; to train on "
+            "from best.pt start a new run with model.pretrained=runs/NAME/checkpoints/best.pt"
         )
 
 

@@ -143,20 +143,23 @@ class RunFolder:
             self._board = SummaryWriter(str(self.path))
         return self._board
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path}: can't be written ({error.strerror}); free some space or choose another folder with "
-                "run=FOLDER. Checkpoints that are there are untouched"
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        remedy = "free some space or choose another folder with run=FOLDER. Checkpoints that are there are untouched"
+        return writing(self.path, remedy=remedy)
 
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
             self._board = None
+
+
+@contextlib.contextmanager
+def writing(folder: Path, *, remedy: str) -> Iterator[None]:
+    """Turn any OSError of the block into a RunFolderError that names the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"{folder}: can't be written ({error.strerror}); {remedy}") from error
 
 
 def write_metrics(folder: Path, scores: Scores, classes: Classes) -> None:
