@@ -28,6 +28,7 @@ NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
 RGBValue = tuple[int, int, int]
 
+CacheName = Literal["none", "ram", "disk"]
 LayoutName = Literal["voc", "folders"]
 ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
@@ -49,6 +50,8 @@ class DataConfig:
     mask_values: tuple[int, ...] | tuple[RGBValue, ...] | None = None
     ignore_values: tuple[int, ...] | tuple[RGBValue, ...] | Literal["rest"] = ()
     canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = (512, 512)
+    cache: CacheName = "none"
+    cache_gib: Positive = 4.0
 
 
 @dataclass(frozen=True)
@@ -412,6 +415,7 @@ def _contradictions(config: RunConfig) -> list[str]:
     pixel_losses = loss.cross_entropy + loss.focal > 0
     no_effect = {
         "data.val_fraction": (data.layout == "folders", "data.layout: folders (voc has split files)"),
+        "data.cache_gib": (data.cache != "none", "data.cache: ram or disk"),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (pixel_losses, "loss.cross_entropy or loss.focal > 0"),

@@ -9,20 +9,22 @@ from tqdm import tqdm
 from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config import override_config
-from segkit.data.dataset import EvaluationSet, evaluation_batches
+from segkit.data.dataset import EvaluationSet
 from segkit.data.layouts import has_class_file, list_items, resolve_classes
+from segkit.data.loader import evaluation_batches
 from segkit.data.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
 from segkit.metrics import Scores
+from segkit.models.inference import for_inference
 from segkit.report.runlog import write_metrics, writing
 from segkit.report.tables import confusion_csv
-from segkit.runtime import count_workers, select_device, select_precision
+from segkit.runtime import count_threads, select_device, select_precision
 
 # Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = (
     "data.root", "data.layout", "data.val", "data.val_fraction", "data.classes", "data.mask_values",
-    "data.ignore_values", "data.canvas", "eval.batch_size", "train.device", "train.precision", "train.workers",
+    "data.ignore_values", "data.canvas", "eval.batch_size", "train.device", "train.precision",
     "train.channels_last",
 )  # fmt: skip
 
@@ -67,17 +69,17 @@ def eval_miou(
     items = list_items(config.data, split, seed=config.train.seed, held_out=checkpoint.held_out)
     reader = MaskReader.build(config.data, classes)
     device = select_device(config.train.device)
+    precision = select_precision(config.train.precision, device)
     segmenter = checkpoint.build().place(device, channels_last=config.train.channels_last)
+    model = for_inference(segmenter, canvas_hw=config.data.canvas, precision=precision)
     batches = evaluation_batches(
         EvaluationSet(items, reader, canvas_hw=config.data.canvas),
         batch_size=config.eval.batch_size,
-        workers=count_workers(config.train.workers, device),
-        pin_memory=device.type == "cuda",
+        workers=count_threads(),
     )
     total = -(-len(items) // config.eval.batch_size)
     with tqdm(batches, total=total, desc=f"evaluating {split}", unit="batch", dynamic_ncols=True, disable=None) as bar:
-        precision = select_precision(config.train.precision, device)
-        scores = evaluate(segmenter, bar, classes=classes, precision=precision).scores
+        scores = evaluate(model, bar, classes=classes, precision=precision).scores
     output = output or _default_output(path, split)
     with writing(output, remedy="choose another folder with --output"):
         output.mkdir(parents=True, exist_ok=True)

@@ -4,15 +4,13 @@ Validation in training, `eval_miou` and `predict` all call `segment` below, so t
 at the original image resolution: logits go back through the letterbox, then argmax; label maps are never resized.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from segkit.classes import Classes
 from segkit.data.dataset import SceneBatch
-from segkit.geometry import LetterBox
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.segmenter import Segmenter
@@ -29,28 +27,20 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def segment(
-    segmenter: Segmenter, images: torch.Tensor, boxes: Sequence[LetterBox], *, precision: torch.dtype
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield for each picture its logits on the canvas, float [C, H, W], and at the original size, float [C, h, w].
+def segment(model: Segmenter, images: torch.Tensor, *, precision: torch.dtype) -> torch.Tensor:
+    """Return the logits on the canvas, float32 [B, C, H, W], of letterboxed pictures, uint8 RGB [B, 3, H, W].
 
-    images: letterboxed uint8 RGB [B, 3, H, W], on any device. `segmenter` must be in eval mode.
+    `model` is one that `for_inference` made. The box takes them further: `box.mask(logits[k])` to class ids at the
+    picture's own size, `box.invert(logits[k])` to scores.
     """
-    device = segmenter.mean.device
+    device = model.mean.device
     with autocast(device, precision):
-        logits = segmenter(images.to(device, non_blocking=True)).float()  # [B, C, H, W]
-    for scores, box in zip(logits, boxes, strict=True):
-        yield scores, box.invert(scores)
-
-
-def to_mask(logits: torch.Tensor) -> np.ndarray:
-    """Return the class of the largest of logits [C, h, w] for each pixel: uint8 [h, w]."""
-    mask: np.ndarray = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    return mask
+        logits: torch.Tensor = model(images.to(device, non_blocking=True))
+    return logits.float()
 
 
 def evaluate(
-    segmenter: Segmenter,
+    model: Segmenter,
     batches: Iterable[SceneBatch],
     *,
     classes: Classes,
@@ -60,20 +50,20 @@ def evaluate(
 ) -> Evaluation:
     """Score the pictures of `batches`, and those of the other ranks, which must call this too.
 
-    `segmenter` must be in eval mode. The validation loss, where asked for, is that of all pictures together, on the
-    canvas.
+    `model` is one that `for_inference` made. The validation loss, where asked for, is that of all pictures together, on
+    the canvas.
     """
     ranks = ranks or Ranks()
-    device = segmenter.mean.device
+    device = model.mean.device
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
     totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
     for batch in batches:
-        segmented = segment(segmenter, batch.images, batch.boxes, precision=precision)
-        for k, (canvas_logits, logits) in enumerate(segmented):
-            matrix.update(to_mask(logits), batch.masks[k])
+        logits = segment(model, batch.images, precision=precision)
+        for k, box in enumerate(batch.boxes):
+            matrix.update(box.mask(logits[k]), batch.masks[k])
             if loss:
                 target = batch.canvas_masks[k : k + 1].to(device)
-                totals += torch.stack([loss.sums(canvas_logits[None], target), loss.normalizers(target)])
+                totals += torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)])
     scores = matrix.reduce(ranks, device).scores()
     if loss is None:
         return Evaluation(scores)

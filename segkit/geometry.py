@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from segkit.labels import resized_argmax
+
 BAR_GREY = 128  # what the bars beside a letterboxed image hold; near the mean of most images
 
 
@@ -82,6 +84,14 @@ class LetterBox:
         if self.inner_hw == self.source_hw:
             return inner
         return F.interpolate(inner[None].float(), self.source_hw, mode="bilinear", align_corners=False)[0]
+
+    def mask(self, logits: torch.Tensor) -> np.ndarray:
+        """Return the class of the largest of logits [C, H, W] at the source's size: uint8 [h, w].
+
+        As `invert(logits).argmax(0)`, without interpolating what doesn't need it.
+        """
+        assert logits.shape[-2:] == self.canvas_hw, (logits.shape, self.canvas_hw)
+        return resized_argmax(logits[:, *self.inner], self.source_hw)
 
     def _check_source(self, array: np.ndarray) -> None:
         assert array.shape[:2] == self.source_hw, (array.shape, self.source_hw)

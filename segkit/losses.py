@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from segkit.config import ClassWeighting, LossConfig
 from segkit.errors import ConfigError
-
-EPS = 1e-6
+from segkit.pixel_loss import EPS, pixel_loss
 
 
 def cross_entropy(
@@ -27,6 +25,7 @@ def cross_entropy(
     ignore_index: int = 255,
     class_weights: torch.Tensor | None = None,
     normalizer: torch.Tensor | None = None,
+    compiled: bool = False,
 ) -> torch.Tensor:
     """Return weighted cross-entropy: sum of -w_y log p_y over labelled pixels, over the sum of their w_y.
 
@@ -34,8 +33,9 @@ def cross_entropy(
     """
     if normalizer is None:
         normalizer = pixel_weight(target, ignore_index=ignore_index, class_weights=class_weights)
-    total = _pixel_loss(logits, target, gamma=0.0, factors=class_weights, ignore_index=ignore_index)
-    return total / normalizer.clamp_min(EPS)
+    return pixel_loss(
+        logits, target, normalizer, gamma=0.0, factors=class_weights, ignore_index=ignore_index, compiled=compiled
+    )
 
 
 def focal(
@@ -47,6 +47,7 @@ def focal(
     alpha: torch.Tensor | None = None,
     class_weights: torch.Tensor | None = None,
     normalizer: torch.Tensor | None = None,
+    compiled: bool = False,
 ) -> torch.Tensor:
     """Return focal loss: w_y * -alpha_y (1 - p_y)^gamma log p_y over labelled pixels, over the sum of their w_y.
 
@@ -58,8 +59,9 @@ def focal(
         normalizer = pixel_weight(target, ignore_index=ignore_index, class_weights=class_weights)
     factors = [tensor for tensor in (alpha, class_weights) if tensor is not None]
     product = torch.stack(factors).prod(dim=0) if factors else None
-    total = _pixel_loss(logits, target, gamma=gamma, factors=product, ignore_index=ignore_index)
-    return total / normalizer.clamp_min(EPS)
+    return pixel_loss(
+        logits, target, normalizer, gamma=gamma, factors=product, ignore_index=ignore_index, compiled=compiled
+    )
 
 
 def dice(
@@ -136,9 +138,17 @@ class WeightedLoss:
         weights = torch.tensor([term.weight for term in self.terms], device=sums.device)
         return (weights * sums / normalizers.clamp_min(EPS)).sum()
 
-    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of one batch that stands alone: a scalar."""
-        return self.combine(self.sums(logits, target), self.normalizers(target))
+    def __call__(
+        self, logits: torch.Tensor, target: torch.Tensor, normalizers: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch: a scalar. `normalizers` are those of the whole that the batch is a part of."""
+        if normalizers is None:
+            normalizers = self.normalizers(target)
+        losses = [
+            term.weight * LOSSES[term.name](logits, target, **term.options, normalizer=normalizer)
+            for term, normalizer in zip(self.terms, normalizers, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
 
 def build_loss(
@@ -148,6 +158,7 @@ def build_loss(
     ignore_index: int,
     class_weights: Sequence[float] | None,
     device: torch.device,
+    compiled: bool = False,
 ) -> WeightedLoss:
     """Build the sum of the losses whose weight in `config` is not 0.
 
@@ -163,9 +174,10 @@ def build_loss(
     alpha = None if config.alpha is None else torch.tensor(config.alpha, dtype=torch.float32, device=device)
     common: dict[str, Any] = {"ignore_index": ignore_index}
     weighted = {**common, "class_weights": weights}
+    by_pixel = {**weighted, "compiled": compiled}
     options = {
-        "cross_entropy": (weighted, weighted),
-        "focal": ({**weighted, "gamma": config.gamma, "alpha": alpha}, weighted),
+        "cross_entropy": (by_pixel, weighted),
+        "focal": ({**by_pixel, "gamma": config.gamma, "alpha": alpha}, weighted),
         "dice": (common, common),
     }
     return WeightedLoss(
@@ -207,52 +219,3 @@ def class_weights(
     else:
         weights = 1 / torch.log(1.10 + share)
     return [round(weight, 6) for weight in weights.where(pixels > 0, 0).tolist()]
-
-
-def _pixel_loss(
-    logits: torch.Tensor, target: torch.Tensor, *, gamma: float, factors: torch.Tensor | None, ignore_index: int
-) -> torch.Tensor:
-    """Return the sum over labelled pixels of -f_y (1 - p_y)^gamma log p_y: a float32 scalar.
-
-    Channels_last logits are taken as [BHW, C], which there is a free view, and faster than strides over NCHW.
-    """
-    if logits.is_contiguous(memory_format=torch.channels_last) and not logits.is_contiguous():
-        logits, target = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), target.flatten()
-    total: torch.Tensor = _PixelLoss.apply(logits, target.long(), gamma, factors, ignore_index)
-    return total
-
-
-class _PixelLoss(torch.autograd.Function):
-    """The sum in `_pixel_loss`, with its gradient in closed form: one log-softmax and one pass over it, nothing stored
-    for the way back but the gradient itself.
-
-    With q = 1 - p_y: d/d log p_y of -f q^gamma log p_y is -s, where s = f (q^gamma - gamma q^(gamma-1) p_y log p_y),
-    and d log p_y / d logit_c is [c = y] - p_c. So the gradient is s (p_c - [c = y]).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: torch.Tensor, ids: torch.Tensor, gamma: float, factors: torch.Tensor | None, ignore_index: int
-    ) -> torch.Tensor:
-        ignored = ids == ignore_index
-        ids = ids.masked_fill(ignored, 0).unsqueeze(1)  # classes are on axis 1, of [B, C, H, W] and of [BHW, C]
-        log_p = F.log_softmax(logits.float(), dim=1)
-        log_py = log_p.gather(1, ids).masked_fill_(ignored.unsqueeze(1), 0)
-        weight = (torch.ones_like(log_py) if factors is None else factors[ids]).masked_fill_(ignored.unsqueeze(1), 0)
-        if gamma == 0:
-            total, slope = -(weight * log_py).sum(), weight
-        else:
-            q = (-torch.expm1(log_py)).clamp_min_(EPS)  # 1 - p without cancellation, and with a finite power
-            modulation = q**gamma
-            total = -(weight * modulation * log_py).sum()
-            slope = weight * (modulation - gamma * q ** (gamma - 1) * (1 - q) * log_py)
-        if ctx.needs_input_grad[0]:
-            gradient = log_p.exp_().mul_(slope).scatter_add_(1, ids, -slope)
-            ctx.save_for_backward(gradient.to(logits.dtype))
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0], None, None, None, None

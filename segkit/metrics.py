@@ -43,7 +43,16 @@ class ConfusionMatrix:
         """
         if prediction.shape != target.shape:
             raise ValueError(f"prediction is {prediction.shape}, target is {target.shape}; expected the same shape")
-        joint = _joint_counts(target, prediction)
+        hits = _count_pairs(target, prediction, self.num_classes)
+        if hits.sum() + _count(target, self.ignore_index) == target.size:  # as nearly always: every id is a class
+            self._counts[:, :-1] += hits
+        else:
+            self._update_slowly(prediction, target)
+        self.num_images += 1
+
+    def _update_slowly(self, prediction: np.ndarray, target: np.ndarray) -> None:
+        """As `update`, where some prediction or some target is no class."""
+        joint = _count_pairs(target, prediction, 256)
         known = [*range(self.num_classes), self.ignore_index]
         if joint[known].sum() != target.size:
             wrong = target[~np.isin(target, known)][0]
@@ -51,7 +60,6 @@ class ConfusionMatrix:
         labelled = joint[: self.num_classes]
         self._counts[:, :-1] += labelled[:, : self.num_classes]
         self._counts[:, -1] += labelled[:, self.num_classes :].sum(axis=1)
-        self.num_images += 1
 
     @property
     def counts(self) -> np.ndarray:
@@ -171,21 +179,28 @@ class Scores:
         }
 
 
-def _joint_counts(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return how often each pair of values occurs: int64 [256, 256], row = target, column = prediction.
+def _count_pairs(target: np.ndarray, prediction: np.ndarray, num_values: int) -> np.ndarray:
+    """Return how often each pair of values below `num_values` occurs: int64 [V, V], row = target, column = prediction.
 
-    A two-dimensional histogram of uint8 in one pass, without int64 codes or masked copies. Pairs whose target is
-    outside 0..255 are not counted; a prediction outside counts as 255, which is never a class.
+    A two-dimensional histogram of uint8 in one pass, without int64 codes or masked copies. Pairs with another value
+    are not counted; but a prediction outside 0..255 counts as 255, which is never a class.
     """
     if target.dtype != np.uint8:
         inside = (target >= 0) & (target <= 255)
         target, prediction = target[inside].astype(np.uint8), prediction[inside]
     pair = [array.reshape(1, -1) for array in (target, _as_uint8(prediction))]
-    counts = np.zeros((256, 256), np.int64)
+    counts = np.zeros((num_values, num_values), np.int64)
+    bins, ranges = [num_values] * 2, [0, num_values] * 2
     for start in range(0, target.size, 2**24):  # OpenCV counts in float32, which is exact up to 2^24
         strips = [np.ascontiguousarray(array[:, start : start + 2**24]) for array in pair]
-        counts += cv2.calcHist(strips, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+        counts += cv2.calcHist(strips, [0, 1], None, bins, ranges).astype(np.int64)
     return counts
+
+
+def _count(ids: np.ndarray, value: int) -> int:
+    if ids.dtype != np.uint8:
+        return int((ids == value).sum())
+    return cv2.countNonZero(cv2.compare(ids, value, cv2.CMP_EQ))  # type: ignore[call-overload]
 
 
 def _as_uint8(ids: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import glob
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +24,15 @@ from segkit.data.dataset import to_tensor
 from segkit.data.images import IMAGE_SUFFIXES, read_image
 from segkit.data.layouts import list_images
 from segkit.data.masks import write_mask
+from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, RunFolderError, first_line
-from segkit.evaluate import segment, to_mask
+from segkit.evaluate import segment
 from segkit.geometry import LetterBox
+from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.report.pictures import overlay
 from segkit.report.runlog import writing
-from segkit.runtime import select_device, select_precision
+from segkit.runtime import count_threads, select_device, select_precision
 
 
 class Predictor:
@@ -39,8 +41,8 @@ class Predictor:
     def __init__(
         self, segmenter: Segmenter, classes: Classes, *, canvas_hw: tuple[int, int], precision: torch.dtype
     ) -> None:
-        self.segmenter, self.classes = segmenter.eval(), classes
-        self.canvas_hw, self.precision = canvas_hw, precision
+        self.model = for_inference(segmenter, canvas_hw=canvas_hw, precision=precision)
+        self.classes, self.canvas_hw, self.precision = classes, canvas_hw, precision
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = "auto", precision: str | None = None) -> "Predictor":
@@ -64,8 +66,13 @@ class Predictor:
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return class ids uint8 [h, w] for a picture, uint8 RGB [h, w, 3]."""
-        return to_mask(self.logits(image))
+        """Return class ids uint8 [h, w] for a picture, uint8 RGB [h, w, 3].
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        box, canvas = self.letterbox(image)
+        return box.mask(self.canvas_logits(canvas))
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Return class probabilities float32 [C, h, w], which sum to 1, for a picture, uint8 RGB [h, w, 3]."""
@@ -73,16 +80,20 @@ class Predictor:
         return probabilities
 
     def logits(self, image: np.ndarray) -> torch.Tensor:
-        """Return scores float [C, h, w] for a picture, uint8 RGB [h, w, 3].
+        """Return scores float [C, h, w] for a picture, uint8 RGB [h, w, 3]."""
+        box, canvas = self.letterbox(image)
+        return box.invert(self.canvas_logits(canvas))
 
-        Raises:
-            ValueError: another shape or dtype.
-        """
+    def letterbox(self, image: np.ndarray) -> tuple[LetterBox, np.ndarray]:
+        """Return how a picture, uint8 RGB [h, w, 3], lies on the canvas, and the canvas, uint8 RGB [H, W, 3]."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"found {image.dtype} {image.shape}, expected uint8 RGB [h, w, 3]")
         box = LetterBox.fit((image.shape[0], image.shape[1]), self.canvas_hw)
-        _, logits = next(segment(self.segmenter, to_tensor(box.apply(image))[None], [box], precision=self.precision))
-        return logits
+        return box, box.apply(image)
+
+    def canvas_logits(self, canvas: np.ndarray) -> torch.Tensor:
+        """Return scores float [C, H, W] for a canvas, uint8 RGB [H, W, 3]: the network alone."""
+        return segment(self.model, to_tensor(canvas)[None], precision=self.precision)[0]
 
 
 @dataclass(frozen=True)
@@ -145,38 +156,92 @@ def predict_files(
             f"{output / 'masks'}: holds masks already; choose another folder, or replace them with --overwrite"
         )
     results: list[Predicted] = []
-    named = zip(inputs, _output_names(root, inputs), strict=True)
+    work = _Work(predictor, output, overlays=overlays)
+    named = list(zip(inputs, _output_names(root, inputs), strict=True))
+    threads = count_threads()
     with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
         # also after Ctrl-C or on a full disk: the rows tell what was done
         stack.callback(lambda: _write_rows(output / "predictions.csv", results, predictor.classes))
-        for path, name in tqdm(
-            named, total=len(inputs), unit="image", desc="predicting", dynamic_ncols=True, disable=None
-        ):
-            for kind in ("masks", "overlays") if overlays else ("masks",):
-                (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
-            results.append(_predict_file(predictor, path, output, name, overlays=overlays))
+        loaded = stack.enter_context(contextlib.closing(prefetch(work.load, named, threads=threads, ahead=threads + 2)))
+        segmented = map(work.segment, loaded)
+        saved = stack.enter_context(contextlib.closing(prefetch(work.save, segmented, threads=threads, ahead=threads)))
+        results.extend(tqdm(saved, total=len(named), unit="image", desc="predicting", dynamic_ncols=True, disable=None))
     return results
 
 
-def _predict_file(predictor: Predictor, path: Path, output: Path, name: str, *, overlays: bool) -> Predicted:
+@dataclass
+class _Job:
+    """One input on its way: what the next stage needs, or the error that ended it."""
+
+    path: Path
+    name: str
+    image: np.ndarray | None = None
+    box: LetterBox | None = None
+    canvas: np.ndarray | None = None
+    logits: torch.Tensor | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The three stages of a prediction. Loading and saving run in threads beside the network."""
+
+    predictor: Predictor
+    output: Path
+    overlays: bool
+
+    def load(self, source: tuple[Path, str]) -> _Job:
+        job = _Job(*source)
+        with _timed(job):
+            job.image = read_image(job.path)
+            job.box, job.canvas = self.predictor.letterbox(job.image)
+        return job
+
+    def segment(self, job: _Job) -> _Job:
+        if job.canvas is not None:
+            with _timed(job):
+                job.logits = self.predictor.canvas_logits(job.canvas)
+        return job
+
+    def save(self, job: _Job) -> Predicted:
+        if job.logits is None or job.box is None or job.image is None:
+            return Predicted(str(job.path), error=job.error)
+        mask = None
+        with _timed(job):
+            mask = job.box.mask(job.logits)
+            _save(self.output, job.name, job.image, mask, self.predictor.classes, overlays=self.overlays)
+        if mask is None:
+            return Predicted(str(job.path), error=job.error)
+        pixels = np.bincount(mask.ravel(), minlength=len(self.predictor.classes))
+        return Predicted(str(job.path), mask.shape, tuple(pixels.tolist()), job.seconds)
+
+
+@contextlib.contextmanager
+def _timed(job: _Job) -> Iterator[None]:
+    """Add the block's seconds to the job; turn what one bad or too large picture causes into its error."""
     started = time.perf_counter()
     try:
-        image = read_image(path)
-        mask = predictor(image)
+        yield
     except DataError as error:
-        return Predicted(str(path), error=str(error))
+        job.error = str(error)
     except (MemoryError, RuntimeError) as error:  # torch's CPU allocator raises a plain RuntimeError
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        return Predicted(str(path), error=f"{path}: too large for this machine's memory ({first_line(error)})")
-    write_mask(output / "masks" / f"{name}.png", mask, predictor.classes)
+        job.error = f"{job.path}: too large for this machine's memory ({first_line(error)})"
+    finally:
+        job.seconds += time.perf_counter() - started
+
+
+def _save(output: Path, name: str, image: np.ndarray, mask: np.ndarray, classes: Classes, *, overlays: bool) -> None:
+    for kind in ("masks", "overlays") if overlays else ("masks",):
+        (output / kind / name).parent.mkdir(parents=True, exist_ok=True)
+    write_mask(output / "masks" / f"{name}.png", mask, classes)
     if overlays:
         target = output / "overlays" / f"{name}.jpg"
-        blended = overlay(image, mask, predictor.classes)
+        blended = overlay(image, mask, classes)
         if not cv2.imwrite(str(target), cv2.cvtColor(blended, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]):
             raise OSError(None, "OpenCV could not write the overlay", str(target))
-    pixels = np.bincount(mask.ravel(), minlength=len(predictor.classes))
-    return Predicted(str(path), mask.shape, tuple(pixels.tolist()), time.perf_counter() - started)
 
 
 def _output_names(root: Path, inputs: Sequence[Path]) -> list[str]:

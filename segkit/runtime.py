@@ -77,15 +77,27 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def count_workers(setting: int | str, device: torch.device, *, num_ranks: int = 1) -> int:
-    """Turn `train.workers` into a number of loading processes for each of `num_ranks` ranks.
+def count_workers(setting: int | str, device: torch.device) -> int:
+    """Turn `train.workers` into a number of loading processes for this rank.
 
-    `auto`: beside a GPU up to 8 of this rank's share of the cores; on a CPU one, since the cores are needed to compute.
+    `auto`: beside a GPU up to 8 of this rank's share of the cores; on a CPU none, since its cores compute, and then
+    load between two steps. Always none where processes can't be forked (Windows).
     """
+    if not hasattr(os, "fork"):
+        return 0
     if isinstance(setting, int):
         return setting
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks))
-    return min(8, max(1, (os.cpu_count() or 1) // ranks_here)) if device.type == "cuda" else 1
+    return count_threads() if device.type == "cuda" else 0
+
+
+def count_threads() -> int:
+    """Return how many threads load, or save, beside the one that runs the model: this rank's cores, at most 8."""
+    return min(8, max(1, (os.cpu_count() or 1) // processes_here()))
+
+
+def processes_here() -> int:
+    """Return how many ranks run on this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager[Any]:

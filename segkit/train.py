@@ -27,13 +27,17 @@ from segkit.checkpoint import Checkpoint, Progress, restore
 from segkit.classes import Classes
 from segkit.config import RunConfig, differences
 from segkit.data.augment import build_augment
-from segkit.data.dataset import BatchPlan, EvaluationSet, Failure, TrainingSet, evaluation_batches, training_batches
+from segkit.data.cache import build_cache
+from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
+from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
-from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, TrainingDiverged, first_line
-from segkit.evaluate import Evaluation, evaluate, segment, to_mask
+from segkit.errors import CheckpointError, ConfigError, DeviceError, TrainingDiverged, first_line
+from segkit.evaluate import Evaluation, evaluate, segment
+from segkit.labels import argmax
 from segkit.losses import build_loss, class_weights
 from segkit.metrics import ConfusionMatrix, Scores
+from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
@@ -44,6 +48,7 @@ from segkit.report.runlog import EpochRow, RunFolder
 from segkit.runtime import (
     StopRequest,
     autocast,
+    count_threads,
     count_workers,
     describe_environment,
     keep_freed_memory,
@@ -57,8 +62,8 @@ log = logging.getLogger(__name__)
 
 # What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
 CHANGEABLE = {
-    "run", "data.root", "train.epochs", "train.workers", "train.device", "eval.every", "eval.batch_size",
-    "eval.pictures",
+    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
+    "eval.batch_size", "eval.pictures",
 }  # fmt: skip
 
 
@@ -138,8 +143,9 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         surrounding_pixels=data.survey.surrounding_pixels,
     )
     loss = build_loss(
-        config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device
-    )
+        config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device,
+        compiled=settings.compile,
+    )  # fmt: skip
     lr = scale_lr(config.optim, settings.batch_size)
     optimizer = build_optimizer(config.optim, segmenter, encoder=segmenter.encoder, lr=lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
@@ -156,22 +162,23 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
 
     # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
     validation_set = EvaluationSet(data.val, reader, canvas_hw=config.data.canvas)
-    workers = count_workers(settings.workers, device, num_ranks=ranks.size)
 
-    def validate(*, num_workers: int = workers, num_batches: int | None = None) -> Evaluation:
-        evaluated = (average.model if average else segmenter).eval()
+    def ready_model() -> Segmenter:
+        trained = average.model if average else segmenter
+        return for_inference(trained, canvas_hw=config.data.canvas, precision=precision)
+
+    def validate(model: Segmenter, *, num_batches: int | None = None) -> Evaluation:
         batches = evaluation_batches(
             validation_set,
             batch_size=config.eval.batch_size,
             rank=ranks.rank,
             num_ranks=ranks.size,
-            workers=num_workers,
-            pin_memory=device.type == "cuda",
+            workers=count_threads(),
         )
         chosen = itertools.islice(batches, num_batches)
-        return evaluate(evaluated, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
+        return evaluate(model, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
 
-    validate(num_workers=0, num_batches=2)
+    validate(ready_model(), num_batches=2)
     unused = set()
     if ranks.size > 1:
         unused = unused_parameters(segmenter, torch.zeros(1, 3, *config.data.canvas, device=device))
@@ -229,19 +236,16 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         )
         ranks.first(lambda: checkpoint.save(path))
 
+    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
+    cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
     batches = training_batches(
-        TrainingSet(
-            data.train,
-            reader,
-            build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index),
-            seed=settings.seed,
-        ),
+        TrainingSet(data.train, reader, recipe, seed=settings.seed, cache=cache),
         plan,
         rank=ranks.rank,
         first_step=progress.step,
         num_steps=num_steps,
-        workers=workers,
-        pin_memory=device.type == "cuda",
+        workers=count_workers(settings.workers, device),
+        device=device,
     )
     show_every = 1 if device.type == "cpu" else 10  # reading the loss makes the host wait for the GPU
     epoch_loss = torch.tensor(progress.epoch_loss, dtype=sum_dtype(device), device=device)
@@ -269,22 +273,20 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
 
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
             micro = [next(batches) for _ in range(settings.accumulate)]
-            images = [batch.images.to(device, non_blocking=True) for batch in micro]  # uint8 [b, 3, H, W]
-            targets = [batch.masks.to(device, non_blocking=True) for batch in micro]  # uint8 [b, H, W]
-            normalizers = ranks.sum(torch.stack([loss.normalizers(target) for target in targets]).sum(dim=0))
+            normalizers = ranks.sum(torch.stack([loss.normalizers(batch.masks) for batch in micro]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
             seed_step(settings.seed, step, ranks.rank)  # after loading: a new loader draws a number of its own
             step_loss = torch.zeros((), device=device)
-            for part, (pixels, target) in enumerate(zip(images, targets, strict=True)):
+            for part, batch in enumerate(micro):  # images uint8 [b, 3, H, W], masks uint8 [b, H, W]
                 with contextlib.ExitStack() as stack:
-                    if part < len(images) - 1 and ranks.size > 1:
+                    if part < len(micro) - 1 and ranks.size > 1:
                         stack.enter_context(
                             cast(DistributedDataParallel, network).no_sync()
                         )  # gradients are exchanged once, after the last part
                     with autocast(device, precision):
-                        logits = network(pixels)  # [b, C, H, W]
-                    share = loss.combine(loss.sums(logits, target), normalizers)
+                        logits = network(batch.images)  # [b, C, H, W]
+                    share = loss(logits, batch.masks, normalizers)
                     scaler.scale(share * ranks.size).backward()  # DDP averages
                 step_loss += share.detach()
 
@@ -317,7 +319,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                 bar = None
                 validation = None
                 if (epoch + 1) % config.eval.every == 0 or epoch + 1 == settings.epochs:
-                    validation = validate()
+                    model = ready_model()
+                    validation = validate(model)
                 row = EpochRow(
                     epoch=epoch + 1,
                     step=step + 1,
@@ -338,15 +341,13 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                     save(folder.best, resumable=False)
                 save(folder.last, resumable=True)
                 if ranks.is_first:
-                    evaluated = (average.model if average else segmenter).eval()
                     log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=better))
                     folder.add(row)
                     if validation and better:
                         folder.write_metrics(validation.scores, classes)
                     if validation:
                         folder.add_scores(validation.scores, classes, epoch + 1)
-                        _log_pictures(folder, evaluated, validation_set, config.eval.pictures, precision, epoch + 1)
-                _set_mode(segmenter, frozen=step < thaw_step)
+                        _log_pictures(folder, model, validation_set, config.eval.pictures, precision, epoch + 1)
             elif stopping:
                 progress.epoch_loss = float(ranks.sum(epoch_loss)) / ranks.size
                 progress.epoch_seconds += time.perf_counter() - started
@@ -433,16 +434,14 @@ def _is_better(scores: Scores, progress: Progress) -> bool:
 
 
 def _log_pictures(
-    folder: RunFolder, segmenter: Segmenter, scenes: EvaluationSet, count: int, precision: torch.dtype, epoch: int
+    folder: RunFolder, model: Segmenter, scenes: EvaluationSet, count: int, precision: torch.dtype, epoch: int
 ) -> None:
     """Show the same few validation pictures each time: image, truth, prediction."""
     count = min(count, len(scenes))
     for k in range(count):
         scene = scenes[k * len(scenes) // count]
-        if isinstance(scene, Failure):
-            raise DataError(scene.message)
-        logits, _ = next(segment(segmenter, scene.image[None], [scene.box], precision=precision))
+        logits = segment(model, scene.image[None], precision=precision)[0]
         inner = scene.box.inner
-        image = scene.image.numpy().transpose(1, 2, 0)[inner]
-        masks = [scene.canvas_mask.numpy()[inner], to_mask(logits)[inner]]
+        image = scene.image.permute(1, 2, 0).numpy()[inner]
+        masks = [scene.canvas_mask.numpy()[inner], argmax(logits)[inner]]
         folder.add_picture(f"validation/{scene.name}", panel(image, masks, scenes.reader.classes), epoch)

@@ -8,10 +8,11 @@ from torch import nn
 
 from segkit.classes import Classes
 from segkit.config import DataConfig
-from segkit.data.dataset import EvaluationSet, evaluation_batches
+from segkit.data.dataset import EvaluationSet
 from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.loader import evaluation_batches
 from segkit.data.masks import MaskReader
-from segkit.evaluate import evaluate, segment, to_mask
+from segkit.evaluate import evaluate, segment
 from segkit.geometry import LetterBox
 from segkit.losses import LossTerm, WeightedLoss
 from segkit.metrics import ConfusionMatrix
@@ -44,12 +45,12 @@ def test_logits_come_back_at_the_original_size_before_the_argmax() -> None:
     image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
     box = LetterBox.fit((50, 70), (64, 64))
     pixels = torch.from_numpy(box.apply(image).transpose(2, 0, 1).copy())[None]
-    canvas, logits = next(segment(painter(), pixels, [box], precision=torch.float32))
+    canvas = segment(painter(), pixels, precision=torch.float32)[0]
     inner = canvas[:, *box.inner]
     expected = F.interpolate(inner[None], (50, 70), mode="bilinear", align_corners=False)[0]
-    assert torch.equal(logits, expected)
-    assert np.array_equal(to_mask(logits), expected.argmax(dim=0).numpy())
-    assert to_mask(logits).dtype == np.uint8
+    assert torch.equal(box.invert(canvas), expected)
+    assert np.array_equal(box.mask(canvas), expected.argmax(dim=0).numpy())
+    assert box.mask(canvas).dtype == np.uint8
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 6])
@@ -60,12 +61,11 @@ def test_scores_are_those_of_each_picture_alone_at_its_own_size(shapes: Path, ba
     expected = ConfusionMatrix(len(classes))
     for k in range(len(dataset)):
         scene = dataset[k]
-        assert hasattr(scene, "box")
-        _, logits = next(segment(painter(), scene.image[None], [scene.box], precision=torch.float32))  # type: ignore[union-attr]
-        expected.update(to_mask(logits), scene.mask)  # type: ignore[union-attr]
+        logits = segment(painter(), scene.image[None], precision=torch.float32)[0]
+        expected.update(scene.box.invert(logits).argmax(dim=0).numpy(), scene.mask)
     assert np.array_equal(scores.counts, expected.counts)
     assert scores.num_images == len(dataset)
-    assert scores.counts.sum() == sum(scene.mask.size for scene in dataset)  # type: ignore[union-attr]
+    assert scores.counts.sum() == sum(scene.mask.size for scene in dataset)
 
 
 def test_the_validation_loss_is_that_of_all_pictures_together(shapes: Path) -> None:

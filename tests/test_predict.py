@@ -91,10 +91,10 @@ def test_a_model_trained_in_fp16_predicts_on_a_cpu(checkpoint: Path, tmp_path: P
 def test_a_picture_beyond_memory_is_a_row_with_its_error(
     predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Predictor, image: np.ndarray) -> np.ndarray:
+    def fail(self: Predictor, canvas: np.ndarray) -> torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(Predictor, "__call__", fail)
+    monkeypatch.setattr(Predictor, "canvas_logits", fail)
     results = predict_files(predictor, str(pictures), tmp_path / "out")
     assert all("too large for this machine's memory" in result.error for result in results)
 

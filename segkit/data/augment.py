@@ -62,6 +62,17 @@ class RandomPlacement:
         columns = _visible(hw[1], size * stretch, self.canvas_hw[1], places[1])
         return Placement((rows[0], columns[0]), (rows[1], columns[1]), bool(rng.uniform() < self.flip))
 
+    def reduction(self, hw: Size) -> int:
+        """Return by how much (1, 2, 4 or 8) a picture can be shrunk beforehand without ever having to grow here.
+
+        It depends on the picture's size alone, not on what is drawn, so that decoded pictures can be kept.
+        """
+        most = (1 + self.aspect) / (1 - self.aspect)
+        rows = min(self.fit_hw[0] / hw[0], self.fit_hw[1] / hw[1] * most)
+        columns = min(self.fit_hw[0] / hw[0] * most, self.fit_hw[1] / hw[1])
+        largest = self.scale[1] * max(rows, columns)
+        return next((factor for factor in (8, 4, 2) if factor * largest <= 1), 1)
+
     def image(self, image: np.ndarray, parameters: Placement) -> np.ndarray:
         visible = resize_image(image[parameters.source], _lengths(parameters.target))
         canvas = np.full((*self.canvas_hw, 3), BAR_GREY, np.uint8)
@@ -100,11 +111,20 @@ class ColorJitter:
         return mask
 
 
-def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) -> list[Augmentation]:
-    """Return the steps of `config`, those that change nothing left out. Colour goes first: it is cheaper unscaled."""
-    steps: list[Augmentation] = []
-    if config.hue or config.saturation or config.value:
-        steps.append(ColorJitter(config.hue, config.saturation, config.value))
+@dataclass(frozen=True)
+class Recipe:
+    """The steps that a picture goes through: colour first, which is cheaper before a picture is enlarged."""
+
+    placement: RandomPlacement
+    colour: Sequence[Augmentation] = ()
+
+    @property
+    def steps(self) -> list[Augmentation]:
+        return [*self.colour, self.placement]
+
+
+def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) -> Recipe:
+    """Return the steps of `config`, those that change nothing left out."""
     placement = RandomPlacement(
         canvas_hw=config.crop or canvas_hw,
         fit_hw=canvas_hw,
@@ -113,14 +133,16 @@ def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) 
         flip=config.flip,
         ignore_index=ignore_index,
     )
-    return [*steps, placement]
+    colour = ColorJitter(config.hue, config.saturation, config.value)
+    changes_colour = config.hue or config.saturation or config.value
+    return Recipe(placement, (colour,) if changes_colour else ())
 
 
 def augment(
-    steps: Sequence[Augmentation], rng: np.random.Generator, image: np.ndarray, mask: np.ndarray
+    recipe: Recipe, rng: np.random.Generator, image: np.ndarray, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply the steps in order to uint8 RGB [h, w, 3] and its class ids [h, w], with parameters drawn from `rng`."""
-    for step in steps:
+    for step in recipe.steps:
         parameters = step.sample(rng, mask.shape)
         image, mask = step.image(image, parameters), step.mask(mask, parameters)
     return image, mask

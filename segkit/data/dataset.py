@@ -4,22 +4,21 @@ So augmentation doesn't depend on the number of workers, of ranks, or on where a
 the model normalises on its own device.
 """
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from segkit.data.augment import Augmentation, augment
-from segkit.data.images import read_image
+from segkit.data.augment import Recipe, augment
+from segkit.data.cache import PixelCache
+from segkit.data.images import image_size_hw, read_image, reduced_hw
 from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
 from segkit.errors import ConfigError, DataError
-from segkit.geometry import LetterBox
+from segkit.geometry import LetterBox, resize_mask
 
 
 class Sample(NamedTuple):
@@ -59,32 +58,50 @@ class SceneBatch(NamedTuple):
     names: list[str]
 
 
-class Failure(NamedTuple):
-    """A sample that couldn't be read. It travels through the loader as a value, so that the message arrives whole."""
+class TrainingSet(Dataset[Sample]):
+    """Items, read and augmented. A key is (epoch, index), so that an epoch needs no hidden state in the workers.
 
-    message: str
+    With a `cache`, a picture is decoded once and then kept.
+    """
 
-
-class TrainingSet(Dataset[Sample | Failure]):
-    """Items, read and augmented. A key is (epoch, index), so that an epoch needs no hidden state in the workers."""
-
-    def __init__(self, items: Sequence[Item], reader: MaskReader, steps: Sequence[Augmentation], *, seed: int) -> None:
-        self.items, self.reader, self.steps, self.seed = items, reader, steps, seed
+    def __init__(
+        self,
+        items: Sequence[Item],
+        reader: MaskReader,
+        recipe: Recipe,
+        *,
+        seed: int,
+        cache: PixelCache | None = None,
+    ) -> None:
+        self.items, self.reader, self.recipe, self.seed, self.cache = items, reader, recipe, seed, cache
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        image, mask = self.draw(key)
+        return Sample(to_tensor(image), torch.from_numpy(mask), self.items[key[1]].name)
+
+    def draw(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the augmented picture of a key, uint8 RGB [H, W, 3], and its class ids, uint8 [H, W].
+
+        Raises:
+            DataError: as `read_pair`.
+        """
         epoch, index = key
-        try:
-            image, mask = read_pair(self.items[index], self.reader)
-        except DataError as error:
-            return Failure(str(error))
-        image, mask = augment(self.steps, sample_rng(self.seed, epoch, index), image, mask)
-        return Sample(to_tensor(image), torch.from_numpy(mask), self.items[index].name)
+        return augment(self.recipe, sample_rng(self.seed, epoch, index), *self._decoded(index))
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        kept = self.cache.get(index) if self.cache else None
+        if kept is not None:
+            return kept
+        pair = read_pair(self.items[index], self.reader, reduction=self.recipe.placement.reduction)
+        if self.cache:
+            self.cache.put(index, *pair)
+        return pair
 
 
-class EvaluationSet(Dataset[Scene | Failure]):
+class EvaluationSet(Dataset[Scene]):
     """Items, read and letterboxed, with their untouched masks. A key is an index."""
 
     def __init__(self, items: Sequence[Item], reader: MaskReader, *, canvas_hw: tuple[int, int]) -> None:
@@ -93,27 +110,33 @@ class EvaluationSet(Dataset[Scene | Failure]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Scene | Failure:
-        try:
-            image, mask = read_pair(self.items[index], self.reader)
-        except DataError as error:
-            return Failure(str(error))
+    def __getitem__(self, index: int) -> Scene:
+        image, mask = read_pair(self.items[index], self.reader)
         box = LetterBox.fit(mask.shape, self.canvas_hw)
         canvas_mask = box.apply_mask(mask, ignore_index=self.reader.classes.ignore_index)
         return Scene(to_tensor(box.apply(image)), torch.from_numpy(canvas_mask), mask, box, self.items[index].name)
 
 
-def read_pair(item: Item, reader: MaskReader) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(
+    item: Item, reader: MaskReader, *, reduction: Callable[[tuple[int, int]], int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8 RGB [h, w, 3] and its class ids uint8 [h, w].
+
+    `reduction` says by how much a picture of (height, width) may be shrunk, where its format gains from that.
 
     Raises:
         DataError: a file is broken, holds unknown ids, or the two differ in size.
     """
     assert item.mask is not None, item
-    image, mask = read_image(item.image), reader(item.mask)
-    if image.shape[:2] != mask.shape:
-        raise DataError(size_mismatch(item, image.shape[:2], mask.shape))
-    return image, mask
+    mask = reader(item.mask)
+    factor = reduction(mask.shape) if reduction else 1
+    image = read_image(item.image, reduction=factor)
+    image_hw = image.shape[:2]
+    if image_hw == mask.shape:
+        return image, mask
+    if factor > 1 and image_hw == reduced_hw(mask.shape, factor):
+        return image, resize_mask(mask, image_hw)
+    raise DataError(size_mismatch(item, image_size_hw(item.image), mask.shape))
 
 
 def size_mismatch(item: Item, image_hw: Sequence[int], mask_hw: Sequence[int]) -> str:
@@ -131,8 +154,8 @@ def size_mismatch(item: Item, image_hw: Sequence[int], mask_hw: Sequence[int]) -
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 [h, w, 3] -> uint8 [3, h, w], contiguous."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    """uint8 [h, w, 3] -> uint8 [3, h, w], the same memory: channels stay innermost (channels_last)."""
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -143,21 +166,11 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 # ---- batches
 
 
-@dataclass(frozen=True)
-class Collate:
+def collate(samples: Sequence[Sample], *, onehot_classes: int | None = None) -> Batch:
     """Stack samples; with `onehot_classes`, add the one-hot masks that some losses of other pipelines want."""
-
-    onehot_classes: int | None = None
-
-    def __call__(self, samples: Sequence[Sample | Failure]) -> Batch | Failure:
-        good: list[Sample] = []
-        for sample in samples:
-            if isinstance(sample, Failure):
-                return sample
-            good.append(sample)
-        masks = torch.stack([sample.mask for sample in good])
-        onehot = None if self.onehot_classes is None else one_hot(masks, self.onehot_classes)
-        return Batch(torch.stack([sample.image for sample in good]), masks, [sample.name for sample in good], onehot)
+    masks = torch.stack([sample.mask for sample in samples])
+    onehot = None if onehot_classes is None else one_hot(masks, onehot_classes)
+    return Batch(torch.stack([sample.image for sample in samples]), masks, [sample.name for sample in samples], onehot)
 
 
 def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -166,20 +179,10 @@ def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(ids, num_classes + 1).float()
 
 
-def collate_scenes(scenes: Sequence[Scene | Failure]) -> SceneBatch | Failure:
+def collate_scenes(scenes: Sequence[Scene]) -> SceneBatch:
     """Stack what has the canvas' size, list what has its own."""
-    good: list[Scene] = []
-    for scene in scenes:
-        if isinstance(scene, Failure):
-            return scene
-        good.append(scene)
-    return SceneBatch(
-        torch.stack([scene.image for scene in good]),
-        torch.stack([scene.canvas_mask for scene in good]),
-        [scene.mask for scene in good],
-        [scene.box for scene in good],
-        [scene.name for scene in good],
-    )
+    images, canvas_masks, masks, boxes, names = zip(*scenes, strict=True)
+    return SceneBatch(torch.stack(images), torch.stack(canvas_masks), list(masks), list(boxes), list(names))
 
 
 @dataclass(frozen=True)
@@ -230,76 +233,3 @@ class BatchPlan:
             for part in range(self.accumulate):
                 start = (part * self.num_ranks + rank) * share
                 yield [(epoch, index) for index in batch[start : start + share]]
-
-
-def training_batches(
-    dataset: TrainingSet,
-    plan: BatchPlan,
-    *,
-    rank: int,
-    first_step: int,
-    num_steps: int,
-    workers: int,
-    pin_memory: bool = False,
-    onehot_classes: int | None = None,
-) -> Iterator[Batch]:
-    """Yield this rank's micro-batches of the steps [first_step, num_steps), across the borders of epochs.
-
-    One stream for the whole run: the workers go on loading while an epoch is being validated.
-
-    Raises:
-        DataError: while iterating, for a sample that can't be read.
-    """
-    loader = DataLoader(
-        dataset,
-        batch_sampler=plan.micro_batches(rank=rank, first_step=first_step, num_steps=num_steps),
-        collate_fn=Collate(onehot_classes),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-    )
-    yield from _unwrap(loader)
-
-
-def evaluation_batches(
-    dataset: EvaluationSet,
-    *,
-    batch_size: int,
-    rank: int = 0,
-    num_ranks: int = 1,
-    workers: int,
-    pin_memory: bool = False,
-) -> Iterator[SceneBatch]:
-    """Yield this rank's batches: every num_ranks-th batch of the set, so each scene comes exactly once.
-
-    Batches are the same for any number of ranks, hence so are the sums of their confusion matrices, to the last bit.
-
-    Raises:
-        DataError: while iterating, for a scene that can't be read.
-    """
-    batches = [list(range(k, min(k + batch_size, len(dataset)))) for k in range(0, len(dataset), batch_size)]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches[rank::num_ranks],
-        collate_fn=collate_scenes,
-        num_workers=min(workers, len(batches)),
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-    )
-    yield from _unwrap(loader)
-
-
-def _unwrap(loader: DataLoader[Any]) -> Iterator[Any]:
-    for batch in loader:
-        if isinstance(batch, Failure):
-            raise DataError(batch.message)
-        yield batch
-
-
-def _start_worker(_: int) -> None:
-    # 0, not 1: setNumThreads(1) in a forked worker can deadlock once the parent has used OpenCV's threads.
-    cv2.setNumThreads(0)
-    # Ctrl-C, torchrun and schedulers signal the whole process group; the main process decides what to do about it, and
-    # ends the workers by DataLoader's own means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

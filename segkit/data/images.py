@@ -6,6 +6,7 @@ so a file whose end marker is missing goes to Pillow, which raises. Everything e
 
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,10 +21,19 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, reduction: int = 1) -> np.ndarray:
     """Return the picture as uint8 RGB [h, w, 3], EXIF orientation applied, alpha dropped, CMYK and 16 bit converted.
+
+    `reduction` 2, 4 or 8 allows the decoder to leave out detail: a JPEG is then decoded to [ceil(h / reduction),
+    ceil(w / reduction), 3], several times faster. Other formats come in full.
 
     Raises:
         DataError: the file is missing, empty, truncated or of an unknown format.
@@ -34,7 +44,8 @@ def read_image(path: Path) -> np.ndarray:
             opened.format == "PNG" and b"eXIf" not in encoded[:4096]
         )
         if fast and _has_end_marker(encoded):
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+            flags = _REDUCED[reduction] if opened.format == "JPEG" else cv2.IMREAD_COLOR
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
             if image is not None:
                 return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
         return _decode_with_pillow(path, opened)
@@ -59,6 +70,23 @@ def image_size_hw(path: Path) -> tuple[int, int]:
         # Pillow tells the upright size of a TIFF, but the stored size of every other format.
         turned = opened.format != "TIFF" and orientation in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
+
+
+def decoded_size_hw(path: Path, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
+    """Return (height, width) of what `read_image` gives when it is allowed the reduction for the picture's size.
+
+    Raises:
+        DataError: as `image_size_hw`.
+    """
+    size_hw = image_size_hw(path)
+    with path.open("rb") as file:
+        is_jpeg = file.read(2) == b"\xff\xd8"
+    return reduced_hw(size_hw, reduction(size_hw)) if is_jpeg else size_hw
+
+
+def reduced_hw(size_hw: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Return the size of a JPEG that is decoded at 1 / factor."""
+    return -(-size_hw[0] // factor), -(-size_hw[1] // factor)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -27,8 +27,8 @@ class Segmenter(nn.Module):
         self.network = network
         self.stride = stride
         self.memory_format = torch.contiguous_format
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
     @property
     def encoder(self) -> nn.Module:
@@ -52,7 +52,7 @@ class Segmenter(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [B, C, H, W] for RGB images [B, 3, H, W], uint8 or float, in 0..255; any H and W."""
         height, width = images.shape[-2:]
-        x = (images.contiguous(memory_format=self.memory_format) - self.mean) / self.std  # float [B, 3, H, W]
+        x = images.contiguous(memory_format=self.memory_format).sub(self.mean).div_(self.std)  # float [B, 3, H, W]
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))  # 0 is the mean colour
         logits: torch.Tensor = self.network(x)
         if logits.shape[-2:] != x.shape[-2:]:  # in height or in width

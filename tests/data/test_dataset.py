@@ -11,17 +11,9 @@ from PIL import Image
 
 from segkit.config import AugmentConfig, DataConfig
 from segkit.data.augment import build_augment
-from segkit.data.dataset import (
-    BatchPlan,
-    Collate,
-    EvaluationSet,
-    TrainingSet,
-    evaluation_batches,
-    one_hot,
-    sample_rng,
-    training_batches,
-)
+from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, one_hot, sample_rng
 from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.errors import ConfigError, DataError
 
@@ -209,9 +201,3 @@ def test_sizes_that_differ_are_refused(write_folders: Callable[..., DataConfig])
     item = next(i for split in ("train", "val") for i in list_items(data, split) if i.name == "a")
     with pytest.raises(DataError, match=r"a\.png: the label is 12x8 pixels, its image a\.png is 8x12; .*turned by 90"):
         next(evaluation_batches(EvaluationSet([item], reader, canvas_hw=(16, 16)), batch_size=1, workers=0))
-
-
-def test_collate_passes_a_failure_on() -> None:
-    from segkit.data.dataset import Failure
-
-    assert Collate()([Failure("x.png: broken")]) == Failure("x.png: broken")

@@ -1,0 +1,118 @@
+"""Decoded pictures and masks, kept for the next epoch: in memory that all workers of a process share, or in a file.
+
+What is kept is what `read_pair` returned, so a run gives the same numbers with a cache or without. A file is removed
+from its folder as soon as it is made: it vanishes with the run, also when that is killed. Not here: sharing between
+ranks, each of which keeps its own.
+"""
+
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segkit.config import DataConfig
+from segkit.data.images import decoded_size_hw
+from segkit.data.layouts import Item
+from segkit.data.prefetch import prefetch
+from segkit.errors import ConfigError, DataError
+from segkit.runtime import count_threads, processes_here
+
+GIB = 2**30
+
+
+class PixelCache:
+    """Places for images uint8 [h, w, 3] and masks uint8 [h, w] of known sizes, filled as they come.
+
+    Made before the workers are forked, which then share it. A picture that two workers decode at the same time is
+    written twice, with the same bytes.
+    """
+
+    def __init__(self, sizes_hw: Sequence[tuple[int, int]], *, folder: Path | None = None) -> None:
+        """Reserve room in memory, or on the disk of `folder`.
+
+        Raises:
+            DataError: the folder's disk hasn't that much space.
+        """
+        self.sizes_hw = sizes_hw
+        needed = np.array([0, *(4 * height * width for height, width in sizes_hw)], np.int64)
+        self.offsets = len(sizes_hw) + needed.cumsum()
+        self._bytes = np.frombuffer(_map(int(self.offsets[-1]), folder), np.uint8)
+        self._filled = self._bytes[: len(sizes_hw)]
+
+    def get(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the image and mask of an item, to be read only; None where they haven't been put yet."""
+        return self._place(index) if self._filled[index] else None
+
+    def put(self, index: int, image: np.ndarray, mask: np.ndarray) -> None:
+        """Keep an item. One of another size than was announced (the file changed) is not kept."""
+        if image.shape[:2] == self.sizes_hw[index]:
+            place = self._place(index)
+            place[0][:], place[1][:] = image, mask
+            self._filled[index] = 1  # last, so that a half-written item is never seen
+
+    def _place(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        height, width = self.sizes_hw[index]
+        pixels = self._bytes[self.offsets[index] : self.offsets[index + 1]]
+        split = 3 * height * width
+        return pixels[:split].reshape(height, width, 3), pixels[split:].reshape(height, width)
+
+
+def build_cache(
+    data: DataConfig, items: Sequence[Item], *, reduction: Callable[[tuple[int, int]], int]
+) -> PixelCache | None:
+    """Return the cache that `data.cache` asks for, or None. `reduction` is that with which the items will be read.
+
+    Raises:
+        ConfigError: the decoded pictures exceed data.cache_gib, or the memory or disk that is free.
+        DataError: a picture can't be read.
+    """
+    kind, budget_gib = data.cache, data.cache_gib
+    if kind == "none":
+        return None
+    sizes_hw = list(
+        prefetch(lambda item: decoded_size_hw(item.image, reduction), items, threads=count_threads(), ahead=64)
+    )
+    num_ranks = processes_here()  # each has a cache of its own
+    needed = num_ranks * sum(4 * height * width + 1 for height, width in sizes_hw)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit" if kind == "disk" else None
+    words = f"data.cache: {kind} needs {needed / GIB:.2f} GiB for {len(sizes_hw)} decoded pictures"
+    if num_ranks > 1:
+        words += f" in each of {num_ranks} processes"
+    other = "data.cache: disk, or none" if kind == "ram" else "data.cache: none"
+    if needed > budget_gib * GIB:
+        raise ConfigError(f"{words}, expected at most data.cache_gib: {budget_gib:g}; raise that, or set {other}")
+    free = _free_memory() if folder is None else _free_disk(folder)
+    if free is not None and needed > free:
+        where = "of memory are" if folder is None else f"on the disk of {folder} are"
+        raise ConfigError(f"{words}, but {free / GIB:.2f} GiB {where} free; free some, or set {other}")
+    return PixelCache(sizes_hw, folder=folder)
+
+
+def _map(num_bytes: int, folder: Path | None) -> mmap.mmap:
+    """Return zeroed memory that forked processes share, of a file without a name where a folder is given."""
+    if folder is None:
+        return mmap.mmap(-1, num_bytes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix="pixels-") as file:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)  # a full disk is an error now, not a crash later
+            return mmap.mmap(file.fileno(), num_bytes)
+    except OSError as error:
+        raise DataError(f"{folder}: can't hold data.cache: disk ({error.strerror}); set data.cache: none") from error
+
+
+def _free_memory() -> int | None:
+    """Return the bytes that new memory can be had of without swapping, or None where the system doesn't tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _free_disk(folder: Path) -> int:
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free

@@ -1,0 +1,179 @@
+"""Batches for training and evaluation, loaded while the model computes.
+
+Training's loading processes write samples straight into a ring of batches in memory that they share with the main
+process: through their pipes goes only which batch is ready. Evaluation and prediction load by threads.
+"""
+
+import mmap
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from segkit.data.dataset import Batch, BatchPlan, EvaluationSet, SceneBatch, TrainingSet, collate_scenes, one_hot
+from segkit.data.prefetch import prefetch
+from segkit.errors import DataError
+
+AHEAD = 2  # batches that each worker loads ahead
+Key = tuple[int, int]  # (epoch, index)
+
+
+def training_batches(
+    dataset: TrainingSet,
+    plan: BatchPlan,
+    *,
+    rank: int,
+    first_step: int,
+    num_steps: int,
+    workers: int,
+    device: torch.device | None = None,
+    onehot_classes: int | None = None,
+) -> Iterator[Batch]:
+    """Yield this rank's micro-batches of the steps [first_step, num_steps), across borders of epochs, on `device`.
+
+    One stream for the whole run: the workers go on loading while an epoch is being validated. With 0 workers, batches
+    are loaded when they are asked for, by as many threads as there are cores. On a CPU, a batch's memory is used again:
+    it holds until a step's worth of further batches (`plan.accumulate`) has been asked for.
+
+    Raises:
+        DataError: while iterating, for a sample that can't be read.
+    """
+    batches = plan.micro_batches(rank=rank, first_step=first_step, num_steps=num_steps)
+    to_gpu = device is not None and device.type == "cuda"
+    ring = Ring(
+        num_slots=AHEAD * workers + plan.accumulate + 1,
+        batch_size=plan.batch_size // (plan.accumulate * plan.num_ranks),
+        canvas_hw=dataset.recipe.placement.canvas_hw,
+        pinned=to_gpu,
+    )
+    if workers:
+        stream = _load_by_processes(dataset, ring, batches, workers)
+    else:
+        stream = _load_by_threads(dataset, ring, batches)
+    copied: deque[torch.cuda.Event] = deque()
+    for slot, names in stream:
+        images, masks = ring.batch(slot)
+        if device is not None:
+            images, masks = images.to(device, non_blocking=to_gpu), masks.to(device, non_blocking=to_gpu)
+        if to_gpu:
+            copied.append(torch.cuda.Event())
+            copied[-1].record()
+        yield Batch(images, masks, names, None if onehot_classes is None else one_hot(masks, onehot_classes))
+        if len(copied) > plan.accumulate:
+            copied.popleft().synchronize()  # its slot is about to be written again
+
+
+def evaluation_batches(
+    dataset: EvaluationSet, *, batch_size: int, rank: int = 0, num_ranks: int = 1, workers: int
+) -> Iterator[SceneBatch]:
+    """Yield this rank's batches: every num_ranks-th batch of the set, so each scene comes exactly once.
+
+    Batches are the same for any number of ranks, hence so are the sums of their confusion matrices, to the last bit.
+    `workers` threads load up to two batches ahead, however large the set is.
+
+    Raises:
+        DataError: while iterating, for a scene that can't be read.
+    """
+    batches = [list(range(k, min(k + batch_size, len(dataset)))) for k in range(0, len(dataset), batch_size)]
+    mine = batches[rank::num_ranks]
+    scenes = prefetch(
+        dataset.__getitem__, (index for batch in mine for index in batch), threads=workers, ahead=2 * batch_size
+    )
+    for batch in mine:
+        yield collate_scenes([next(scenes) for _ in batch])
+
+
+class Ring:
+    """A fixed number of batches, used over and over, in memory that forked processes share."""
+
+    def __init__(self, *, num_slots: int, batch_size: int, canvas_hw: tuple[int, int], pinned: bool) -> None:
+        height, width = canvas_hw
+        pixels = num_slots * batch_size * height * width
+        # An anonymous map, not /dev/shm, which is small in containers and kills who fills it.
+        memory = torch.frombuffer(mmap.mmap(-1, 4 * pixels), dtype=torch.uint8)
+        self.images = memory[: 3 * pixels].view(num_slots, batch_size, height, width, 3)
+        self.masks = memory[3 * pixels :].view(num_slots, batch_size, height, width)
+        self.num_slots = num_slots
+        if pinned:
+            torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 0)  # else copies to the GPU wait
+
+    def batch(self, slot: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images uint8 [B, 3, H, W], channels_last, and masks uint8 [B, H, W] of a slot."""
+        return self.images[slot].permute(0, 3, 1, 2), self.masks[slot]
+
+    def write(self, slot: int, place: int, dataset: TrainingSet, key: Key) -> str:
+        """Put a sample into its place; return its name."""
+        image, mask = dataset.draw(key)
+        self.images[slot, place].numpy()[:] = image
+        self.masks[slot, place].numpy()[:] = mask
+        return dataset.items[key[1]].name
+
+
+class Failure(NamedTuple):
+    """A batch that couldn't be loaded. It comes from a worker as a value, so that the message arrives whole."""
+
+    message: str
+
+
+class _SlotWriter(Dataset[Any]):
+    """What a worker process does for one batch: fill a slot of the ring, and answer with the slot and the names."""
+
+    def __init__(self, dataset: TrainingSet, ring: Ring) -> None:
+        self.dataset, self.ring = dataset, ring
+
+    def __getitems__(self, job: tuple[int, Sequence[Key]]) -> tuple[int, list[str]] | Failure:
+        slot, keys = job
+        try:
+            return slot, [self.ring.write(slot, place, self.dataset, key) for place, key in enumerate(keys)]
+        except DataError as error:
+            return Failure(str(error))
+
+
+def _load_by_processes(
+    dataset: TrainingSet, ring: Ring, batches: Iterator[list[Key]], workers: int
+) -> Iterator[tuple[int, list[str]]]:
+    # DataLoader asks for batch k + AHEAD * workers when batch k is taken, so a slot's turn comes again only after that.
+    jobs: Any = ((number % ring.num_slots, keys) for number, keys in enumerate(batches))
+    loader: DataLoader[Any] = DataLoader(
+        _SlotWriter(dataset, ring),
+        batch_sampler=jobs,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=multiprocessing.get_context("fork"),
+    )
+    for message in loader:
+        if isinstance(message, Failure):
+            raise DataError(message.message)
+        yield message
+
+
+def _load_by_threads(dataset: TrainingSet, ring: Ring, batches: Iterator[list[Key]]) -> Iterator[tuple[int, list[str]]]:
+    threads = os.cpu_count() or 1
+    for number, keys in enumerate(batches):
+        slot = number % ring.num_slots
+
+        def write(job: tuple[int, Key], slot: int = slot) -> str:
+            return ring.write(slot, job[0], dataset, job[1])
+
+        yield slot, list(prefetch(write, enumerate(keys), threads=threads, ahead=len(keys)))
+
+
+def _as_it_is(message: Any) -> Any:
+    return message
+
+
+def _start_worker(_: int) -> None:
+    # 0, not 1: setNumThreads(1) in a forked worker can deadlock once the parent has used OpenCV's threads.
+    cv2.setNumThreads(0)
+    # Ctrl-C, torchrun and schedulers signal the whole process group; the main process decides what to do about it, and
+    # ends the workers by DataLoader's own means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

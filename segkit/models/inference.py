@@ -1,0 +1,87 @@
+"""A model made ready for inference: the same figures from fewer and narrower operations.
+
+Not here: torch.compile and other runtimes.
+"""
+
+import copy
+import logging
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from segkit.models.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def for_inference(segmenter: Segmenter, *, canvas_hw: tuple[int, int], precision: torch.dtype) -> Segmenter:
+    """Return a copy in eval mode whose BatchNorm is folded into convolutions, with weights in `precision`.
+
+    BatchNorm in eval mode is a factor and a shift per channel, which the convolution before it can apply (Jacob et al.
+    2018, section 3.2). Which convolution comes before is seen in a forward pass of one picture of `canvas_hw`; a second
+    one checks that the logits stay the same, or nothing is folded.
+    """
+    plain = copy.deepcopy(segmenter).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 256, (1, 3, *canvas_hw), dtype=torch.uint8, generator=generator).to(plain.mean.device)
+    pairs, expected = _find_pairs(plain, picture)
+    folded = _fold(copy.deepcopy(plain), pairs) if pairs else plain
+    if pairs and not torch.allclose(folded(picture), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        log.debug("BatchNorm was not folded: this network does more between convolution and normalisation")
+        folded = plain
+    if precision != torch.float32:
+        for layer in folded.modules():  # autocast narrows them in each forward pass; once is enough
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                layer.to(precision)
+    return folded
+
+
+def _find_pairs(segmenter: Segmenter, picture: torch.Tensor) -> tuple[list[tuple[str, str]], torch.Tensor]:
+    """Return the names of (convolution, BatchNorm) of which one's output is the other's input, and the logits."""
+    calls: dict[str, int] = {}
+    made_by: dict[int, tuple[str, torch.Tensor]] = {}  # holds the tensor, so that its id isn't given to another
+    pairs: list[tuple[str, str]] = []
+    names = {layer: name for name, layer in segmenter.named_modules()}
+
+    def see(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        name = names[layer]
+        calls[name] = calls.get(name, 0) + 1
+        if isinstance(layer, nn.Conv2d):
+            made_by[id(output)] = name, output
+        elif id(inputs[0]) in made_by and layer.running_mean is not None:
+            pairs.append((made_by[id(inputs[0])][0], name))
+
+    watched = [layer for layer in segmenter.modules() if isinstance(layer, nn.Conv2d | _BatchNorm)]
+    handles = [layer.register_forward_hook(see) for layer in watched]
+    logits = segmenter(picture)
+    for handle in handles:
+        handle.remove()
+    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1], logits
+
+
+def _fold(segmenter: Segmenter, pairs: list[tuple[str, str]]) -> Segmenter:
+    for conv_name, norm_name in pairs:
+        conv, norm = segmenter.get_submodule(conv_name), segmenter.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d), conv
+        assert isinstance(norm, _BatchNorm), norm
+        assert norm.running_mean is not None, norm
+        assert norm.running_var is not None, norm
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        memory_format = torch.channels_last if conv.weight.is_contiguous(memory_format=torch.channels_last) else None
+        conv.weight, conv.bias = weight, bias
+        if memory_format:
+            conv.to(memory_format=memory_format)
+        parent, _, leaf = norm_name.rpartition(".")
+        setattr(segmenter.get_submodule(parent), leaf, _what_remains(norm))
+    return segmenter
+
+
+def _what_remains(norm: nn.Module) -> nn.Module:
+    """Return what a normalisation does beyond normalising: timm's BatchNormAct2d activates too."""
+    after = [getattr(norm, name) for name in ("drop", "act") if isinstance(getattr(norm, name, None), nn.Module)]
+    return nn.Sequential(*after) if after else nn.Identity()

@@ -1,0 +1,171 @@
+"""Focal loss and cross-entropy over pixels, with their gradient in closed form.
+
+Autograd would keep the log-softmax, write it out, and read everything again on the way back. Here the gradient is made
+at once, where the softmax lies, and nothing else of the logits' size is made. Not here: what the losses mean and what
+they are divided by (segkit/losses.py).
+
+With q = 1 - p_y, the loss of a labelled pixel is -f q^gamma log p_y. Its derivative by log p_y is -s, where
+s = f (q^gamma - gamma q^(gamma-1) p_y log p_y), and d log p_y / d logit_c is [c = y] - p_c. So the gradient is
+s (p_c - [c = y]); below, s is called the slope. gamma = 0 is cross-entropy.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+EPS = 1e-6
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def pixel_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    normalizer: torch.Tensor,
+    *,
+    gamma: float,
+    factors: torch.Tensor | None,
+    ignore_index: int,
+    compiled: bool = False,
+) -> torch.Tensor:
+    """Return the sum over labelled pixels of -f_y (1 - p_y)^gamma log p_y, over `normalizer`: a float32 scalar.
+
+    logits float [B, C, H, W], target ids [B, H, W], factors f float [C] or None for 1. `compiled` lets torch.compile
+    fuse it, which takes some seconds once. The gradient can be asked for once.
+    """
+    scale = 1 / normalizer.clamp_min(EPS)
+    total: torch.Tensor = _PixelLoss.apply(logits, target, scale, gamma, factors, ignore_index, compiled)
+    return total
+
+
+class _PixelLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        target: torch.Tensor,
+        scale: torch.Tensor,
+        gamma: float,
+        factors: torch.Tensor | None,
+        ignore_index: int,
+        compiled: bool,
+    ) -> torch.Tensor:
+        weigh = functools.partial(_weigh, scale=scale, gamma=gamma, factors=factors, ignore_index=ignore_index)
+        run = _fused if compiled else _piecewise
+        total, ctx.gradient = run(logits, target, weigh, ctx.needs_input_grad[0])
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            raise RuntimeError("the gradient of this loss was handed out already; compute the loss again")
+        (outer,) = grad_outputs
+        if outer.device.type != "cpu" or outer != 1:  # a GPU would have to be waited for; multiplying by 1 is cheaper
+            gradient.mul_(outer)
+        return gradient, *[None] * 6
+
+
+Weigh = functools.partial[tuple[torch.Tensor, torch.Tensor]]  # _weigh with all but its first two arguments
+
+
+def _weigh(
+    log_py: torch.Tensor,
+    truth: torch.Tensor,
+    *,
+    scale: torch.Tensor,
+    gamma: float,
+    factors: torch.Tensor | None,
+    ignore_index: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of all pixels (a scalar) and the slope of each, for log p_y and the true ids, of one shape."""
+    ignored = truth == ignore_index
+    log_py = log_py.masked_fill(ignored, 0)  # it may be anything there, even infinite
+    if factors is None:
+        weight = torch.where(ignored, 0.0, scale)
+    else:
+        weight = (factors * scale)[truth.masked_fill(ignored, 0).long()].masked_fill(ignored, 0)
+    if gamma == 0:
+        return -(weight * log_py).sum(), weight
+    q = (-torch.expm1(log_py)).clamp_min(EPS)  # 1 - p without cancellation, and with a finite power
+    modulation = q**gamma
+    slope = weight * (modulation - gamma * q ** (gamma - 1) * (1 - q) * log_py)
+    return -(weight * modulation * log_py).sum(), slope
+
+
+# ---- eager: picture by picture on a CPU, so that a picture's scores stay in its cache
+
+
+def _piecewise(
+    logits: torch.Tensor, target: torch.Tensor, weigh: Weigh, with_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    rows = logits.is_contiguous(memory_format=torch.channels_last) and not logits.is_contiguous()
+    logits = logits if rows else logits.contiguous()
+    gradient = torch.empty_like(logits) if with_gradient else None
+    axis = 3 if rows else 1  # of the classes in a piece
+    slots = itertools.repeat(None) if gradient is None else _pieces(gradient, rows=rows)
+    truths = _pieces(target.unsqueeze(1), rows=rows)
+    totals = []
+    for scores, truth, slot in zip(_pieces(logits, rows=rows), truths, slots, strict=False):
+        in_place = slot is not None and slot.dtype == torch.float32
+        p = torch.softmax(scores, axis, out=slot) if in_place else scores.softmax(axis, dtype=torch.float32)
+        ids = truth.clamp(max=scores.shape[axis] - 1).long()  # ignored ids point anywhere: they weigh nothing
+        log_py = _log_probability(scores, p, ids, axis)
+        total, slope = weigh(log_py, truth)
+        totals.append(total)
+        if slot is not None:
+            p.mul_(slope).scatter_add_(axis, ids, -slope)
+            if not in_place:
+                slot.copy_(p)
+    return torch.stack(totals).sum(), gradient
+
+
+def _pieces(tensor: torch.Tensor, *, rows: bool) -> Sequence[torch.Tensor]:
+    """View [B, K, H, W] as pieces: on a CPU single pictures, [1, K, H, W] or (channels_last, `rows`) [1, H, W, K]."""
+    view = tensor.permute(0, 2, 3, 1) if rows else tensor
+    return view.split(1) if tensor.device.type == "cpu" else (view,)
+
+
+def _log_probability(scores: torch.Tensor, p: torch.Tensor, ids: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return log p_y, exact also where p_y = exp(score_y - largest) / sum underflows: the largest p is 1 / sum."""
+    if p.device.type == "cpu":
+        log_py = p.gather(axis, ids).log_()
+        if log_py.min() > -60:
+            return log_py
+    largest = scores.amax(axis, keepdim=True).float()
+    return scores.gather(axis, ids).float() - largest + p.amax(axis, keepdim=True).log()
+
+
+# ---- compiled: two kernels, over the whole batch. In one kernel, the slope would be computed anew for every class.
+
+
+def _fused(
+    logits: torch.Tensor, target: torch.Tensor, weigh: Weigh, with_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    log_py, log_sum = _compiled(_normalize)(logits, target)
+    total, slope = _compiled(weigh.func)(log_py, target.unsqueeze(1), **weigh.keywords)
+    return total, _compiled(_gradient)(logits, target, slope, log_sum) if with_gradient else None
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function)
+
+
+def _normalize(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log p_y and the log of the softmax's denominator: float32 [B, 1, H, W] each."""
+    scores = logits.float()
+    largest = scores.amax(1, keepdim=True)
+    log_sum = largest + (scores - largest).exp().sum(1, keepdim=True).log()
+    ids = target.clamp(max=logits.shape[1] - 1).long().unsqueeze(1)
+    return scores.gather(1, ids) - log_sum, log_sum
+
+
+def _gradient(logits: torch.Tensor, target: torch.Tensor, slope: torch.Tensor, log_sum: torch.Tensor) -> torch.Tensor:
+    """Return slope * (p_c - [c = y]), of the logits' dtype."""
+    classes = torch.arange(logits.shape[1], dtype=target.dtype, device=target.device).view(1, -1, 1, 1)
+    is_truth = (classes == target.unsqueeze(1)).float()
+    return (slope * ((logits.float() - log_sum).exp() - is_truth)).to(logits.dtype)
