@@ -15,19 +15,27 @@ from segkit.labels import resized_argmax
 BAR_GREY = 128  # what the bars beside a letterboxed image hold; near the mean of most images
 
 
-def resize_image(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 pixels [h, w, 3]: by area when shrinking (no aliasing), bilinear when growing."""
-    if image.shape[:2] == size_hw:
-        return image
+def resize_image(image: np.ndarray, size_hw: tuple[int, int], *, out: np.ndarray | None = None) -> np.ndarray:
+    """Resize uint8 pixels [h, w, 3]: by area when shrinking (no aliasing), bilinear when growing.
+
+    Into `out`, if given.
+    """
     shrinks = size_hw[0] * size_hw[1] < image.shape[0] * image.shape[1]
-    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return _resize(image, size_hw, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, out)
 
 
-def resize_mask(mask: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize class ids [h, w] by nearest pixel centres: averaging class ids is meaningless."""
-    if mask.shape == size_hw:
-        return mask
-    return cv2.resize(mask, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+def resize_mask(mask: np.ndarray, size_hw: tuple[int, int], *, out: np.ndarray | None = None) -> np.ndarray:
+    """Resize class ids [h, w] by nearest pixel centres: averaging class ids is meaningless. Into `out`, if given."""
+    return _resize(mask, size_hw, cv2.INTER_NEAREST_EXACT, out)
+
+
+def _resize(array: np.ndarray, size_hw: tuple[int, int], interpolation: int, out: np.ndarray | None) -> np.ndarray:
+    if array.shape[:2] == size_hw:
+        if out is None:
+            return array
+        out[:] = array
+        return out
+    return cv2.resize(array, size_hw[::-1], dst=out, interpolation=interpolation)
 
 
 @dataclass(frozen=True)
@@ -64,14 +72,14 @@ class LetterBox:
         if self.inner_hw == self.canvas_hw:
             return resize_image(image, self.inner_hw)
         canvas = np.full((*self.canvas_hw, 3), BAR_GREY, np.uint8)
-        canvas[self.inner] = resize_image(image, self.inner_hw)
+        resize_image(image, self.inner_hw, out=canvas[self.inner])
         return canvas
 
     def apply_mask(self, mask: np.ndarray, *, ignore_index: int) -> np.ndarray:
         """Return class ids [h, w] on the canvas [H, W]; the bars hold `ignore_index`, so they are never trained."""
         self._check_source(mask)
         canvas = np.full(self.canvas_hw, ignore_index, mask.dtype)
-        canvas[self.inner] = resize_mask(mask, self.inner_hw)
+        resize_mask(mask, self.inner_hw, out=canvas[self.inner])
         return canvas
 
     def invert(self, logits: torch.Tensor) -> torch.Tensor:

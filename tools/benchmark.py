@@ -1,4 +1,4 @@
-"""Measure segkit beside what people use instead: python tools/benchmark.py [data|loss|metric|predict|evaluate|train|all]
+"""Measure segkit beside what people use instead: python tools/benchmark.py [PART]
 
 All in one run: each round times every variant once, in rotation, so that noise disturbs them alike. A table shows
 medians with min..max, and the ratio of the first row's median, the usual implementation, to each. What should be equal
@@ -50,7 +50,7 @@ from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import build_optimizer
 from segkit.predict import Predictor, predict_files
-from segkit.runtime import autocast, describe_environment, select_device, select_precision
+from segkit.runtime import autocast, describe_environment, keep_freed_memory, select_device, select_precision
 
 NUM_CLASSES = 21
 CANVAS = (512, 512)
@@ -73,7 +73,7 @@ class Comparison:
     title: str
     variants: dict[str, Variant]
     remarks: Sequence[str] = ()
-    rounds: int | None = None
+    rounds: int = 15
 
 
 def main() -> int:
@@ -83,20 +83,30 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"), help="JSON file (default: %(default)s)")
     arguments = parser.parse_args()
     device = select_device("auto")
-    results = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="segkit-benchmark-") as folder:
-        for part in PARTS if arguments.part == "all" else [arguments.part]:
-            for comparison in PARTS[part](device, Path(folder)):
-                times = interleave(comparison.variants, rounds=arguments.rounds or comparison.rounds or 15, device=device)
-                print(f"\n{comparison.title}\n{table(times)}", *(f"\n  {line}" for line in comparison.remarks), flush=True)
-                results[comparison.title] = {
-                    "milliseconds": {name: sorted(1e3 * t for t in values) for name, values in times.items()},
-                    "remarks": list(comparison.remarks),
-                }
+        for part in PARTS if arguments.part == "all" else []:
+            results.update(run_alone(part, arguments, Path(folder)))
+        for comparison in PARTS[arguments.part](device, Path(folder)) if arguments.part != "all" else []:
+            times = interleave(comparison.variants, rounds=arguments.rounds or comparison.rounds, device=device)
+            print(f"\n{comparison.title}\n{table(times)}", *(f"\n  {line}" for line in comparison.remarks), flush=True)
+            results[comparison.title] = {
+                "milliseconds": {name: sorted(1e3 * t for t in values) for name, values in times.items()},
+                "remarks": list(comparison.remarks),
+            }
     content = {"environment": describe_environment(device), "results": results}
     arguments.output.write_text(json.dumps(content, indent=2) + "\n")
     print(f"\n{device}, {torch.get_num_threads()} threads; written: {arguments.output}")
     return 0
+
+
+def run_alone(part: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure a part in a process of its own, so that no part's threads and memory settings reach another."""
+    output = folder / f"{part}.json"
+    rounds = ["--rounds", str(arguments.rounds)] if arguments.rounds else []
+    subprocess.run([sys.executable, __file__, part, *rounds, "--output", str(output)], check=True)
+    results: dict[str, Any] = json.loads(output.read_text())["results"]
+    return results
 
 
 def interleave(variants: dict[str, Variant], *, rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -139,11 +149,13 @@ def has(*packages: str) -> bool:
 
 def data_part(device: torch.device, folder: Path) -> list[Comparison]:
     pairs = write_voc_like(folder / "data", count=40)
+    keep_freed_memory()  # as training does; the others gain from it too
+    torch.set_num_threads(1)  # what converts in the main process leaves the workers their cores
     comparisons = []
     for workers in (1, 2):
         streams = {
             f"usual, {workers} workers": usual_stream(pairs, workers),
-            **({f"torchvision v2, {workers} workers": library_stream(peers.TorchvisionDataset(pairs, CANVAS), workers)}),
+            f"torchvision v2, {workers} workers": library_stream(peers.TorchvisionDataset(pairs, CANVAS), workers),
             f"segkit, {workers} workers": segkit_stream(pairs, workers),
             f"segkit, {workers} workers, cache: ram": segkit_stream(pairs, workers, cached=True),
         }
@@ -220,8 +232,9 @@ def segkit_stream(pairs: Sequence[peers.Pair], workers: int, *, cached: bool = F
     if cached:
         dataset.cache = PixelCache([(375, 500)] * len(pairs))
     plan = BatchPlan(len(pairs), 4, seed=0)
+    segmenter = fixed_segmenter(torch.zeros(NUM_CLASSES, 1, 1)).place(torch.device("cpu"), channels_last=True)
     for batch in training_batches(dataset, plan, rank=0, first_step=0, num_steps=10**9, workers=workers):
-        yield normalise(batch.images)
+        yield segmenter.normalise(batch.images)
 
 
 def segkit_dataset(pairs: Sequence[peers.Pair]) -> TrainingSet:
@@ -231,13 +244,9 @@ def segkit_dataset(pairs: Sequence[peers.Pair]) -> TrainingSet:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """As the Segmenter does, by one thread: two would take the workers' cores."""
+    """Turn a library's uint8 [B, 3, H, W] into what a network takes."""
     mean, std = (torch.tensor(255 * values, dtype=torch.float32).view(1, 3, 1, 1) for values in (peers.MEAN, peers.STD))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    ready = images.sub(mean).div_(std)
-    torch.set_num_threads(threads)
-    return ready
+    return images.sub(mean).div_(std)
 
 
 def as_variant(stream: Iterator[Any], *, num_batches: int, workers: int) -> Variant:

@@ -1,4 +1,4 @@
-"""What segkit is measured against: our own plain versions of the usual pipelines, and the field's libraries as they come.
+"""What segkit is measured against: plain versions of the usual pipelines, and the field's libraries as they come.
 
 "Usual" is the widely copied UNet/VOC code: PIL, float64, np.eye, losses over flattened NHWC, masks written and read
 again. Nothing here is used by segkit.
@@ -201,7 +201,9 @@ def usual_predict(path: Path, forward: Forward, output: Path, colors: np.ndarray
     Image.blend(image, Image.fromarray(np.uint8(painted)), 0.7).save(output / f"{path.stem}.png")
 
 
-def usual_evaluate(pairs: Sequence[Pair], forward: Forward, output: Path, canvas_hw: Hw, num_classes: int) -> np.ndarray:
+def usual_evaluate(
+    pairs: Sequence[Pair], forward: Forward, output: Path, canvas_hw: Hw, num_classes: int
+) -> np.ndarray:
     """Write every prediction as PNG, then read them and the labels again, and count."""
     for image_path, _ in pairs:
         mask = usual_segment(Image.open(image_path).convert("RGB"), forward, canvas_hw)

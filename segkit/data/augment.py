@@ -5,7 +5,7 @@ class with `sample(rng, hw)`, `image(pixels, parameters)` and `mask(ids, paramet
 The recipe is the usual one of UNet/VOC pipelines: aspect jitter, scale, flip, placement, then HSV jitter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,16 +74,26 @@ class RandomPlacement:
         return next((factor for factor in (8, 4, 2) if factor * largest <= 1), 1)
 
     def image(self, image: np.ndarray, parameters: Placement) -> np.ndarray:
-        visible = resize_image(image[parameters.source], _lengths(parameters.target))
-        canvas = np.full((*self.canvas_hw, 3), BAR_GREY, np.uint8)
-        canvas[parameters.target] = cv2.flip(visible, 1) if parameters.flip else visible
+        canvas = np.empty((*self.canvas_hw, 3), np.uint8)
+        self.put(image, parameters, canvas, bars=BAR_GREY, resize=resize_image)
         return canvas
 
     def mask(self, mask: np.ndarray, parameters: Placement) -> np.ndarray:
-        visible = resize_mask(mask[parameters.source], _lengths(parameters.target))
-        canvas = np.full(self.canvas_hw, self.ignore_index, np.uint8)
-        canvas[parameters.target] = cv2.flip(visible, 1) if parameters.flip else visible
+        canvas = np.empty(self.canvas_hw, np.uint8)
+        self.put(mask, parameters, canvas, bars=self.ignore_index, resize=resize_mask)
         return canvas
+
+    def put(
+        self, array: np.ndarray, parameters: Placement, canvas: np.ndarray, *, bars: int, resize: Callable[..., Any]
+    ) -> None:
+        """Fill a canvas: the visible part of a picture or a mask where it belongs, and `bars` around it."""
+        visible = array[parameters.source]
+        rows, columns = parameters.target
+        canvas[: rows.start], canvas[rows.stop :] = bars, bars
+        canvas[rows, : columns.start], canvas[rows, columns.stop :] = bars, bars
+        resize(
+            cv2.flip(visible, 1) if parameters.flip else visible, _lengths(parameters.target), out=canvas[rows, columns]
+        )
 
 
 @dataclass(frozen=True)
@@ -113,14 +123,10 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps that a picture goes through: colour first, which is cheaper before a picture is enlarged."""
+    """What happens to a picture: a placement, and changes of colour where it is smaller, before or after."""
 
     placement: RandomPlacement
     colour: Sequence[Augmentation] = ()
-
-    @property
-    def steps(self) -> list[Augmentation]:
-        return [*self.colour, self.placement]
 
 
 def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) -> Recipe:
@@ -139,13 +145,37 @@ def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) 
 
 
 def augment(
-    recipe: Recipe, rng: np.random.Generator, image: np.ndarray, mask: np.ndarray
+    recipe: Recipe,
+    rng: np.random.Generator,
+    image: np.ndarray,
+    mask: np.ndarray,
+    *,
+    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply the steps in order to uint8 RGB [h, w, 3] and its class ids [h, w], with parameters drawn from `rng`."""
-    for step in recipe.steps:
-        parameters = step.sample(rng, mask.shape)
-        image, mask = step.image(image, parameters), step.mask(mask, parameters)
-    return image, mask
+    """Apply a recipe to uint8 RGB [h, w, 3] and its class ids [h, w], with parameters drawn from `rng`.
+
+    Returns uint8 RGB [H, W, 3] and ids [H, W], in the arrays of `out` where they are given.
+    """
+    placement = recipe.placement
+    where = placement.sample(rng, mask.shape)
+    drawn = [(step, step.sample(rng, mask.shape)) for step in recipe.colour]
+
+    def change_colour(pixels: np.ndarray) -> np.ndarray:
+        for step, parameters in drawn:
+            pixels = step.image(pixels, parameters)
+        return pixels
+
+    canvas, ids = out or (np.empty((*placement.canvas_hw, 3), np.uint8), np.empty(placement.canvas_hw, np.uint8))
+    placement.put(mask, where, ids, bars=placement.ignore_index, resize=resize_mask)
+    grows = np.prod(_lengths(where.target)) > np.prod(_lengths(where.source))
+    if grows and drawn:
+        image = change_colour(image[where.source])
+        whole = Placement((slice(None), slice(None)), where.target, where.flip)
+        placement.put(image, whole, canvas, bars=BAR_GREY, resize=resize_image)
+    else:
+        placement.put(image, where, canvas, bars=BAR_GREY, resize=resize_image)
+        canvas[where.target] = change_colour(canvas[where.target])
+    return canvas, ids
 
 
 def _visible(length: int, scale: float, canvas: int, place: float) -> tuple[slice, slice]:

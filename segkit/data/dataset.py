@@ -82,14 +82,16 @@ class TrainingSet(Dataset[Sample]):
         image, mask = self.draw(key)
         return Sample(to_tensor(image), torch.from_numpy(mask), self.items[key[1]].name)
 
-    def draw(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the augmented picture of a key, uint8 RGB [H, W, 3], and its class ids, uint8 [H, W].
+    def draw(
+        self, key: tuple[int, int], *, out: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the augmented picture of a key, uint8 RGB [H, W, 3], and its class ids, uint8 [H, W], or fill `out`.
 
         Raises:
             DataError: as `read_pair`.
         """
         epoch, index = key
-        return augment(self.recipe, sample_rng(self.seed, epoch, index), *self._decoded(index))
+        return augment(self.recipe, sample_rng(self.seed, epoch, index), *self._decoded(index), out=out)
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         kept = self.cache.get(index) if self.cache else None

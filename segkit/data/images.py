@@ -21,8 +21,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
+_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # from OpenCV 4.11 on: RGB without another pass
+_DECODE = {
+    1: cv2.IMREAD_COLOR if _RGB is None else _RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -44,10 +45,10 @@ def read_image(path: Path, *, reduction: int = 1) -> np.ndarray:
             opened.format == "PNG" and b"eXIf" not in encoded[:4096]
         )
         if fast and _has_end_marker(encoded):
-            flags = _REDUCED[reduction] if opened.format == "JPEG" else cv2.IMREAD_COLOR
+            flags = _DECODE[reduction] if opened.format == "JPEG" else _DECODE[1]
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
             if image is not None:
-                return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+                return image if flags == _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
         return _decode_with_pillow(path, opened)
 
 

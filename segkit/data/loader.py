@@ -4,6 +4,7 @@ Training's loading processes write samples straight into a ring of batches in me
 process: through their pipes goes only which batch is ready. Evaluation and prediction load by threads.
 """
 
+import atexit
 import mmap
 import multiprocessing
 import os
@@ -109,9 +110,7 @@ class Ring:
 
     def write(self, slot: int, place: int, dataset: TrainingSet, key: Key) -> str:
         """Put a sample into its place; return its name."""
-        image, mask = dataset.draw(key)
-        self.images[slot, place].numpy()[:] = image
-        self.masks[slot, place].numpy()[:] = mask
+        dataset.draw(key, out=(self.images[slot, place].numpy(), self.masks[slot, place].numpy()))
         return dataset.items[key[1]].name
 
 
@@ -177,3 +176,15 @@ def _start_worker(_: int) -> None:
     # ends the workers by DataLoader's own means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers that are left when the program ends, as after an error whose traceback still holds a loader.
+
+    multiprocessing sends them SIGTERM, which they ignore, and then waits for them for ever. Registered after its own
+    handler, so this one runs before.
+    """
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()

@@ -7,6 +7,7 @@ labels; a value that is neither a class nor ignored stops the run and is named.
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -118,7 +119,7 @@ class MaskReader:
             stored = (stored.astype(np.int32) * (65536, 256, 1)).sum(axis=2, dtype=np.int32)
         elif stored.dtype != np.uint8 and (stored.min() < 0 or stored.max() > 0xFFFF):
             raise DataError(f"{path}: found the value {stored.max()}, expected ids 0..65535")
-        mask: np.ndarray = self.table[stored]
+        mask: np.ndarray = cv2.LUT(stored, self.table[:256]) if stored.dtype == np.uint8 else self.table[stored]
         wrong = mask == self.unknown
         if wrong.any():
             raise DataError(self._explain_value(path, stored, wrong))

@@ -104,7 +104,7 @@ def test_color_jitter_draws_factors_within_its_amounts_and_leaves_the_mask_alone
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "steps"), [("hue", 0.1, 2), ("saturation", 0.1, 2), ("value", 0.1, 2), ("flip", 0.5, 1)]
+    ("key", "value", "steps"), [("hue", 0.1, 1), ("saturation", 0.1, 1), ("value", 0.1, 1), ("flip", 0.5, 0)]
 )
 def test_color_that_is_off_costs_nothing(key: str, value: float, steps: int) -> None:
-    assert len(build_augment(replace(OFF, **{key: value}), canvas_hw=CANVAS, ignore_index=255).steps) == steps
+    assert len(build_augment(replace(OFF, **{key: value}), canvas_hw=CANVAS, ignore_index=255).colour) == steps
