@@ -19,7 +19,7 @@ from segkit.metrics import Scores
 from segkit.models.inference import for_inference
 from segkit.report.runlog import write_metrics, writing
 from segkit.report.tables import confusion_csv
-from segkit.runtime import count_threads, select_device, select_precision
+from segkit.runtime import count_threads, keep_freed_memory, select_device, select_precision
 
 # Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = (
@@ -69,6 +69,7 @@ def eval_miou(
     items = list_items(config.data, split, seed=config.train.seed, held_out=checkpoint.held_out)
     reader = MaskReader.build(config.data, classes)
     device = select_device(config.train.device)
+    keep_freed_memory()
     precision = select_precision(config.train.precision, device)
     segmenter = checkpoint.build().place(device, channels_last=config.train.channels_last)
     model = for_inference(segmenter, canvas_hw=config.data.canvas, precision=precision)

@@ -4,18 +4,21 @@ Validation in training, `eval_miou` and `predict` all call `segment` below, so t
 at the original image resolution: logits go back through the letterbox, then argmax; label maps are never resized.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from segkit.classes import Classes
 from segkit.data.dataset import SceneBatch
+from segkit.data.prefetch import prefetch
+from segkit.geometry import LetterBox
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.segmenter import Segmenter
 from segkit.ranks import Ranks
-from segkit.runtime import autocast, sum_dtype
+from segkit.runtime import autocast, count_threads, sum_dtype
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,25 @@ def evaluate(
     device = model.mean.device
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
     totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
-    for batch in batches:
-        logits = segment(model, batch.images, precision=precision)
-        for k, box in enumerate(batch.boxes):
-            matrix.update(box.mask(logits[k]), batch.masks[k])
+
+    def segmented() -> Iterator[tuple[torch.Tensor, LetterBox, np.ndarray]]:
+        for batch in batches:
+            logits = segment(model, batch.images, precision=precision)
             if loss:
-                target = batch.canvas_masks[k : k + 1].to(device)
-                totals += torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)])
+                for k, target in enumerate(batch.canvas_masks.to(device).split(1)):
+                    totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))
+            yield from zip(logits, batch.boxes, batch.masks, strict=True)
+
+    threads = count_threads()
+    for prediction, truth in prefetch(_predict_one, segmented(), threads=threads, ahead=threads):
+        matrix.update(prediction, truth)
     scores = matrix.reduce(ranks, device).scores()
     if loss is None:
         return Evaluation(scores)
     totals = ranks.sum(totals)
     return Evaluation(scores, float(loss.combine(totals[0], totals[1])))
+
+
+def _predict_one(scene: tuple[torch.Tensor, LetterBox, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    logits, box, truth = scene
+    return box.mask(logits), truth

@@ -99,7 +99,7 @@ class LetterBox:
         As `invert(logits).argmax(0)`, without interpolating what doesn't need it.
         """
         assert logits.shape[-2:] == self.canvas_hw, (logits.shape, self.canvas_hw)
-        return resized_argmax(logits[:, *self.inner], self.source_hw)
+        return resized_argmax(logits, self.source_hw, inner=self.inner)
 
     def _check_source(self, array: np.ndarray) -> None:
         assert array.shape[:2] == self.source_hw, (array.shape, self.source_hw)

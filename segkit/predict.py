@@ -32,7 +32,7 @@ from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.report.pictures import overlay
 from segkit.report.runlog import writing
-from segkit.runtime import count_threads, select_device, select_precision
+from segkit.runtime import count_threads, keep_freed_memory, select_device, select_precision
 
 
 class Predictor:
@@ -155,6 +155,7 @@ def predict_files(
         raise RunFolderError(
             f"{output / 'masks'}: holds masks already; choose another folder, or replace them with --overwrite"
         )
+    keep_freed_memory()
     results: list[Predicted] = []
     work = _Work(predictor, output, overlays=overlays)
     named = list(zip(inputs, _output_names(root, inputs), strict=True))

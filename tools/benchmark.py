@@ -364,7 +364,7 @@ def metric_part(device: torch.device, folder: Path) -> list[Comparison]:
 
 def predict_part(device: torch.device, folder: Path) -> list[Comparison]:
     comparisons = [inference_comparison(device), *map(way_back_comparison, ((375, 500), (1440, 1920)))]
-    pairs = write_voc_like(folder / "predict", count=20)
+    pairs = write_voc_like(folder / "predict", count=60)
     logits = smooth_logits(CANVAS)
     colors = np.array(Classes.build([f"class {k}" for k in range(NUM_CLASSES)]).palette(), np.uint8).reshape(-1, 3)
     (folder / "usual").mkdir()
@@ -408,7 +408,8 @@ def fixed_segmenter(logits: torch.Tensor) -> Segmenter:
 
 def fixed_predictor(logits: torch.Tensor) -> Predictor:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
-    return Predictor(fixed_segmenter(logits), classes, canvas_hw=CANVAS, precision=torch.float32)
+    segmenter = fixed_segmenter(logits).place(torch.device("cpu"), channels_last=True)
+    return Predictor(segmenter, classes, canvas_hw=CANVAS, precision=torch.float32)
 
 
 def smooth_logits(size_hw: tuple[int, int]) -> torch.Tensor:
@@ -484,12 +485,12 @@ def inference_comparison(device: torch.device) -> Comparison:
 
 
 def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
-    pairs = write_voc_like(folder / "evaluate", count=20)
+    pairs = write_voc_like(folder / "evaluate", count=60)
     logits = smooth_logits(CANVAS)
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
     reader = MaskReader.build(DataConfig(), classes)
     dataset = EvaluationSet([Item(i.stem, i, m) for i, m in pairs], reader, canvas_hw=CANVAS)
-    model = fixed_segmenter(logits).eval()
+    model = fixed_segmenter(logits).eval().place(device, channels_last=True)
     written = folder / "written"
     written.mkdir()
 
@@ -504,7 +505,7 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
     return [
         Comparison(
             "evaluation beyond the forward pass, 500x375, per picture",
-            {"usual: PNG written, read, counted": Variant(usual, per=20), "segkit": Variant(ours, per=20)},
+            {"usual: PNG written, read, counted": Variant(usual, per=60), "segkit": Variant(ours, per=60)},
             [f"pixels counted otherwise (the usual way resizes probabilities): {100 * difference:.3f} %"],
             rounds=7,
         )

@@ -172,7 +172,7 @@ def collate(samples: Sequence[Sample], *, onehot_classes: int | None = None) -> 
     """Stack samples; with `onehot_classes`, add the one-hot masks that some losses of other pipelines want."""
     masks = torch.stack([sample.mask for sample in samples])
     onehot = None if onehot_classes is None else one_hot(masks, onehot_classes)
-    return Batch(torch.stack([sample.image for sample in samples]), masks, [sample.name for sample in samples], onehot)
+    return Batch(_stack([sample.image for sample in samples]), masks, [sample.name for sample in samples], onehot)
 
 
 def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -181,10 +181,15 @@ def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(ids, num_classes + 1).float()
 
 
+def _stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """B times [3, H, W] -> [B, 3, H, W], channels_last as they are."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+
+
 def collate_scenes(scenes: Sequence[Scene]) -> SceneBatch:
     """Stack what has the canvas' size, list what has its own."""
     images, canvas_masks, masks, boxes, names = zip(*scenes, strict=True)
-    return SceneBatch(torch.stack(images), torch.stack(canvas_masks), list(masks), list(boxes), list(names))
+    return SceneBatch(_stack(images), torch.stack(canvas_masks), list(masks), list(boxes), list(names))
 
 
 @dataclass(frozen=True)

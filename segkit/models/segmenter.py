@@ -64,7 +64,9 @@ class Segmenter(nn.Module):
         """Return logits [B, C, H, W] for RGB images [B, 3, H, W], uint8 or float, in 0..255; any H and W."""
         height, width = images.shape[-2:]
         x = self.normalise(images)
-        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))  # 0 is the mean colour
+        beyond = (0, -width % self.stride, 0, -height % self.stride)
+        if any(beyond):  # padding by nothing would copy
+            x = F.pad(x, beyond)  # 0 is the mean colour
         logits: torch.Tensor = self.network(x)
         if logits.shape[-2:] != x.shape[-2:]:  # in height or in width
             logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)

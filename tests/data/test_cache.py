@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.config import AugmentConfig, DataConfig
+from segkit.data.augment import build_augment
+from segkit.data.cache import PixelCache, build_cache
+from segkit.data.dataset import BatchPlan, TrainingSet
+from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.loader import training_batches
+from segkit.data.masks import MaskReader
+from segkit.errors import ConfigError
+
+
+def no_reduction(hw: tuple[int, int]) -> int:
+    return 1
+
+
+@pytest.fixture
+def pictures(write_folders: Callable[..., DataConfig]) -> DataConfig:
+    return write_folders({name: np.zeros((8 + k, 12), np.uint8) for k, name in enumerate("abcdef")})
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_is_put_is_got_and_nothing_else(tmp_path: Path, on_disk: bool) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(5, 7), (3, 2), (9, 4)]
+    cache = PixelCache(sizes, folder=tmp_path if on_disk else None)
+    assert cache.get(1) is None
+    for index in (2, 0):
+        image, mask = rng.integers(0, 256, (*sizes[index], 3), np.uint8), rng.integers(0, 9, sizes[index], np.uint8)
+        cache.put(index, image, mask)
+        kept = cache.get(index)
+        assert kept is not None
+        assert np.array_equal(kept[0], image)
+        assert np.array_equal(kept[1], mask)
+    assert cache.get(1) is None
+    assert list(tmp_path.iterdir()) == []  # nothing is left to clean up
+
+
+def test_a_picture_of_another_size_than_announced_is_not_kept() -> None:
+    cache = PixelCache([(5, 7)])
+    cache.put(0, np.zeros((6, 7, 3), np.uint8), np.zeros((6, 7), np.uint8))
+    assert cache.get(0) is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_epochs_are_the_same_bytes_with_a_cache(
+    shapes: Path, kind: str, workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def epochs(kind: str) -> list[bytes]:
+        data = DataConfig(root=str(shapes), cache=kind)  # type: ignore[arg-type]
+        recipe = build_augment(AugmentConfig(), canvas_hw=(32, 40), ignore_index=255)
+        items = list_items(data, "train")
+        cache = build_cache(data, items, reduction=recipe.placement.reduction)
+        assert (cache is None) == (kind == "none")
+        dataset = TrainingSet(items, MaskReader.build(data, resolve_classes(data)), recipe, seed=0, cache=cache)
+        plan = BatchPlan(12, 4, seed=0)
+        stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=9, workers=workers)
+        found = [batch.images.numpy().tobytes() + batch.masks.numpy().tobytes() for batch in stream]
+        assert cache is None or all(cache.get(index) for index in range(12))
+        return found
+
+    assert epochs(kind) == epochs("none")
+
+
+def test_pictures_are_decoded_once(pictures: DataConfig) -> None:
+    data = replace(pictures, cache="ram")
+    items = list_items(data, "train")
+    recipe = build_augment(AugmentConfig(), canvas_hw=(16, 16), ignore_index=255)
+    cache = build_cache(data, items, reduction=recipe.placement.reduction)
+    dataset = TrainingSet(items, MaskReader.build(data, resolve_classes(data)), recipe, seed=0, cache=cache)
+    before = dataset[0, 0].image
+    Image.new("RGB", (1, 1)).save(items[0].image)
+    assert (dataset[0, 0].image == before).all()
+
+
+def test_more_than_the_budget_is_refused_with_what_it_takes(pictures: DataConfig) -> None:
+    items = list_items(pictures, "train")
+    with pytest.raises(ConfigError, match=r"data\.cache: ram needs .* GiB for \d+ decoded pictures, expected at most"):
+        build_cache(DataConfig(cache="ram", cache_gib=1e-9), items, reduction=no_reduction)
+    assert build_cache(DataConfig(cache="ram", cache_gib=1e-3), items, reduction=no_reduction)
+
+
+def test_every_process_of_a_machine_counts(pictures: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = list_items(pictures, "train")
+    needed = sum(4 * (8 + k) * 12 + 1 for k in range(6)) / 2**30
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="in each of 4 processes"):
+        build_cache(DataConfig(cache="ram", cache_gib=2 * needed), items, reduction=no_reduction)
+
+
+def test_a_full_disk_is_said_before_training(
+    pictures: DataConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("segkit.data.cache._free_disk", lambda folder: 10)
+    with pytest.raises(ConfigError, match=r"on the disk of .* are free; free some, or set data\.cache: none"):
+        build_cache(DataConfig(cache="disk"), list_items(pictures, "train"), reduction=no_reduction)

@@ -1,0 +1,43 @@
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from segkit.data.prefetch import prefetch
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_results_come_in_the_order_of_the_inputs(threads: int) -> None:
+    def slow_at_first(k: int) -> int:
+        time.sleep(0.01 if k < 3 else 0)
+        return k * k
+
+    assert list(prefetch(slow_at_first, range(20), threads=threads, ahead=4)) == [k * k for k in range(20)]
+
+
+def test_no_more_inputs_are_taken_than_results_may_wait() -> None:
+    taken = []
+
+    def inputs() -> Iterator[int]:
+        for k in range(1000):
+            taken.append(k)
+            yield k
+
+    results = prefetch(lambda k: k, inputs(), threads=2, ahead=3)
+    assert next(results) == 0
+    assert len(taken) <= 5
+    results.close()
+
+
+def test_an_error_comes_in_its_turn_and_ends_the_threads() -> None:
+    def fail_at_two(k: int) -> int:
+        if k == 2:
+            raise ValueError("two")
+        return k
+
+    results = prefetch(fail_at_two, range(10), threads=2, ahead=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(results)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("segkit")]
