@@ -61,6 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in train.epochs=10")
     command.add_argument("--resume", action="store_true", help="continue the run in the config's run folder")
 
+    command = _add(commands, "plan", _plan, "measure what a run will take: time, memory, disk, and what limits it")
+    command.add_argument("config", type=Path, help="YAML file, such as configs/demo.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings, as in train.batch_size=auto")
+    command.add_argument("--steps", type=int, default=12, help="how many steps to measure (default: %(default)s)")
+    command.add_argument(
+        "--memory-share", type=float, default=0.8, help="what train.batch_size=auto may take (default: %(default)s)"
+    )
+
     command = _add(commands, "eval", _eval, "score a checkpoint on labelled pictures: mIoU and the per-class table")
     command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
@@ -101,6 +109,16 @@ def _train(arguments: argparse.Namespace) -> int:
         )
         return INTERRUPTED
     _say_trained(result)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    if arguments.steps < 5 or not 0 < arguments.memory_share <= 1:
+        raise SegkitError("plan: expected --steps of at least 5 and a --memory-share above 0 and up to 1")
+    config = load_config(arguments.config, arguments.overrides)
+    from segkit.plan import describe_plan, make_plan
+
+    _say(describe_plan(make_plan(config, num_steps=arguments.steps, memory_share=arguments.memory_share)))
     return 0
 
 

@@ -102,7 +102,7 @@ class OptimConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     epochs: Count = 100
-    batch_size: Count = 8
+    batch_size: Count | Literal["auto"] = 8
     accumulate: Count = 1
     workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     device: str = "auto"
@@ -114,6 +114,17 @@ class TrainConfig:
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     freeze_epochs: Annotated[int, Ge(0)] = 0
     sync_bn: bool = False
+    profile: bool = False
+
+    @property
+    def fixed_batch_size(self) -> int:
+        """The batch size as a number. Raises ConfigError for auto, which would make a run depend on its machine."""
+        if self.batch_size == "auto":
+            raise ConfigError(
+                "train.batch_size: found auto, which only `segkit plan` takes; run that, and write the number it finds "
+                "here, so that the run can be repeated on any machine"
+            )
+        return self.batch_size
 
 
 @dataclass(frozen=True)
@@ -436,7 +447,7 @@ def _contradictions(config: RunConfig) -> list[str]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
     if optim.schedule == "step" and not optim.step_epochs:
         problems.append("optim.step_epochs: empty, expected the epochs at which lr drops, as in [60, 80]")
-    if train.batch_size % train.accumulate:
+    if train.batch_size != "auto" and train.batch_size % train.accumulate:
         problems.append(
             f"train.accumulate: {train.accumulate} doesn't divide train.batch_size {train.batch_size}; a batch is "
             "split into that many equal parts"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-PIXELS_AT_A_TIME = 2**14  # their scores stay in the processor's cache
+PIXELS_AT_A_TIME = 65536
 UNDECIDED = 255
 
 
@@ -108,13 +108,21 @@ def _neighbours(length: int, given: int) -> tuple[np.ndarray, np.ndarray, np.nda
 def _interpolated_argmax(planes: np.ndarray, rows: list[np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
     """Return uint8 [n] for scores float32 [C, H, W] at n places; `rows` and `columns` are their `_neighbours`."""
     width = planes.shape[2]
-    upper_left, upper_right, lower_left, lower_right = (y * width + x for y in rows[:2] for x in columns[:2])
-    down, right = rows[2], columns[2]
+    corners = [y * width + x for y in rows[:2] for x in columns[:2]]
+    a, b, c, d = (np.empty(len(rows[0]), np.float32) for _ in corners)
 
     def interpolate(plane: np.ndarray) -> np.ndarray:
-        a, b, c, d = (plane.take(corner) for corner in (upper_left, upper_right, lower_left, lower_right))
-        top, bottom = a + (b - a) * right, c + (d - c) * right
-        mixed: np.ndarray = top + (bottom - top) * down
-        return mixed.reshape(1, -1)
+        for values, corner in zip((a, b, c, d), corners, strict=True):
+            plane.take(corner, out=values, mode="clip")  # every index is inside; "raise" would go through a buffer
+        top, bottom = _mix(a, b, columns[2]), _mix(c, d, columns[2])
+        return _mix(top, bottom, rows[2]).reshape(1, -1)
 
     return _argmax(interpolate(plane.reshape(-1)) for plane in planes)[0]
+
+
+def _mix(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return first + (second - first) * share, in the memory of `second`."""
+    second -= first
+    second *= share
+    second += first
+    return second

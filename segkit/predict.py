@@ -161,6 +161,7 @@ def predict_files(
     named = list(zip(inputs, _output_names(root, inputs), strict=True))
     threads = count_threads()
     with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
+        output.mkdir(parents=True, exist_ok=True)
         # also after Ctrl-C or on a full disk: the rows tell what was done
         stack.callback(lambda: _write_rows(output / "predictions.csv", results, predictor.classes))
         loaded = stack.enter_context(contextlib.closing(prefetch(work.load, named, threads=threads, ahead=threads + 2)))

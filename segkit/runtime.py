@@ -131,6 +131,25 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed((mixed ^ (mixed >> 31)) % 2**63)
 
 
+def total_memory(device: torch.device) -> int:
+    """Return the bytes of memory that a device has: for a CPU, what the machine or this container may use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            total = min(total, int(Path(limit).read_text()))
+    return total
+
+
+def peak_process_memory() -> int:
+    """Return the most bytes that this process has had in memory so far."""
+    import resource  # not on Windows
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 class StopRequest:
     """Turns the first Ctrl-C or SIGTERM into a flag, so that a run can finish its step and save; the second one stops.
 

@@ -44,6 +44,7 @@ from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, se
 from segkit.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
 from segkit.report.console import describe_data, describe_epoch, progress_bar
 from segkit.report.pictures import panel
+from segkit.report.profile import Stopwatch, profiled
 from segkit.report.runlog import EpochRow, RunFolder
 from segkit.runtime import (
     StopRequest,
@@ -63,7 +64,7 @@ log = logging.getLogger(__name__)
 # What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
 CHANGEABLE = {
     "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
-    "eval.batch_size", "eval.pictures",
+    "train.profile", "eval.batch_size", "eval.pictures",
 }  # fmt: skip
 
 
@@ -77,13 +78,14 @@ class TrainResult:
     scores: Scores | None
     classes: Classes
     finished: bool
+    watch: Stopwatch
 
 
-def train(config: RunConfig, *, resume: bool = False) -> TrainResult:
+def train(config: RunConfig, *, resume: bool = False, max_steps: int | None = None) -> TrainResult:
     """Train by a config, alone or as one of the ranks that torchrun started, and write the run folder.
 
     With `resume`, go on from checkpoints/last.pt at the very step it was saved at. The first Ctrl-C or SIGTERM finishes
-    the step, saves and returns a result that is not `finished`.
+    the step, saves and returns a result that is not `finished`; so does step `max_steps`.
 
     Raises:
         SegkitError: anything that the user can mend; a new run that fails before its first checkpoint leaves no folder.
@@ -91,7 +93,7 @@ def train(config: RunConfig, *, resume: bool = False) -> TrainResult:
     with process_group(config.train.device) as ranks:
         folder = RunFolder(Path(config.run))
         try:
-            return _train(config, folder, ranks, resume=resume)
+            return _train(config, folder, ranks, resume=resume, max_steps=max_steps)
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"train.batch_size: {config.train.batch_size} pictures don't fit into the device's memory "
@@ -109,9 +111,10 @@ def train(config: RunConfig, *, resume: bool = False) -> TrainResult:
                 folder.discard_if_empty()
 
 
-def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) -> TrainResult:
+def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, max_steps: int | None) -> TrainResult:
     # ---- set up: the run, its data
     settings = config.train
+    batch_size = settings.fixed_batch_size
     device = select_device(settings.device, local_rank=ranks.local_rank)
     precision = select_precision(settings.precision, device)
     keep_freed_memory()
@@ -126,7 +129,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
     if old:
         _check_continues(old, data, folder, root=config.data.root)
     reader = MaskReader.build(config.data, classes)
-    plan = BatchPlan(len(data.train), settings.batch_size, settings.seed, settings.accumulate, ranks.size)
+    plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size)
     steps_per_epoch = plan.batches_per_epoch
     num_steps = settings.epochs * steps_per_epoch
     thaw_step = settings.freeze_epochs * steps_per_epoch
@@ -146,7 +149,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device,
         compiled=settings.compile,
     )  # fmt: skip
-    lr = scale_lr(config.optim, settings.batch_size)
+    lr = scale_lr(config.optim, batch_size)
     optimizer = build_optimizer(config.optim, segmenter, encoder=segmenter.encoder, lr=lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
@@ -202,10 +205,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         size = sum(parameter.numel() for parameter in segmenter.parameters()) / 1e6
         log.info("model   %s, encoder %s, %.1f M parameters", config.model.name, config.model.encoder, size)
         log.info("device  %s, %s, %d process(es)", device, str(precision).removeprefix("torch."), ranks.size)
-        if settings.batch_size > len(data.train):
-            log.info(
-                "        note: a batch of %d repeats the %d training pictures", settings.batch_size, len(data.train)
-            )
+        if batch_size > len(data.train):
+            log.info("        note: a batch of %d repeats the %d training pictures", batch_size, len(data.train))
         if progress.step >= num_steps:
             log.info("resume  nothing left to do: step %d of %d; raise train.epochs to go on", progress.step, num_steps)
         elif old:
@@ -218,7 +219,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
         scaled = f" (scaled from {config.optim.lr:.3g})" if lr != config.optim.lr else ""
         log.info(
             "train   %d epochs of %d steps, batch %d, canvas %dx%d, lr %.3g%s",
-            settings.epochs, steps_per_epoch, settings.batch_size, *config.data.canvas[::-1], lr, scaled,
+            settings.epochs, steps_per_epoch, batch_size, *config.data.canvas[::-1], lr, scaled,
         )  # fmt: skip
 
     def save(path: Path, *, resumable: bool) -> None:
@@ -253,7 +254,9 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
     network: nn.Module | None = None
 
     # ---- the loop
-    with StopRequest() as stop:
+    watch = Stopwatch(synchronize=settings.profile or max_steps is not None)
+    profile = settings.profile and ranks.is_first
+    with StopRequest() as stop, profiled(folder.path, watch, device, on=profile) as profiler:
         for step in range(progress.step, num_steps):
             epoch, place = divmod(step, steps_per_epoch)  # both from 0
 
@@ -271,8 +274,11 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                 lr_factor(config.optim, step=step, num_steps=num_steps, steps_per_epoch=steps_per_epoch),
             )
 
+            watch.start()
+
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
             micro = [next(batches) for _ in range(settings.accumulate)]
+            watch.lap("loading")
             normalizers = ranks.sum(torch.stack([loss.normalizers(batch.masks) for batch in micro]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
@@ -290,6 +296,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                     scaler.scale(share * ranks.size).backward()  # DDP averages
                 step_loss += share.detach()
 
+            watch.lap("forward and backward")
+
             # (d) update
             if settings.clip_norm:
                 scaler.unscale_(optimizer)
@@ -302,15 +310,19 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                 average.update(segmenter)
             epoch_loss += step_loss
             progress.step = step + 1
+            watch.lap("update")
+            if profiler:
+                profiler.step()
 
             # (e) once in a while: show the loss, and stop if it is none, or if a user or a scheduler asks
             bar.update()
             stopping = False
-            if place % show_every == 0 or place == steps_per_epoch - 1:
-                stopping = ranks.any(stop.asked, device)
+            enough = progress.step == max_steps
+            if place % show_every == 0 or place == steps_per_epoch - 1 or enough:
+                stopping = ranks.any(stop.asked or enough, device)
                 _check_finite(float(step_loss), step, last_lr, [name for batch in micro for name in batch.names])
                 seconds = progress.epoch_seconds + time.perf_counter() - started
-                speed = (place + 1) * settings.batch_size / seconds
+                speed = (place + 1) * batch_size / seconds
                 bar.set_postfix(loss=f"{float(step_loss) * ranks.size:.4f}", lr=f"{last_lr:.2e}", img_s=f"{speed:.1f}")
 
             # (f) at the end of an epoch: validate, log, save
@@ -327,7 +339,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                     lr=last_lr,
                     train_loss=float(ranks.sum(epoch_loss)) / steps_per_epoch,
                     seconds=round(seconds, 3),
-                    images_per_second=round(steps_per_epoch * settings.batch_size / seconds, 3),
+                    images_per_second=round(steps_per_epoch * batch_size / seconds, 3),
                     val_loss=validation.loss if validation else None,
                     miou=validation.scores.miou if validation else None,
                     pixel_accuracy=validation.scores.pixel_accuracy if validation else None,
@@ -356,12 +368,14 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool) 
                 break
     if bar is not None:
         bar.close()
+    if profiler:
+        log.info("profile %s", "\n        ".join(profiler.summary))
     folder.close()
     scores = None
     if progress.best_confusion is not None:
         scores = ConfusionMatrix.from_counts(progress.best_confusion, num_images=len(data.val)).scores()
     finished = progress.step >= num_steps
-    return TrainResult(folder.path, folder.best, progress.best_epoch, scores, classes, finished)
+    return TrainResult(folder.path, folder.best, progress.best_epoch, scores, classes, finished, watch)
 
 
 # ---- set up

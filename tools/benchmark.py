@@ -50,7 +50,7 @@ from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import build_optimizer
 from segkit.predict import Predictor, predict_files
-from segkit.runtime import autocast, describe_environment, keep_freed_memory, select_device, select_precision
+from segkit.runtime import autocast, describe_environment, select_device, select_precision
 
 NUM_CLASSES = 21
 CANVAS = (512, 512)
@@ -149,7 +149,6 @@ def has(*packages: str) -> bool:
 
 def data_part(device: torch.device, folder: Path) -> list[Comparison]:
     pairs = write_voc_like(folder / "data", count=40)
-    keep_freed_memory()  # as training does; the others gain from it too
     torch.set_num_threads(1)  # what converts in the main process leaves the workers their cores
     comparisons = []
     for workers in (1, 2):

@@ -18,7 +18,7 @@ from segkit.data.images import image_size_hw, read_image, reduced_hw
 from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
 from segkit.errors import ConfigError, DataError
-from segkit.geometry import LetterBox, resize_mask
+from segkit.geometry import LetterBox
 
 
 class Sample(NamedTuple):
@@ -137,8 +137,20 @@ def read_pair(
     if image_hw == mask.shape:
         return image, mask
     if factor > 1 and image_hw == reduced_hw(mask.shape, factor):
-        return image, resize_mask(mask, image_hw)
+        return image, _middles(mask, factor)
     raise DataError(size_mismatch(item, image_size_hw(item.image), mask.shape))
+
+
+def _middles(mask: np.ndarray, factor: int) -> np.ndarray:
+    """Return of every block of factor x factor ids the one in the middle: aligned with a JPEG decoded at 1 / factor.
+
+    Blocks at the far edges may reach beyond the mask, as a JPEG's do.
+    """
+    rows, columns = (
+        np.minimum(np.arange(-(-length // factor)) * factor + factor // 2, length - 1) for length in mask.shape
+    )
+    middles: np.ndarray = mask.take(rows, axis=0).take(columns, axis=1)
+    return middles
 
 
 def size_mismatch(item: Item, image_hw: Sequence[int], mask_hw: Sequence[int]) -> str:
@@ -182,14 +194,18 @@ def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 
 def _stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
-    """B times [3, H, W] -> [B, 3, H, W], channels_last as they are."""
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    """B times [3, H, W] -> [B, 3, H, W], channels_last as they are.
+
+    By numpy: torch's threads would go on spinning after this, and take the cores of those that load.
+    """
+    return torch.from_numpy(np.stack([image.permute(1, 2, 0).numpy() for image in images])).permute(0, 3, 1, 2)
 
 
 def collate_scenes(scenes: Sequence[Scene]) -> SceneBatch:
     """Stack what has the canvas' size, list what has its own."""
     images, canvas_masks, masks, boxes, names = zip(*scenes, strict=True)
-    return SceneBatch(_stack(images), torch.stack(canvas_masks), list(masks), list(boxes), list(names))
+    ids = torch.from_numpy(np.stack([mask.numpy() for mask in canvas_masks]))
+    return SceneBatch(_stack(images), ids, list(masks), list(boxes), list(names))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,287 @@
+"""What a run will take, measured before it: seconds per step, what they go into, memory, time and disk.
+
+A few real steps of the real run in a folder that is thrown away: the same code, data, batches and schedule. Nothing is
+extrapolated but from one step to many. Not here: what a run will score.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from segkit.checkpoint import Checkpoint
+from segkit.classes import Classes
+from segkit.config import RunConfig
+from segkit.data.augment import build_augment
+from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
+from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.loader import evaluation_batches
+from segkit.data.masks import MaskReader
+from segkit.errors import DeviceError
+from segkit.evaluate import evaluate
+from segkit.models.inference import for_inference
+from segkit.runtime import (
+    count_threads,
+    count_workers,
+    peak_process_memory,
+    processes_here,
+    select_device,
+    select_precision,
+    total_memory,
+)
+from segkit.train import TrainResult, train
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was measured, in seconds, bytes and pictures. `largest_batch` only where it was asked for."""
+
+    config: RunConfig
+    device: torch.device
+    num_steps: int
+    load: float  # a step waits for its batch
+    compute: float  # forward, backward, update
+    draw: float  # one loading process (or thread) makes one sample
+    validate: float  # one picture
+    workers: int
+    peak_memory: int
+    total_memory: int
+    num_train: int
+    num_val: int
+    steps_per_epoch: int
+    checkpoint_bytes: int
+    largest_batch: int | None = None
+    memory_share: float = 0.8
+
+    @property
+    def step(self) -> float:
+        """Seconds per step."""
+        return self.load + self.compute
+
+    @property
+    def epoch(self) -> float:
+        """Seconds of training in an epoch, without validation."""
+        return self.steps_per_epoch * self.step
+
+    @property
+    def validation(self) -> float:
+        """Seconds of one validation."""
+        return self.num_val * self.validate
+
+    @property
+    def run(self) -> float:
+        """Seconds of the whole run."""
+        epochs, every = self.config.train.epochs, self.config.eval.every
+        return epochs * self.epoch + -(-epochs // every) * self.validation
+
+    @property
+    def workers_needed(self) -> int:
+        """How many loading processes keep up with the steps, if they have the cores."""
+        return max(1, -int(-self.draw * self.batch_size // self.compute))
+
+    @property
+    def batch_size(self) -> int:
+        return self.config.train.fixed_batch_size
+
+    @property
+    def loading_is_the_limit(self) -> bool:
+        """True if steps wait for their batch for more than a tenth of their time."""
+        return self.load > 0.1 * self.step
+
+
+def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0.8) -> Plan:
+    """Measure `num_steps` steps of the run of a config, with train.batch_size: auto at the largest batch that fits.
+
+    A batch fits if training with it takes at most `memory_share` of the device's memory.
+
+    Raises:
+        SegkitError: as `train`.
+    """
+    if processes_here() > 1:
+        raise DeviceError("plan: found several processes, expected one; start it without torchrun")
+    config = replace(config, train=replace(config.train, profile=False))
+    largest = None
+    if config.train.batch_size == "auto":
+        largest = _largest_batch(config, memory_share)
+        config = _with_batch(config, largest)
+    device = select_device(config.train.device)
+    classes = resolve_classes(config.data)
+    with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
+        result, peak = _rehearse(config, Path(folder) / "run", num_steps)
+        checkpoint_bytes = (result.folder / "checkpoints" / "last.pt").stat().st_size
+        validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, device)
+    seconds = result.watch.medians()
+    num_train = len(list_items(config.data, config.data.train, seed=config.train.seed))
+    return Plan(
+        config=config,
+        device=device,
+        num_steps=num_steps,
+        load=seconds["loading"],
+        compute=sum(value for name, value in seconds.items() if name != "loading"),
+        draw=_seconds_per_sample(config, classes),
+        validate=validate,
+        workers=count_workers(config.train.workers, device),
+        peak_memory=peak,
+        total_memory=total_memory(device),
+        num_train=num_train,
+        num_val=len(list_items(config.data, config.data.val, seed=config.train.seed)),
+        steps_per_epoch=BatchPlan(num_train, config.train.fixed_batch_size, seed=0).batches_per_epoch,
+        checkpoint_bytes=checkpoint_bytes,
+        largest_batch=largest,
+        memory_share=memory_share,
+    )
+
+
+def describe_plan(plan: Plan) -> str:
+    """Return what a user reads."""
+    limit = f"computing: a step waits {100 * plan.load / plan.step:.0f} % of its time for its batch"
+    if plan.loading_is_the_limit:
+        now = f"{plan.workers} loading processes" if plan.workers else "loading between steps (train.workers: 0)"
+        limit = f"loading: {100 * plan.load / plan.step:.0f} % of a step, with {now}"
+        limit += f"; set train.workers={plan.workers_needed}, if that many cores are free"
+        if plan.config.data.cache == "none":
+            limit += ", or data.cache=ram"
+    epochs = plan.config.train.epochs
+    lines = [
+        f"plan    {plan.num_steps} steps of {plan.batch_size} measured on {plan.device}, "
+        f"canvas {plan.config.data.canvas[1]}x{plan.config.data.canvas[0]}",
+        f"step    {plan.step:.3f} s, {plan.batch_size / plan.step:.1f} images/s: loading {plan.load:.3f} s, "
+        f"computing {plan.compute:.3f} s",
+        f"limit   {limit}",
+        f"loader  {1 / plan.draw:.0f} samples/s by one process; {plan.workers_needed} would keep up with the steps",
+        f"memory  {_gib(plan.peak_memory)} of {_gib(plan.total_memory)} at its peak",
+        f"epoch   {plan.steps_per_epoch} steps: {_duration(plan.epoch)}; validation of {plan.num_val} pictures: "
+        f"{_duration(plan.validation)}",
+        f"run     {epochs} epochs, validated {-(-epochs // plan.config.eval.every)} times: {_duration(plan.run)}",
+        f"disk    {plan.checkpoint_bytes / 2**20:.0f} MiB for last.pt; with best.pt and the one being written at most "
+        f"{3 * plan.checkpoint_bytes / 2**20:.0f} MiB",
+    ]
+    if plan.largest_batch is not None:
+        reason = f"takes at most {100 * plan.memory_share:.0f} % of the memory"
+        if plan.largest_batch == max(plan.num_train, 16):
+            reason = f"{plan.num_train} training pictures make up"
+        lines.append(
+            f"batch   {plan.largest_batch} is the largest that {reason}: train.batch_size={plan.largest_batch}"
+        )
+    return "\n".join(lines)
+
+
+# ---- measuring
+
+
+def _rehearse(config: RunConfig, folder: Path, num_steps: int) -> tuple[TrainResult, int]:
+    """Run the first steps into `folder`; return train's result and the peak of memory in bytes."""
+    config = replace(config, run=str(folder))
+    device = select_device(config.train.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with _quiet():
+        result = train(config, max_steps=num_steps)
+    return result, _peak_memory(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what training says about itself from the terminal."""
+    log = logging.getLogger("segkit")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the most bytes in use so far: of a GPU what torch took, on a CPU the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return peak_process_memory()
+
+
+def _seconds_per_sample(config: RunConfig, classes: Classes) -> float:
+    """Draw samples in this thread for about a second."""
+    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
+    items = list_items(config.data, config.data.train, seed=config.train.seed)
+    dataset = TrainingSet(items, MaskReader.build(config.data, classes), recipe, seed=config.train.seed)
+    started, count = time.perf_counter(), 0
+    while count < 4 or (time.perf_counter() - started < 1 and count < 200):
+        dataset.draw((0, count % len(items)))
+        count += 1
+    return (time.perf_counter() - started) / count
+
+
+def _seconds_per_validated_picture(path: Path, config: RunConfig, device: torch.device) -> float:
+    """Validate a few batches with what the rehearsal saved; the first one is not counted."""
+    checkpoint = Checkpoint.load(path)
+    classes, canvas_hw = checkpoint.classes, config.data.canvas
+    precision = select_precision(config.train.precision, device)
+    placed = checkpoint.build().place(device, channels_last=config.train.channels_last)
+    model = for_inference(placed, canvas_hw=canvas_hw, precision=precision)
+    items = list_items(config.data, config.data.val, seed=config.train.seed)[: 4 * config.eval.batch_size]
+    dataset = EvaluationSet(items, MaskReader.build(config.data, classes), canvas_hw=canvas_hw)
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        batches = evaluation_batches(dataset, batch_size=config.eval.batch_size, workers=count_threads())
+        evaluate(model, batches, classes=classes, precision=precision)
+        seconds = time.perf_counter() - started
+    return seconds / len(items)
+
+
+def _largest_batch(config: RunConfig, memory_share: float) -> int:
+    """Measure memory at two small batches, go on by the line through them, and try the result.
+
+    Growing batches only: a process's peak never comes down.
+    """
+    device = select_device(config.train.device)
+    unit = config.train.accumulate
+    allowed = memory_share * total_memory(device)
+    num_train = len(list_items(config.data, config.data.train, seed=config.train.seed))
+    most = max(num_train, 16) // unit * unit
+    small, large = 2 * unit, min(most, 6 * unit)
+    peaks = [_peak_of(config, batch) for batch in (small, large)]
+    if peaks[0] > allowed:
+        raise DeviceError(
+            f"train.batch_size: auto: {small} pictures take {_gib(peaks[0])} already, expected at most "
+            f"{100 * memory_share:.0f} % of {_gib(total_memory(device))}; lower data.canvas, or choose a smaller model"
+        )
+    per_picture = max(1.0, (peaks[1] - peaks[0]) / max(1, large - small))
+    batch = min(most, large + int((allowed - peaks[1]) / per_picture)) // unit * unit
+    while batch > small:
+        try:
+            if batch <= large or _peak_of(config, batch) <= allowed:
+                return batch
+        except (DeviceError, MemoryError):
+            pass
+        batch = int(0.9 * batch) // unit * unit
+    return small
+
+
+def _peak_of(config: RunConfig, batch_size: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
+        _, peak = _rehearse(_with_batch(config, batch_size), Path(folder) / "run", 2)
+        return peak
+
+
+def _with_batch(config: RunConfig, batch_size: int) -> RunConfig:
+    return replace(config, train=replace(config.train, batch_size=batch_size))
+
+
+# ---- words
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

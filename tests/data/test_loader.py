@@ -1,0 +1,147 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segkit.config import AugmentConfig, DataConfig
+from segkit.data.augment import augment, build_augment
+from segkit.data.dataset import BatchPlan, TrainingSet, read_pair, sample_rng
+from segkit.data.images import decoded_size_hw, read_image
+from segkit.data.layouts import Item, list_items, resolve_classes
+from segkit.data.loader import AHEAD, Ring, training_batches
+from segkit.data.masks import MaskReader
+from segkit.data.shapes import SHAPE_CLASSES, draw_scene
+
+CANVAS = (32, 40)
+
+
+def training_set(root: Path) -> TrainingSet:
+    data = DataConfig(root=str(root))
+    recipe = build_augment(AugmentConfig(), canvas_hw=CANVAS, ignore_index=255)
+    return TrainingSet(list_items(data, "train"), MaskReader.build(data, resolve_classes(data)), recipe, seed=0)
+
+
+# ---- the ring
+
+
+@pytest.mark.parametrize(("workers", "accumulate"), [(0, 1), (0, 3), (1, 1), (2, 2)])
+def test_a_batch_holds_until_a_steps_worth_of_further_batches_was_asked_for(
+    shapes: Path, workers: int, accumulate: int
+) -> None:
+    dataset = training_set(shapes)
+    plan = BatchPlan(12, 6, seed=0, accumulate=accumulate)
+    stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=20, workers=workers)
+    keys = plan.micro_batches(rank=0, first_step=0, num_steps=20)
+    for _ in range(20):
+        step = [(next(stream), next(keys)) for _ in range(accumulate)]
+        for batch, expected in step:  # looked at after the whole step was loaded
+            for image, mask, key in zip(batch.images, batch.masks, expected, strict=True):
+                sample = dataset[key]
+                assert torch.equal(image, sample.image)
+                assert torch.equal(mask, sample.mask)
+
+
+def test_the_ring_is_as_small_as_its_use() -> None:
+    ring = Ring(num_slots=3, batch_size=4, canvas_hw=CANVAS, pinned=False)
+    images, masks = ring.batch(2)
+    assert images.shape == (4, 3, *CANVAS)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert images.nbytes + masks.nbytes == 4 * 4 * CANVAS[0] * CANVAS[1]  # uint8: 3 colours and an id
+    assert AHEAD == 2
+
+
+def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers(shapes: Path) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_loader import *
+dataset, plan = training_set(Path({str(shapes)!r})), BatchPlan(12, 4, seed=0)
+stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=10**6, workers=2)
+next(stream)
+sys.held_for_ever = stream
+raise SystemExit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 3
+
+
+# ---- decoding at a reduced scale
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Item:
+    """A picture much larger than the canvas, as a camera takes it."""
+    image, mask = draw_scene(np.random.default_rng(0), (603, 805))
+    image = cv2.GaussianBlur(image, (0, 0), 3)
+    Image.fromarray(image).save(tmp_path / "photo.jpg", quality=95)
+    Image.fromarray(mask).save(tmp_path / "photo.png")
+    return Item("photo", tmp_path / "photo.jpg", tmp_path / "photo.png")
+
+
+def reader() -> MaskReader:
+    return MaskReader.build(DataConfig(), SHAPE_CLASSES)
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+def test_a_reduced_jpeg_is_the_picture_at_the_announced_size(photo: Item, reduction: int) -> None:
+    small = read_image(photo.image, reduction=reduction)
+    assert small.shape[:2] == decoded_size_hw(photo.image, lambda hw: reduction)
+    whole = Image.fromarray(read_image(photo.image))
+    extent = (0, 0, reduction * small.shape[1], reduction * small.shape[0])  # blocks at the far edges reach beyond
+    averaged = np.asarray(whole.crop(extent).resize(small.shape[1::-1], Image.Resampling.BOX)).astype(int)
+    assert np.abs(small.astype(int) - averaged)[:-1, :-1].mean() < 2
+
+
+def test_a_png_is_decoded_in_full_whatever_is_allowed(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", reduction=4).shape == (48, 64, 3)
+    assert decoded_size_hw(tmp_path / "a.png", lambda hw: 4) == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("scale", "aspect", "expected"),
+    [
+        ((0.25, 1.0), 0.0, 8),
+        ((0.25, 4.0), 0.0, 4),
+        ((1.0, 10.0), 0.0, 2),
+        ((1.0, 25.0), 0.0, 1),
+        ((0.25, 2.0), 0.3, 8),
+    ],
+)
+def test_the_reduction_never_makes_a_picture_smaller_than_it_will_be_placed(
+    scale: tuple[float, float], aspect: float, expected: int
+) -> None:
+    recipe = build_augment(AugmentConfig(scale=scale, aspect=aspect), canvas_hw=CANVAS, ignore_index=255)
+    source_hw = (640, 800)
+    reduction = recipe.placement.reduction(source_hw)
+    assert reduction == expected
+    for seed in range(200):
+        place = recipe.placement.sample(np.random.default_rng(seed), source_hw)
+        for axis in (0, 1):
+            seen = place.source[axis].stop - place.source[axis].start
+            placed = place.target[axis].stop - place.target[axis].start
+            assert reduction == 1 or placed <= seen / reduction * 1.05 + 1
+
+
+def test_image_and_mask_of_a_reduced_picture_stay_aligned(photo: Item) -> None:
+    recipe = build_augment()
+    reduced = read_pair(photo, reader(), reduction=recipe.placement.reduction)
+    assert reduced[0].shape[:2] == reduced[1].shape == (76, 101)
+    rng = sample_rng(0, 0, 0)
+    small_image, small_mask = augment(recipe, rng, *reduced)
+    image, mask = augment(recipe, sample_rng(0, 0, 0), *read_pair(photo, reader()))
+    assert np.abs(small_image.astype(int) - image.astype(int)).mean() < 3
+    assert (small_mask == mask).mean() > 0.98  # but for pixels on an outline
+
+
+def test_a_mask_of_another_size_is_refused_for_a_reduced_picture_too(photo: Item) -> None:
+    from segkit.errors import DataError
+
+    assert photo.mask is not None
+    Image.fromarray(np.zeros((620, 806), np.uint8)).save(photo.mask)
+    with pytest.raises(DataError, match=r"the label is 806x620 pixels, its image photo\.jpg is 805x603"):
+        read_pair(photo, reader(), reduction=lambda hw: 8)

@@ -1,0 +1,97 @@
+import gzip
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segkit.cli import main
+from segkit.config import RunConfig, dump_config
+from segkit.errors import ConfigError, DeviceError
+from segkit.plan import describe_plan, make_plan
+from segkit.train import train
+
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.mark.slow
+def test_a_plan_foretells_a_short_run_within_30_percent(make_config: MakeConfig, tmp_path: Path) -> None:
+    settings = ("model.name=unet", "model.encoder=resnet18", "data.canvas=[128, 128]", "train.epochs=6")
+    misses = []
+    for attempt in range(3):  # this machine's own noise reaches 30 % now and then
+        config = make_config(tmp_path / str(attempt), *settings)
+        plan = make_plan(config, num_steps=10)
+        result = train(config)
+        rows = (result.folder / "log.csv").read_text().splitlines()[2:]  # not the first epoch, which warms up
+        seconds = sorted(float(row.split(",")[4]) for row in rows)
+        misses.append(plan.epoch / seconds[len(seconds) // 2] - 1)
+        if abs(misses[-1]) < 0.3:
+            return
+    pytest.fail(f"estimates of an epoch were off by {misses}")
+
+
+def test_the_plan_counts_what_the_run_will_do(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run", "train.epochs=7", "eval.every=3")
+    plan = make_plan(config, num_steps=5)
+    assert (plan.num_train, plan.num_val, plan.steps_per_epoch, plan.batch_size) == (12, 6, 3, 4)
+    assert plan.run == pytest.approx(7 * 3 * plan.step + 3 * 6 * plan.validate)
+    assert 0 < plan.peak_memory < plan.total_memory
+    assert plan.checkpoint_bytes > 100_000
+    assert plan.largest_batch is None
+    assert not (tmp_path / "run").exists()
+    text = describe_plan(plan)
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "plan", "step", "limit", "loader", "memory", "epoch", "run", "disk",
+    ]  # fmt: skip
+
+
+def test_auto_finds_the_largest_batch_within_the_share(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run", "train.batch_size=auto")
+    plan = make_plan(config, num_steps=5)
+    assert plan.largest_batch == 16  # more would only repeat the 12 pictures
+    assert "train.batch_size=16" in describe_plan(plan)
+    with pytest.raises(DeviceError, match=r"2 pictures take .* GiB already, expected at most 0 % of .*; lower data"):
+        make_plan(config, num_steps=5, memory_share=0.0001)
+
+
+def test_auto_is_for_the_plan_alone(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.batch_size: found auto, which only `segkit plan` takes"):
+        train(make_config(tmp_path / "run", "train.batch_size=auto"))
+
+
+def test_the_command_prints_the_plan_and_leaves_nothing(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(dump_config(make_config(Path("run"))))
+    assert main(["plan", "small.yaml", "--steps", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("plan    5 steps of 4 measured on cpu")
+    assert "epoch 1" not in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+    assert main(["plan", "small.yaml", "--steps", "2"]) == 2
+    assert "expected --steps of at least 5" in capsys.readouterr().err
+
+
+def test_a_profile_is_a_trace_and_five_lines(
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(tmp_path / "run", "train.profile=true", "train.epochs=4", "eval.every=4")
+    with caplog.at_level(logging.INFO, logger="segkit"):
+        train(config)
+    said = next(record.getMessage() for record in caplog.records if record.getMessage().startswith("profile"))
+    lines = said.splitlines()
+    assert len(lines) == 5
+    assert "s per step over 5 steps: loading" in lines[0]
+    assert all("% of the time in " in line for line in lines[1:4])
+    with gzip.open(tmp_path / "run" / "profile.json.gz") as file:
+        assert len(json.load(file)["traceEvents"]) > 100
+
+
+def test_a_run_too_short_for_a_profile_says_so(
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="segkit"):
+        train(make_config(tmp_path / "run", "train.profile=true", "train.epochs=1", "train.batch_size=12"))
+    assert any("no trace: the run was over before its step 4" in record.getMessage() for record in caplog.records)
