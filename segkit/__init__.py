@@ -2,12 +2,13 @@
 
 How the package is laid out, lowest floor first (a floor imports only from floors below it):
 
-    errors  classes  config        no numpy, no torch: a typo in a config is reported at once
+    errors  strict_yaml  classes  config         no numpy, no torch: a typo in a config is reported at once
+    labels  pixel_loss             class ids of scores; loss and gradient in one
     geometry  runtime  ranks       where pixels go and come back; device, precision, seeds; peer processes
     data  models  losses  metrics  optim         the parts; they never import one another
-    checkpoint  evaluate  report
+    checkpoint  evaluate  report  resume
     train  eval_miou  predict      the verbs
-    demo                           all of them in a row
+    plan  demo                     a few steps of one; all of them in a row
     cli                            the `segkit` command; tools/*.py are the same commands as scripts
 
 Shapes and names, the same in every file:

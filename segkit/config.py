@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import functools
 import json
-import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from segkit.errors import ConfigError
+from segkit.strict_yaml import dump_yaml, parse_yaml
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
@@ -163,7 +162,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             f"{path}: can't read this config ({reason}); expected a YAML file like configs/demo.yaml"
         ) from error
-    plain = _parse_yaml(text, where=str(path))
+    plain = parse_yaml(text, where=str(path))
     if plain is None:
         plain = {}
     if not isinstance(plain, dict):
@@ -213,7 +212,7 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
 
 def dump_config(config: RunConfig) -> str:
     """Return the config as YAML, every key of every section, in the order of the dataclasses."""
-    return yaml.dump(config_to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return dump_yaml(config_to_dict(config))
 
 
 @functools.cache
@@ -243,14 +242,6 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (get(old, key), get(new, key)) for key in leaves if get(old, key) != get(new, key)}
 
 
-class _Dumper(yaml.SafeDumper):
-    """Sections as blocks, lists on one line: [512, 512]."""
-
-
-_Dumper.add_representer(
-    list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
-)
-
 # What other programs of this field call some of our keys, for the hint behind "unknown key".
 _OTHER_NAMES = {
     "learning_rate": "optim.lr",
@@ -275,51 +266,6 @@ _OTHER_NAMES = {
 # ---- reading
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without its traps: a repeated key is an error, 1e-4 is a number, and only true/false are booleans."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] not in ("float", "bool", "timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|nan))$"),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false|True|False)$"), list("tTfF"))
-
-
-def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.MarkedYAMLError(
-                problem=f"found the key {key!r}, expected a word", problem_mark=key_node.start_mark
-            )
-        if key in seen:
-            raise yaml.MarkedYAMLError(
-                problem=f"the key '{key}' stands there twice; remove one", problem_mark=key_node.start_mark
-            )
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
-
-
-def _parse_yaml(text: str, *, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{where}{line}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: this is no YAML ({error})") from error
-
-
 def _apply_overrides(plain: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Set each `section.key=value` in `plain`; return what is wrong with those that can't be set."""
     problems = []
@@ -338,7 +284,7 @@ def _apply_overrides(plain: dict[str, Any], overrides: Sequence[str]) -> list[st
             if not isinstance(target.get(section), dict):
                 target[section] = {}
             target = target[section]
-        target[last] = _parse_yaml(text, where=f"override {override}") if text.strip() else ""
+        target[last] = parse_yaml(text, where=f"override {override}") if text.strip() else ""
     return problems
 
 

@@ -25,14 +25,14 @@ from tqdm import tqdm
 
 from segkit.checkpoint import Checkpoint, Progress, restore
 from segkit.classes import Classes
-from segkit.config import RunConfig, differences
+from segkit.config import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.cache import build_cache
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
 from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
-from segkit.errors import CheckpointError, ConfigError, DeviceError, TrainingDiverged, first_line
+from segkit.errors import ConfigError, DeviceError, TrainingDiverged, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
 from segkit.labels import argmax
 from segkit.losses import build_loss, class_weights
@@ -46,6 +46,7 @@ from segkit.report.console import describe_data, describe_epoch, progress_bar
 from segkit.report.pictures import panel
 from segkit.report.profile import Stopwatch, profiled
 from segkit.report.runlog import EpochRow, RunFolder
+from segkit.resume import check_continues, check_same_run
 from segkit.runtime import (
     StopRequest,
     autocast,
@@ -60,12 +61,6 @@ from segkit.runtime import (
 )
 
 log = logging.getLogger(__name__)
-
-# What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
-CHANGEABLE = {
-    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
-    "train.profile", "eval.batch_size", "eval.pictures",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,13 +116,13 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
     ranks.first(folder.check_resumable if resume else folder.check_new)
     old = Checkpoint.load(folder.last) if resume else None
     if old:
-        _check_same_run(old.config, config, folder)
+        check_same_run(old.config, config, folder)
     data: PreparedData = ranks.first(
         lambda: prepare_data(config.data, seed=settings.seed, held_out=old.held_out if old else None)
     )
     classes = data.classes
     if old:
-        _check_continues(old, data, folder, root=config.data.root)
+        check_continues(old, data, folder, root=config.data.root)
     reader = MaskReader.build(config.data, classes)
     plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size)
     steps_per_epoch = plan.batches_per_epoch
@@ -379,35 +374,6 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
 
 
 # ---- set up
-
-
-def _check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
-    changed = {key: pair for key, pair in differences(old, new).items() if key not in CHANGEABLE}
-    if changed:
-        lines = "\n".join(f"  {key}: the run has {before!r}, now {after!r}" for key, (before, after) in changed.items())
-        raise ConfigError(
-            f"{folder.path}: --resume goes on with the same settings, but these changed:\n{lines}\n"
-            "set them back (the run's own are in its config.yaml), or start a new run with run=FOLDER"
-        )
-
-
-def _check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, root: str) -> None:
-    """Raises CheckpointError if the data is not what `old` was trained on, or `old` can't be trained on."""
-    if old.classes.names != data.classes.names:
-        raise CheckpointError(
-            f"{folder.last}: trained on {', '.join(old.classes.names)}; the data now has "
-            f"{', '.join(data.classes.names)}; expected the same classes: set data.classes back, or start a new run"
-        )
-    if old.data_id not in (None, data.id):
-        raise CheckpointError(
-            f"{folder.last}: the run was trained and validated on other pictures than {root} holds now; "
-            "put the data set back as it was, or start a new run (from these weights with model.pretrained=CHECKPOINT)"
-        )
-    if old.optimizer is None:
-        raise CheckpointError(
-            f"{folder.last}: holds weights but no training state, expected what a run saves as last.pt; to train on "
-            "from best.pt start a new run with model.pretrained=runs/NAME/checkpoints/best.pt"
-        )
 
 
 def _trainable(segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: Ranks, compiled: bool) -> nn.Module:

@@ -1,0 +1,43 @@
+"""What a run must find again to go on: the same settings, classes and pictures, and a state to train on from."""
+
+from segkit.checkpoint import Checkpoint
+from segkit.config import RunConfig, differences
+from segkit.data.prepare import PreparedData
+from segkit.errors import CheckpointError, ConfigError
+from segkit.report.runlog import RunFolder
+
+# What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
+CHANGEABLE = {
+    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
+    "train.profile", "eval.batch_size", "eval.pictures",
+}  # fmt: skip
+
+
+def check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
+    """Raises ConfigError if a setting changed that makes another run of it."""
+    changed = {key: pair for key, pair in differences(old, new).items() if key not in CHANGEABLE}
+    if changed:
+        lines = "\n".join(f"  {key}: the run has {before!r}, now {after!r}" for key, (before, after) in changed.items())
+        raise ConfigError(
+            f"{folder.path}: --resume goes on with the same settings, but these changed:\n{lines}\n"
+            "set them back (the run's own are in its config.yaml), or start a new run with run=FOLDER"
+        )
+
+
+def check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, root: str) -> None:
+    """Raises CheckpointError if the data is not what `old` was trained on, or `old` can't be trained on."""
+    if old.classes.names != data.classes.names:
+        raise CheckpointError(
+            f"{folder.last}: trained on {', '.join(old.classes.names)}; the data now has "
+            f"{', '.join(data.classes.names)}; expected the same classes: set data.classes back, or start a new run"
+        )
+    if old.data_id not in (None, data.id):
+        raise CheckpointError(
+            f"{folder.last}: the run was trained and validated on other pictures than {root} holds now; "
+            "put the data set back as it was, or start a new run (from these weights with model.pretrained=CHECKPOINT)"
+        )
+    if old.optimizer is None:
+        raise CheckpointError(
+            f"{folder.last}: holds weights but no training state, expected what a run saves as last.pt; to train on "
+            "from best.pt start a new run with model.pretrained=runs/NAME/checkpoints/best.pt"
+        )
