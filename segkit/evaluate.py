@@ -69,7 +69,7 @@ def evaluate(
                     totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))
             yield from zip(logits, batch.boxes, batch.masks, strict=True)
 
-    threads = count_threads()
+    threads = count_threads() if device.type == "cpu" else 0  # a GPU takes one picture at a time: they are large there
     for prediction, truth in prefetch(_predict_one, segmented(), threads=threads, ahead=threads):
         matrix.update(prediction, truth)
     scores = matrix.reduce(ranks, device).scores()

@@ -65,7 +65,7 @@ def _argmax(planes: Iterable[np.ndarray]) -> np.ndarray:
     for k, plane in enumerate(remaining, start=1):
         better = cv2.compare(plane, largest, cv2.CMP_GT)  # 255 or 0
         cv2.max(plane, largest, dst=largest)
-        cv2.max(labels, cv2.min(better, k), dst=labels)  # type: ignore[call-overload]
+        cv2.max(labels, np.minimum(better, np.uint8(k)), dst=labels)  # OpenCV takes a 1x1 array for a scalar
     return labels
 
 

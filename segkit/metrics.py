@@ -44,7 +44,8 @@ class ConfusionMatrix:
         if prediction.shape != target.shape:
             raise ValueError(f"prediction is {prediction.shape}, target is {target.shape}; expected the same shape")
         hits = _count_pairs(target, prediction, self.num_classes)
-        if hits.sum() + _count(target, self.ignore_index) == target.size:  # as nearly always: every id is a class
+        num_ignored = np.count_nonzero(target == self.ignore_index)
+        if hits.sum() + num_ignored == target.size:  # as nearly always: every other id is a class
             self._counts[:, :-1] += hits
         else:
             self._update_slowly(prediction, target)
@@ -195,12 +196,6 @@ def _count_pairs(target: np.ndarray, prediction: np.ndarray, num_values: int) ->
         strips = [np.ascontiguousarray(array[:, start : start + 2**24]) for array in pair]
         counts += cv2.calcHist(strips, [0, 1], None, bins, ranges).astype(np.int64)
     return counts
-
-
-def _count(ids: np.ndarray, value: int) -> int:
-    if ids.dtype != np.uint8:
-        return int((ids == value).sum())
-    return cv2.countNonZero(cv2.compare(ids, value, cv2.CMP_EQ))  # type: ignore[call-overload]
 
 
 def _as_uint8(ids: np.ndarray) -> np.ndarray:

@@ -52,10 +52,13 @@ class _PixelLoss(torch.autograd.Function):
         ignore_index: int,
         compiled: bool,
     ) -> torch.Tensor:
-        weigh = functools.partial(_weigh, scale=scale, gamma=gamma, factors=factors, ignore_index=ignore_index)
+        # In fp16, a gradient divided by the number of pixels would underflow before GradScaler's factor reaches it.
+        ctx.late_scale = scale if logits.dtype == torch.float16 else None
+        early_scale = torch.ones_like(scale) if logits.dtype == torch.float16 else scale
+        weigh = functools.partial(_weigh, scale=early_scale, gamma=gamma, factors=factors, ignore_index=ignore_index)
         run = _fused if compiled else _piecewise
         total, ctx.gradient = run(logits, target, weigh, ctx.needs_input_grad[0])
-        return total
+        return total if ctx.late_scale is None else total * ctx.late_scale
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -64,6 +67,8 @@ class _PixelLoss(torch.autograd.Function):
         if gradient is None:
             raise RuntimeError("the gradient of this loss was handed out already; compute the loss again")
         (outer,) = grad_outputs
+        if ctx.late_scale is not None:
+            outer = outer * ctx.late_scale
         if outer.device.type != "cpu" or outer != 1:  # a GPU would have to be waited for; multiplying by 1 is cheaper
             gradient.mul_(outer)
         return gradient, *[None] * 6
@@ -102,8 +107,8 @@ def _weigh(
 def _piecewise(
     logits: torch.Tensor, target: torch.Tensor, weigh: Weigh, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    rows = logits.is_contiguous(memory_format=torch.channels_last) and not logits.is_contiguous()
-    logits = logits if rows else logits.contiguous()
+    rows = logits.stride(1) == 1 and logits.shape[1] > 1  # channels_last, also where it was cropped
+    logits = logits.contiguous(memory_format=torch.channels_last if rows else torch.contiguous_format)
     gradient = torch.empty_like(logits) if with_gradient else None
     axis = 3 if rows else 1  # of the classes in a piece
     slots = itertools.repeat(None) if gradient is None else _pieces(gradient, rows=rows)
@@ -112,7 +117,7 @@ def _piecewise(
     for scores, truth, slot in zip(_pieces(logits, rows=rows), truths, slots, strict=False):
         in_place = slot is not None and slot.dtype == torch.float32
         p = torch.softmax(scores, axis, out=slot) if in_place else scores.softmax(axis, dtype=torch.float32)
-        ids = truth.clamp(max=scores.shape[axis] - 1).long()  # ignored ids point anywhere: they weigh nothing
+        ids = _class_ids(truth, weigh)
         log_py = _log_probability(scores, p, ids, axis)
         total, slope = weigh(log_py, truth)
         totals.append(total)
@@ -121,6 +126,11 @@ def _piecewise(
             if not in_place:
                 slot.copy_(p)
     return torch.stack(totals).sum(), gradient
+
+
+def _class_ids(truth: torch.Tensor, weigh: Weigh) -> torch.Tensor:
+    """Return int64 ids to gather by. Ignored pixels point to class 0, and weigh nothing; other wrong ids fail."""
+    return truth.long().masked_fill(truth == weigh.keywords["ignore_index"], 0)
 
 
 def _pieces(tensor: torch.Tensor, *, rows: bool) -> Sequence[torch.Tensor]:
@@ -145,7 +155,7 @@ def _log_probability(scores: torch.Tensor, p: torch.Tensor, ids: torch.Tensor, a
 def _fused(
     logits: torch.Tensor, target: torch.Tensor, weigh: Weigh, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    log_py, log_sum = _compiled(_normalize)(logits, target)
+    log_py, log_sum = _compiled(_normalize)(logits, _class_ids(target, weigh).unsqueeze(1))
     total, slope = _compiled(weigh.func)(log_py, target.unsqueeze(1), **weigh.keywords)
     return total, _compiled(_gradient)(logits, target, slope, log_sum) if with_gradient else None
 
@@ -155,12 +165,11 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function)
 
 
-def _normalize(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log p_y and the log of the softmax's denominator: float32 [B, 1, H, W] each."""
+def _normalize(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return, for ids [B, 1, H, W], log p_y and the log of the softmax's denominator: float32 [B, 1, H, W] each."""
     scores = logits.float()
     largest = scores.amax(1, keepdim=True)
     log_sum = largest + (scores - largest).exp().sum(1, keepdim=True).log()
-    ids = target.clamp(max=logits.shape[1] - 1).long().unsqueeze(1)
     return scores.gather(1, ids) - log_sum, log_sum
 
 

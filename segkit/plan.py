@@ -20,11 +20,12 @@ from segkit.config import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
 from segkit.data.layouts import list_items, resolve_classes
-from segkit.data.loader import evaluation_batches
+from segkit.data.loader import AHEAD, evaluation_batches
 from segkit.data.masks import MaskReader
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
 from segkit.models.inference import for_inference
+from segkit.report.profile import WARM_UP_STEPS
 from segkit.runtime import (
     count_threads,
     count_workers,
@@ -110,22 +111,24 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         largest = _largest_batch(config, memory_share)
         config = _with_batch(config, largest)
     device = select_device(config.train.device)
+    workers = count_workers(config.train.workers, device)
+    num_steps = max(num_steps, WARM_UP_STEPS + 2 * AHEAD * workers)  # beyond what workers have loaded ahead at first
     classes = resolve_classes(config.data)
     with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
         result, peak = _rehearse(config, Path(folder) / "run", num_steps)
         checkpoint_bytes = (result.folder / "checkpoints" / "last.pt").stat().st_size
         validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, device)
-    seconds = result.watch.medians()
+    seconds = result.watch.means()
     num_train = len(list_items(config.data, config.data.train, seed=config.train.seed))
     return Plan(
         config=config,
         device=device,
-        num_steps=num_steps,
+        num_steps=result.watch.num_steps,
         load=seconds["loading"],
         compute=sum(value for name, value in seconds.items() if name != "loading"),
         draw=_seconds_per_sample(config, classes),
         validate=validate,
-        workers=count_workers(config.train.workers, device),
+        workers=workers,
         peak_memory=peak,
         total_memory=total_memory(device),
         num_train=num_train,
@@ -217,7 +220,7 @@ def _seconds_per_sample(config: RunConfig, classes: Classes) -> float:
 
 
 def _seconds_per_validated_picture(path: Path, config: RunConfig, device: torch.device) -> float:
-    """Validate a few batches with what the rehearsal saved; the first one is not counted."""
+    """Validate a few batches with what the rehearsal saved, twice; the first time is not counted."""
     checkpoint = Checkpoint.load(path)
     classes, canvas_hw = checkpoint.classes, config.data.canvas
     precision = select_precision(config.train.precision, device)
@@ -235,32 +238,37 @@ def _seconds_per_validated_picture(path: Path, config: RunConfig, device: torch.
 
 
 def _largest_batch(config: RunConfig, memory_share: float) -> int:
-    """Measure memory at two small batches, go on by the line through them, and try the result.
+    """Measure memory at two small batches, go on by the line through them, and try what it promises.
 
-    Growing batches only: a process's peak never comes down.
+    Where that takes too much, the answer lies on the line from the second small batch to the one that was too large:
+    memory grows at least as fast there as anywhere before, so this errs to the safe side. Nothing smaller is tried,
+    since the peak of a process never comes down.
     """
     device = select_device(config.train.device)
     unit = config.train.accumulate
     allowed = memory_share * total_memory(device)
     num_train = len(list_items(config.data, config.data.train, seed=config.train.seed))
-    most = max(num_train, 16) // unit * unit
-    small, large = 2 * unit, min(most, 6 * unit)
+    most = max(unit, max(num_train, 16) // unit * unit)
+    small, large = min(most, 2 * unit), min(most, 6 * unit)
     peaks = [_peak_of(config, batch) for batch in (small, large)]
     if peaks[0] > allowed:
         raise DeviceError(
             f"train.batch_size: auto: {small} pictures take {_gib(peaks[0])} already, expected at most "
             f"{100 * memory_share:.0f} % of {_gib(total_memory(device))}; lower data.canvas, or choose a smaller model"
         )
-    per_picture = max(1.0, (peaks[1] - peaks[0]) / max(1, large - small))
-    batch = min(most, large + int((allowed - peaks[1]) / per_picture)) // unit * unit
-    while batch > small:
-        try:
-            if batch <= large or _peak_of(config, batch) <= allowed:
-                return batch
-        except (DeviceError, MemoryError):
-            pass
-        batch = int(0.9 * batch) // unit * unit
-    return small
+    if peaks[1] > allowed:
+        return _on_line(small, peaks[0], large, peaks[1], allowed) // unit * unit
+    promised = _on_line(small, peaks[0], large, peaks[1], allowed) if peaks[1] > peaks[0] else most
+    promised = min(most, promised // unit * unit)
+    if promised <= large:
+        return large
+    peak = _peak_of(config, promised)
+    return promised if peak <= allowed else _on_line(large, peaks[1], promised, peak, allowed) // unit * unit
+
+
+def _on_line(first: int, first_peak: int, second: int, second_peak: int, allowed: float) -> int:
+    """Return the batch at which the line through two measured ones reaches `allowed` bytes."""
+    return first + int((allowed - first_peak) * (second - first) / (second_peak - first_peak))
 
 
 def _peak_of(config: RunConfig, batch_size: int) -> int:

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -156,19 +156,23 @@ def predict_files(
             f"{output / 'masks'}: holds masks already; choose another folder, or replace them with --overwrite"
         )
     keep_freed_memory()
-    results: list[Predicted] = []
     work = _Work(predictor, output, overlays=overlays)
     named = list(zip(inputs, _output_names(root, inputs), strict=True))
     threads = count_threads()
+
+    def results() -> list[Predicted]:
+        return [work.rows[name] for _, name in named if name in work.rows]
+
     with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
-        # also after Ctrl-C or on a full disk: the rows tell what was done
-        stack.callback(lambda: _write_rows(output / "predictions.csv", results, predictor.classes))
+        # also after Ctrl-C or on a full disk: the rows tell what was done, in the threads' last moments too
+        stack.callback(lambda: _write_rows(output / "predictions.csv", results(), predictor.classes))
         loaded = stack.enter_context(contextlib.closing(prefetch(work.load, named, threads=threads, ahead=threads + 2)))
         segmented = map(work.segment, loaded)
         saved = stack.enter_context(contextlib.closing(prefetch(work.save, segmented, threads=threads, ahead=threads)))
-        results.extend(tqdm(saved, total=len(named), unit="image", desc="predicting", dynamic_ncols=True, disable=None))
-    return results
+        for _ in tqdm(saved, total=len(named), unit="image", desc="predicting", dynamic_ncols=True, disable=None):
+            pass
+    return results()
 
 
 @dataclass
@@ -181,6 +185,7 @@ class _Job:
     box: LetterBox | None = None
     canvas: np.ndarray | None = None
     logits: torch.Tensor | None = None
+    mask: np.ndarray | None = None
     seconds: float = 0.0
     error: str = ""
 
@@ -192,6 +197,7 @@ class _Work:
     predictor: Predictor
     output: Path
     overlays: bool
+    rows: dict[str, Predicted] = field(default_factory=dict)  # by name, in the order that they were done
 
     def load(self, source: tuple[Path, str]) -> _Job:
         job = _Job(*source)
@@ -204,19 +210,22 @@ class _Work:
         if job.canvas is not None:
             with _timed(job):
                 job.logits = self.predictor.canvas_logits(job.canvas)
+                if job.box is not None and job.logits.device.type != "cpu":
+                    job.mask, job.logits = job.box.mask(job.logits), None  # on a GPU one picture at a time
         return job
 
     def save(self, job: _Job) -> Predicted:
-        if job.logits is None or job.box is None or job.image is None:
-            return Predicted(str(job.path), error=job.error)
-        mask = None
         with _timed(job):
-            mask = job.box.mask(job.logits)
-            _save(self.output, job.name, job.image, mask, self.predictor.classes, overlays=self.overlays)
-        if mask is None:
-            return Predicted(str(job.path), error=job.error)
-        pixels = np.bincount(mask.ravel(), minlength=len(self.predictor.classes))
-        return Predicted(str(job.path), mask.shape, tuple(pixels.tolist()), job.seconds)
+            if job.mask is None and job.logits is not None and job.box is not None:
+                job.mask = job.box.mask(job.logits)
+            if job.mask is not None and job.image is not None:
+                _save(self.output, job.name, job.image, job.mask, self.predictor.classes, overlays=self.overlays)
+        row = Predicted(str(job.path), error=job.error)
+        if job.mask is not None and not job.error:
+            pixels = np.bincount(job.mask.ravel(), minlength=len(self.predictor.classes))
+            row = Predicted(str(job.path), job.mask.shape, tuple(pixels.tolist()), job.seconds)
+        self.rows[job.name] = row
+        return row
 
 
 @contextlib.contextmanager

@@ -142,6 +142,19 @@ def total_memory(device: torch.device) -> int:
     return total
 
 
+def free_memory() -> int | None:
+    """Return the bytes that this process can still get without swapping; None where the system doesn't tell."""
+    free = None
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        free = left if free is None else min(free, left)
+    return free
+
+
 def peak_process_memory() -> int:
     """Return the most bytes that this process has had in memory so far."""
     import resource  # not on Windows

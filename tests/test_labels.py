@@ -52,6 +52,24 @@ def test_a_mask_is_the_argmax_of_the_inverted_scores_without_the_bars(
     assert (box.mask(x) == box.invert(x).argmax(dim=0).numpy()).mean() >= 0.999
 
 
+@pytest.mark.parametrize("hw", [(1, 1), (1, 9), (7, 1)])
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 9), (9, 1), (20, 30)])
+def test_tiny_pictures_get_their_class(hw: tuple[int, int], size_hw: tuple[int, int]) -> None:
+    x = torch.randn(5, *hw, generator=torch.Generator().manual_seed(3))
+    x[4] += 9
+    assert np.array_equal(resized_argmax(x, size_hw), np.full(size_hw, 4))
+
+
+def test_a_single_undecided_pixel_gets_its_class() -> None:
+    x = torch.zeros(3, 4, 4)
+    x[1], x[2, 3, 3] = 1.0, 9.0
+    expected = F.interpolate(x[None], (13, 13), mode="bilinear", align_corners=False)[0].argmax(dim=0)
+    for pixels in range(1, 40):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("segkit.labels.PIXELS_AT_A_TIME", pixels)
+            assert np.array_equal(resized_argmax(x, (13, 13)), expected.numpy())
+
+
 def test_noise_without_any_interior_comes_out_right_too() -> None:
     x = torch.randn(5, 20, 24, generator=torch.Generator().manual_seed(1))
     expected = F.interpolate(x[None], (90, 100), mode="bilinear", align_corners=False)[0].argmax(dim=0)

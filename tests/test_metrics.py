@@ -89,6 +89,14 @@ def test_counts_equal_those_of_a_plain_loop(dtype: type) -> None:
     assert np.array_equal(result.counts, expected)
 
 
+@pytest.mark.parametrize(("truth", "predicted", "hits"), [(1, 1, 1), (1, 2, 0), (255, 1, 0)])
+def test_a_picture_of_one_pixel_counts(truth: int, predicted: int, hits: int) -> None:
+    counted = ConfusionMatrix(3)
+    counted.update(np.array([[predicted]], np.uint8), np.array([[truth]], np.uint8))
+    assert counted.counts.trace() == hits
+    assert counted.counts.sum() == (truth != 255)
+
+
 def test_matrices_add_up() -> None:
     total = matrix([0, 1], [0, 0]) + matrix([2], [2])
     assert total.counts.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]

@@ -58,6 +58,40 @@ def test_a_factor_outside_reaches_the_gradient() -> None:
     torch.testing.assert_close(thrice, 3 * once)
 
 
+def test_a_scaled_fp16_loss_keeps_its_small_gradients() -> None:
+    # GradScaler's factor comes with backward; a gradient divided by 2^20 pixels before it would underflow in fp16
+    logits = torch.randn(1, 8, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 8, (1, 1024, 1024), dtype=torch.uint8)
+    (expected,) = torch.autograd.grad(cross_entropy(leaf := logits.requires_grad_(), target), leaf)
+    half = logits.detach().half().requires_grad_()
+    (gradient,) = torch.autograd.grad(32768 * cross_entropy(half, target), half)
+    torch.testing.assert_close(gradient.float() / 32768, expected, rtol=1e-2, atol=1e-10)
+
+
+def test_the_target_is_left_alone() -> None:
+    logits, target, _ = batch()
+    ids = target.long()
+    cross_entropy(logits, ids).backward()
+    assert torch.equal(ids, target.long())
+
+
+def test_cropped_channels_last_logits_are_taken_as_they_are() -> None:
+    logits, target, weights = batch()
+    wide = torch.cat([logits.detach(), logits.detach()], dim=3).to(memory_format=torch.channels_last)
+    cropped = wide[..., : logits.shape[3]].requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(cropped, target, class_weights=weights), cropped)
+    (expected,) = torch.autograd.grad(cross_entropy(logits, target, class_weights=weights), logits)
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_id_that_is_no_class_is_not_trained_as_another(weighted: bool) -> None:
+    logits, target, weights = batch()
+    target[0, 0, 0] = 9
+    with pytest.raises((IndexError, RuntimeError)):
+        cross_entropy(logits, target, class_weights=weights if weighted else None)
+
+
 def test_a_second_backward_through_the_same_loss_is_refused() -> None:
     logits, target, _ = batch()
     loss = cross_entropy(logits, target)

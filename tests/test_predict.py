@@ -88,6 +88,35 @@ def test_a_model_trained_in_fp16_predicts_on_a_cpu(checkpoint: Path, tmp_path: P
     assert Predictor.load(tmp_path / "fp16.pt", device="cpu").precision in (torch.bfloat16, torch.float32)
 
 
+def test_any_array_of_rgb_pixels_will_do(predictor: Predictor) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*predictor.canvas_hw, 3), np.uint8)
+    expected = predictor(image)
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    for same in (image[..., ::-1].copy()[..., ::-1], np.asfortranarray(image), frozen):
+        assert np.array_equal(predictor(same), expected)
+
+
+def test_rows_of_what_was_saved_are_kept_when_the_rest_fails(
+    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def stop_at_the_third(self: Predictor, canvas: np.ndarray) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return torch.zeros(4, *predictor.canvas_hw)
+
+    monkeypatch.setattr(Predictor, "canvas_logits", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, str(pictures), tmp_path / "out")
+    rows = (tmp_path / "out" / "predictions.csv").read_text().splitlines()[1:]
+    assert (
+        len([row for row in rows if row.endswith(",")]) == len(list((tmp_path / "out" / "masks").rglob("*.png"))) == 2
+    )
+
+
 def test_a_picture_beyond_memory_is_a_row_with_its_error(
     predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,7 @@ def usual_collate(samples: Sequence[tuple[np.ndarray, ...]]) -> tuple[torch.Tens
 
 
 class AlbumentationsDataset(Dataset[Any]):
-    """albumentations on OpenCV pixels, uint8 out; no stretch of the aspect ratio, which it has no single step for."""
+    """albumentations on OpenCV pixels, uint8 out; without a stretch of the aspect ratio, for which it has no step."""
 
     def __init__(self, pairs: Sequence[Pair], canvas_hw: Hw) -> None:
         import albumentations as A
@@ -87,8 +87,7 @@ class AlbumentationsDataset(Dataset[Any]):
         self.pairs = pairs
         self.transform = A.Compose(
             [
-                A.LongestMaxSize(max(canvas_hw)),
-                A.RandomScale((-0.75, 1.0), p=1),
+                A.RandomScale((0.256 - 1, 2.048 - 1), p=1),  # 0.25 to 2 times what fits 500x375 to 512x512
                 A.PadIfNeeded(*canvas_hw, border_mode=cv2.BORDER_CONSTANT, fill=128, fill_mask=255),
                 A.RandomCrop(*canvas_hw),
                 A.HorizontalFlip(p=0.5),

@@ -19,7 +19,7 @@ from segkit.data.images import decoded_size_hw
 from segkit.data.layouts import Item
 from segkit.data.prefetch import prefetch
 from segkit.errors import ConfigError, DataError
-from segkit.runtime import count_threads, processes_here
+from segkit.runtime import count_threads, free_memory, processes_here
 
 GIB = 2**30
 
@@ -85,8 +85,9 @@ def build_cache(
     other = "data.cache: disk, or none" if kind == "ram" else "data.cache: none"
     if needed > budget_gib * GIB:
         raise ConfigError(f"{words}, expected at most data.cache_gib: {budget_gib:g}; raise that, or set {other}")
-    free = _free_memory() if folder is None else _free_disk(folder)
-    if free is not None and needed > free:
+    free = free_memory() if folder is None else _free_disk(folder)
+    wanted = needed if folder is None else needed // num_ranks  # the other ranks' files may be there already
+    if free is not None and wanted > free:
         where = "of memory are" if folder is None else f"on the disk of {folder} are"
         raise ConfigError(f"{words}, but {free / GIB:.2f} GiB {where} free; free some, or set {other}")
     return PixelCache(sizes_hw, folder=folder)
@@ -99,19 +100,12 @@ def _map(num_bytes: int, folder: Path | None) -> mmap.mmap:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, prefix="pixels-") as file:
-            os.posix_fallocate(file.fileno(), 0, num_bytes)  # a full disk is an error now, not a crash later
+            os.truncate(file.fileno(), num_bytes)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash later
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
             return mmap.mmap(file.fileno(), num_bytes)
     except OSError as error:
         raise DataError(f"{folder}: can't hold data.cache: disk ({error.strerror}); set data.cache: none") from error
-
-
-def _free_memory() -> int | None:
-    """Return the bytes that new memory can be had of without swapping, or None where the system doesn't tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _free_disk(folder: Path) -> int:

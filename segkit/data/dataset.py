@@ -168,7 +168,8 @@ def size_mismatch(item: Item, image_hw: Sequence[int], mask_hw: Sequence[int]) -
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 [h, w, 3] -> uint8 [3, h, w], the same memory: channels stay innermost (channels_last)."""
+    """uint8 [h, w, 3] -> uint8 [3, h, w], mostly the same memory: channels stay innermost (channels_last)."""
+    image = np.require(image, requirements=["C", "W"])  # a caller's own array may be a view, or not for writing
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
@@ -178,13 +179,6 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 # ---- batches
-
-
-def collate(samples: Sequence[Sample], *, onehot_classes: int | None = None) -> Batch:
-    """Stack samples; with `onehot_classes`, add the one-hot masks that some losses of other pipelines want."""
-    masks = torch.stack([sample.mask for sample in samples])
-    onehot = None if onehot_classes is None else one_hot(masks, onehot_classes)
-    return Batch(_stack([sample.image for sample in samples]), masks, [sample.name for sample in samples], onehot)
 
 
 def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -41,11 +41,9 @@ def read_image(path: Path, *, reduction: int = 1) -> np.ndarray:
     """
     encoded = _read_bytes(path)
     with _open(path, encoded) as opened:
-        fast = (opened.format == "JPEG" and opened.mode != "CMYK") or (
-            opened.format == "PNG" and b"eXIf" not in encoded[:4096]
-        )
-        if fast and _has_end_marker(encoded):
-            flags = _DECODE[reduction] if opened.format == "JPEG" else _DECODE[1]
+        jpeg, png = _is_plain_jpeg(opened), opened.format == "PNG" and b"eXIf" not in encoded[:4096]
+        if (jpeg or png) and _has_end_marker(encoded):
+            flags = _DECODE[reduction] if jpeg else _DECODE[1]
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
             if image is not None:
                 return image if flags == _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -80,9 +78,8 @@ def decoded_size_hw(path: Path, reduction: Callable[[tuple[int, int]], int]) -> 
         DataError: as `image_size_hw`.
     """
     size_hw = image_size_hw(path)
-    with path.open("rb") as file:
-        is_jpeg = file.read(2) == b"\xff\xd8"
-    return reduced_hw(size_hw, reduction(size_hw)) if is_jpeg else size_hw
+    with Image.open(path) as opened:
+        return reduced_hw(size_hw, reduction(size_hw)) if _is_plain_jpeg(opened) else size_hw
 
 
 def reduced_hw(size_hw: tuple[int, int], factor: int) -> tuple[int, int]:
@@ -110,6 +107,11 @@ def _open(path: Path, encoded: bytes) -> Image.Image:
             f"{path}: not an image that can be read ({len(encoded)} bytes, starting {encoded[:8]!r}), expected one of "
             f"{' '.join(IMAGE_SUFFIXES)}; convert or remove it"
         ) from error
+
+
+def _is_plain_jpeg(opened: Image.Image) -> bool:
+    """True for what OpenCV decodes right: also several pictures in one (MPO; the first counts), but no CMYK."""
+    return opened.format in ("JPEG", "MPO") and opened.mode != "CMYK"
 
 
 def _has_end_marker(encoded: bytes) -> bool:

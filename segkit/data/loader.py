@@ -5,12 +5,14 @@ process: through their pipes goes only which batch is ready. Evaluation and pred
 """
 
 import atexit
+import functools
 import mmap
 import multiprocessing
-import os
 import signal
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from segkit.data.dataset import Batch, BatchPlan, EvaluationSet, SceneBatch, TrainingSet, collate_scenes, one_hot
 from segkit.data.prefetch import prefetch
 from segkit.errors import DataError
+from segkit.runtime import count_threads
 
 AHEAD = 2  # batches that each worker loads ahead
 Key = tuple[int, int]  # (epoch, index)
@@ -58,16 +61,19 @@ def training_batches(
     else:
         stream = _load_by_threads(dataset, ring, batches)
     copied: deque[torch.cuda.Event] = deque()
-    for slot, names in stream:
-        images, masks = ring.batch(slot)
-        if device is not None:
-            images, masks = images.to(device, non_blocking=to_gpu), masks.to(device, non_blocking=to_gpu)
-        if to_gpu:
-            copied.append(torch.cuda.Event())
-            copied[-1].record()
-        yield Batch(images, masks, names, None if onehot_classes is None else one_hot(masks, onehot_classes))
-        if len(copied) > plan.accumulate:
-            copied.popleft().synchronize()  # its slot is about to be written again
+    try:
+        for slot, names in stream:
+            images, masks = ring.batch(slot)
+            if device is not None:
+                images, masks = images.to(device, non_blocking=to_gpu), masks.to(device, non_blocking=to_gpu)
+            if to_gpu:
+                copied.append(torch.cuda.Event())
+                copied[-1].record()
+            yield Batch(images, masks, names, None if onehot_classes is None else one_hot(masks, onehot_classes))
+            if len(copied) > plan.accumulate:
+                copied.popleft().synchronize()  # its slot is about to be written again
+    finally:
+        ring.unpin()
 
 
 def evaluation_batches(
@@ -101,14 +107,22 @@ class Ring:
         self.images = memory[: 3 * pixels].view(num_slots, batch_size, height, width, 3)
         self.masks = memory[3 * pixels :].view(num_slots, batch_size, height, width)
         self.num_slots = num_slots
-        if pinned:
-            torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 0)  # else copies to the GPU wait
+        self._pinned = None
+        if pinned and int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 0)) == 0:
+            self._pinned = memory  # copies to the GPU don't wait; where it fails, they do
+
+    def unpin(self) -> None:
+        """Hand pinned memory back; every copy from it must be over."""
+        if self._pinned is not None:
+            torch.cuda.synchronize()
+            torch.cuda.cudart().cudaHostUnregister(self._pinned.data_ptr())
+            self._pinned = None
 
     def batch(self, slot: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images uint8 [B, 3, H, W], channels_last, and masks uint8 [B, H, W] of a slot."""
         return self.images[slot].permute(0, 3, 1, 2), self.masks[slot]
 
-    def write(self, slot: int, place: int, dataset: TrainingSet, key: Key) -> str:
+    def write(self, slot: int, dataset: TrainingSet, place: int, key: Key) -> str:
         """Put a sample into its place; return its name."""
         dataset.draw(key, out=(self.images[slot, place].numpy(), self.masks[slot, place].numpy()))
         return dataset.items[key[1]].name
@@ -129,7 +143,7 @@ class _SlotWriter(Dataset[Any]):
     def __getitems__(self, job: tuple[int, Sequence[Key]]) -> tuple[int, list[str]] | Failure:
         slot, keys = job
         try:
-            return slot, [self.ring.write(slot, place, self.dataset, key) for place, key in enumerate(keys)]
+            return slot, [self.ring.write(slot, self.dataset, place, key) for place, key in enumerate(keys)]
         except DataError as error:
             return Failure(str(error))
 
@@ -148,21 +162,21 @@ def _load_by_processes(
         worker_init_fn=_start_worker,
         multiprocessing_context=multiprocessing.get_context("fork"),
     )
-    for message in loader:
+    messages = iter(loader)
+    _running.add(messages)
+    for message in messages:
         if isinstance(message, Failure):
             raise DataError(message.message)
         yield message
 
 
 def _load_by_threads(dataset: TrainingSet, ring: Ring, batches: Iterator[list[Key]]) -> Iterator[tuple[int, list[str]]]:
-    threads = os.cpu_count() or 1
-    for number, keys in enumerate(batches):
-        slot = number % ring.num_slots
-
-        def write(job: tuple[int, Key], slot: int = slot) -> str:
-            return ring.write(slot, job[0], dataset, job[1])
-
-        yield slot, list(prefetch(write, enumerate(keys), threads=threads, ahead=len(keys)))
+    cv2.setNumThreads(0)  # each thread works alone
+    with ThreadPoolExecutor(count_threads(), thread_name_prefix="segkit") as pool:
+        for number, keys in enumerate(batches):
+            slot = number % ring.num_slots
+            write = functools.partial(ring.write, slot, dataset)
+            yield slot, list(pool.map(write, range(len(keys)), keys))
 
 
 def _as_it_is(message: Any) -> Any:
@@ -178,13 +192,15 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+_running: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
 @atexit.register
 def _end_workers() -> None:
     """End workers that are left when the program ends, as after an error whose traceback still holds a loader.
 
-    multiprocessing sends them SIGTERM, which they ignore, and then waits for them for ever. Registered after its own
+    multiprocessing would send them SIGTERM, which they ignore, and wait for them for ever. Registered after its own
     handler, so this one runs before.
     """
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    for messages in list(_running):
+        messages._shutdown_workers()

@@ -20,11 +20,13 @@ def prefetch(function: Callable[[T], R], inputs: Iterable[T], *, threads: int, a
 
     `inputs` is read by the caller's thread, one at a time, so chains of these are bounded too. With 0 threads, or
     nothing to do ahead, everything happens in the caller's thread. An exception is raised in its turn.
+
+    OpenCV's own threads are switched off in this process from then on: the threads here share the cores.
     """
     if threads < 1 or ahead < 1:
         yield from map(function, inputs)
         return
-    cv2.setNumThreads(0)  # each of the threads works alone
+    cv2.setNumThreads(0)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="segkit")
     waiting: deque[Future[R]] = deque()
     try:

@@ -34,7 +34,7 @@ def speed_up_depthwise(model: nn.Module) -> int:
 
 class _FastDepthwise(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.is_grad_enabled() or x.device.type != "cpu":
+        if self.bias is not None or not torch.is_grad_enabled() or x.device.type != "cpu":
             return super().forward(x)
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):

@@ -5,6 +5,7 @@ Not here: torch.compile and other runtimes.
 
 import copy
 import logging
+import weakref
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ def for_inference(segmenter: Segmenter, *, canvas_hw: tuple[int, int], precision
 def _find_pairs(segmenter: Segmenter, picture: torch.Tensor) -> tuple[list[tuple[str, str]], torch.Tensor]:
     """Return the names of (convolution, BatchNorm) of which one's output is the other's input, and the logits."""
     calls: dict[str, int] = {}
-    made_by: dict[int, tuple[str, torch.Tensor]] = {}  # holds the tensor, so that its id isn't given to another
+    made_by: dict[int, tuple[str, weakref.ref[torch.Tensor]]] = {}  # by the id of what came out
     pairs: list[tuple[str, str]] = []
     names = {layer: name for name, layer in segmenter.named_modules()}
 
@@ -50,9 +51,11 @@ def _find_pairs(segmenter: Segmenter, picture: torch.Tensor) -> tuple[list[tuple
         name = names[layer]
         calls[name] = calls.get(name, 0) + 1
         if isinstance(layer, nn.Conv2d):
-            made_by[id(output)] = name, output
-        elif id(inputs[0]) in made_by and layer.running_mean is not None:
-            pairs.append((made_by[id(inputs[0])][0], name))
+            made_by[id(output)] = name, weakref.ref(output)
+            return
+        maker, made = made_by.get(id(inputs[0]), ("", lambda: None))
+        if made() is inputs[0] and layer.running_mean is not None:  # the same tensor, not a later one of that id
+            pairs.append((maker, name))
 
     watched = [layer for layer in segmenter.modules() if isinstance(layer, nn.Conv2d | _BatchNorm)]
     handles = [layer.register_forward_hook(see) for layer in watched]

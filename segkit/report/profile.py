@@ -4,6 +4,7 @@ import contextlib
 import os
 import statistics
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ import torch
 
 WARM_UP_STEPS = 3  # the first steps choose algorithms and fill memory pools
 PROFILED_STEPS = 5
+KEPT_STEPS = 1000
 
 
 class Stopwatch:
@@ -23,24 +25,29 @@ class Stopwatch:
     """
 
     def __init__(self, *, synchronize: bool = False) -> None:
-        self.seconds: dict[str, list[float]] = {}
-        self._synchronize = synchronize and torch.cuda.is_available()
+        self.seconds: dict[str, deque[float]] = {}
+        self.num_steps = 0
+        self.synchronize = synchronize and torch.cuda.is_available()
         self._last = 0.0
 
     def start(self) -> None:
+        self.num_steps += 1
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
         """Add the time since the last lap to the part `name`."""
-        if self._synchronize:
+        if self.synchronize:
             torch.cuda.synchronize()
         now = time.perf_counter()
-        self.seconds.setdefault(name, []).append(now - self._last)
+        self.seconds.setdefault(name, deque(maxlen=KEPT_STEPS)).append(now - self._last)
         self._last = now
 
-    def medians(self) -> dict[str, float]:
-        """Return the median seconds of each part, the first steps left out where there are more."""
-        return {name: statistics.median(laps[WARM_UP_STEPS:] or laps) for name, laps in self.seconds.items()}
+    def means(self) -> dict[str, float]:
+        """Return the mean seconds of each part over what is kept, the first steps left out where there are more.
+
+        Means, not medians: with several workers, one batch of many is waited for, and the others are there already.
+        """
+        return {name: statistics.fmean(list(laps)[WARM_UP_STEPS:] or laps) for name, laps in self.seconds.items()}
 
 
 class StepProfiler:
@@ -75,7 +82,9 @@ class StepProfiler:
 
     def _finish(self, profiler: Any) -> None:
         profiler.export_chrome_trace(str(self.path))
-        laps = {name: seconds[-PROFILED_STEPS:] for name, seconds in self._watch.seconds.items()}
+        self._watch.synchronize = False
+        traced = min(PROFILED_STEPS, max(1, self._watch.num_steps - WARM_UP_STEPS))
+        laps = {name: list(seconds)[-traced:] for name, seconds in self._watch.seconds.items()}
         count = len(next(iter(laps.values())))
         total = sum(sum(seconds) for seconds in laps.values())
         shares = ", ".join(f"{name} {100 * sum(seconds) / total:.0f} %" for name, seconds in laps.items())

@@ -1,6 +1,7 @@
 import gzip
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from segkit.cli import main
 from segkit.config import RunConfig, dump_config
 from segkit.errors import ConfigError, DeviceError
-from segkit.plan import describe_plan, make_plan
+from segkit.plan import _largest_batch, describe_plan, make_plan
+from segkit.report.profile import Stopwatch
 from segkit.train import train
 
 MakeConfig = Callable[..., RunConfig]
@@ -53,6 +55,30 @@ def test_auto_finds_the_largest_batch_within_the_share(make_config: MakeConfig, 
     assert "train.batch_size=16" in describe_plan(plan)
     with pytest.raises(DeviceError, match=r"2 pictures take .* GiB already, expected at most 0 % of .*; lower data"):
         make_plan(config, num_steps=5, memory_share=0.0001)
+
+
+@pytest.mark.parametrize("curve", ["straight", "bent"])
+def test_auto_comes_close_to_what_fits_and_never_beyond(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, curve: str
+) -> None:
+    def peak(config: RunConfig, batch: int) -> int:
+        tried.append(batch)
+        return int(1000 + 100 * batch + (2 * batch**2 if curve == "bent" else 0))
+
+    tried: list[int] = []
+    monkeypatch.setattr("segkit.plan._peak_of", peak)
+    monkeypatch.setattr("segkit.plan.total_memory", lambda device: 10_000)
+    monkeypatch.setattr("segkit.plan.list_items", lambda *arguments, **options: [None] * 1000)
+    found = _largest_batch(make_config(tmp_path / "run", "train.accumulate=2"), memory_share=0.8)
+    best = max(batch for batch in range(2, 200, 2) if peak(make_config(tmp_path / "run"), batch) <= 8000)
+    assert 0.7 * best <= found <= best
+    assert tried[:-99] == sorted(tried[:-99])  # growing only: a process's peak never comes down
+
+
+def test_steps_that_wait_for_loading_now_and_then_count_on_average() -> None:
+    watch = Stopwatch()
+    watch.seconds["loading"] = deque([9.0, 9.0, 9.0, *[0.4, 0.0] * 8])
+    assert watch.means()["loading"] == pytest.approx(0.2)
 
 
 def test_auto_is_for_the_plan_alone(make_config: MakeConfig, tmp_path: Path) -> None:

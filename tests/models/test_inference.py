@@ -42,7 +42,7 @@ def test_logits_stay_the_same_without_batchnorm(config: ModelConfig) -> None:
     images = torch.randint(0, 256, (2, 3, *CANVAS), dtype=torch.uint8)
     with torch.no_grad():
         expected = model.eval()(images)
-        torch.testing.assert_close(ready(images), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    torch.testing.assert_close(ready(images), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     assert norms(ready) <= norms(model) // 10
 
 
