@@ -5,9 +5,11 @@ Exit codes: 0 done; 1 done, but some inputs failed; 2 a problem that the user ca
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log, handler = logging.getLogger("segkit"), logging.StreamHandler(sys.stdout)
     log.setLevel(logging.INFO if first else logging.ERROR)
     log.addHandler(handler)
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _interrupt)  # commands end as after Ctrl-C: temporary files go, rows are written
     try:
         code: int = arguments.run(arguments)
         return code
@@ -45,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     finally:
         log.removeHandler(handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

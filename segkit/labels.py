@@ -62,10 +62,13 @@ def _argmax(planes: Iterable[np.ndarray]) -> np.ndarray:
     remaining = iter(planes)
     largest = next(remaining).copy()
     labels = np.zeros(largest.shape, np.uint8)
+    if labels.size == 1:  # OpenCV would take such an array for a scalar
+        labels[...] = np.argmax([largest.item(), *(plane.item() for plane in remaining)])
+        return labels
     for k, plane in enumerate(remaining, start=1):
         better = cv2.compare(plane, largest, cv2.CMP_GT)  # 255 or 0
         cv2.max(plane, largest, dst=largest)
-        cv2.max(labels, np.minimum(better, np.uint8(k)), dst=labels)  # OpenCV takes a 1x1 array for a scalar
+        cv2.max(labels, cv2.min(better, k), dst=labels)  # type: ignore[call-overload]
     return labels
 
 

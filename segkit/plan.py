@@ -166,7 +166,7 @@ def describe_plan(plan: Plan) -> str:
     ]
     if plan.largest_batch is not None:
         reason = f"takes at most {100 * plan.memory_share:.0f} % of the memory"
-        if plan.largest_batch == max(plan.num_train, 16):
+        if plan.largest_batch + plan.config.train.accumulate > max(plan.num_train, 16):
             reason = f"{plan.num_train} training pictures make up"
         lines.append(
             f"batch   {plan.largest_batch} is the largest that {reason}: train.batch_size={plan.largest_batch}"
@@ -185,6 +185,8 @@ def _rehearse(config: RunConfig, folder: Path, num_steps: int) -> tuple[TrainRes
         torch.cuda.reset_peak_memory_stats(device)
     with _quiet():
         result = train(config, max_steps=num_steps)
+    if result.stopped:
+        raise KeyboardInterrupt
     return result, _peak_memory(device)
 
 

@@ -251,8 +251,8 @@ def _save(output: Path, name: str, image: np.ndarray, mask: np.ndarray, classes:
     if overlays:
         target = output / "overlays" / f"{name}.jpg"
         blended = overlay(image, mask, classes)
-        if not cv2.imwrite(str(target), cv2.cvtColor(blended, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]):
-            raise OSError(None, "OpenCV could not write the overlay", str(target))
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        target.write_bytes(encoded.tobytes())  # not by OpenCV, which doesn't say why it can't
 
 
 def _output_names(root: Path, inputs: Sequence[Path]) -> list[str]:

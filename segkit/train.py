@@ -73,6 +73,7 @@ class TrainResult:
     scores: Scores | None
     classes: Classes
     finished: bool
+    stopped: bool  # by a signal
     watch: Stopwatch
 
 
@@ -125,6 +126,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
         check_continues(old, data, folder, root=config.data.root)
     reader = MaskReader.build(config.data, classes)
     plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size)
+    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
+    cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
     steps_per_epoch = plan.batches_per_epoch
     num_steps = settings.epochs * steps_per_epoch
     thaw_step = settings.freeze_epochs * steps_per_epoch
@@ -232,8 +235,6 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
         )
         ranks.first(lambda: checkpoint.save(path))
 
-    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
-    cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
     batches = training_batches(
         TrainingSet(data.train, reader, recipe, seed=settings.seed, cache=cache),
         plan,
@@ -370,7 +371,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
     if progress.best_confusion is not None:
         scores = ConfusionMatrix.from_counts(progress.best_confusion, num_images=len(data.val)).scores()
     finished = progress.step >= num_steps
-    return TrainResult(folder.path, folder.best, progress.best_epoch, scores, classes, finished, watch)
+    return TrainResult(folder.path, folder.best, progress.best_epoch, scores, classes, finished, stop.asked, watch)
 
 
 # ---- set up

@@ -82,13 +82,15 @@ def build_cache(
     words = f"data.cache: {kind} needs {needed / GIB:.2f} GiB for {len(sizes_hw)} decoded pictures"
     if num_ranks > 1:
         words += f" in each of {num_ranks} processes"
-    other = "data.cache: disk, or none" if kind == "ram" else "data.cache: none"
     if needed > budget_gib * GIB:
-        raise ConfigError(f"{words}, expected at most data.cache_gib: {budget_gib:g}; raise that, or set {other}")
+        raise ConfigError(
+            f"{words}, expected at most data.cache_gib: {budget_gib:g}; raise that, or set data.cache: none"
+        )
     free = free_memory() if folder is None else _free_disk(folder)
     wanted = needed if folder is None else needed // num_ranks  # the other ranks' files may be there already
     if free is not None and wanted > free:
         where = "of memory are" if folder is None else f"on the disk of {folder} are"
+        other = "data.cache: disk, or none" if kind == "ram" else "data.cache: none"
         raise ConfigError(f"{words}, but {free / GIB:.2f} GiB {where} free; free some, or set {other}")
     return PixelCache(sizes_hw, folder=folder)
 

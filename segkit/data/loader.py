@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segkit.data.dataset import Batch, BatchPlan, EvaluationSet, SceneBatch, TrainingSet, collate_scenes, one_hot
 from segkit.data.prefetch import prefetch
-from segkit.errors import DataError
+from segkit.errors import DataError, first_line
 from segkit.runtime import count_threads
 
 AHEAD = 2  # batches that each worker loads ahead
@@ -164,7 +164,18 @@ def _load_by_processes(
     )
     messages = iter(loader)
     _running.add(messages)
-    for message in messages:
+    while True:
+        try:
+            message = next(messages, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"train.workers: a loading process died ({first_line(error)}), probably for want of memory; lower "
+                "train.workers or train.batch_size, and go on with --resume"
+            ) from error
+        if message is None:
+            return
         if isinstance(message, Failure):
             raise DataError(message.message)
         yield message

@@ -81,9 +81,11 @@ class StepProfiler:
         self._profiler.step()
 
     def _finish(self, profiler: Any) -> None:
+        traced = min(PROFILED_STEPS, self._watch.num_steps - WARM_UP_STEPS)
+        if traced < 1:
+            return  # torch finishes a trace of nothing too
         profiler.export_chrome_trace(str(self.path))
         self._watch.synchronize = False
-        traced = min(PROFILED_STEPS, max(1, self._watch.num_steps - WARM_UP_STEPS))
         laps = {name: list(seconds)[-traced:] for name, seconds in self._watch.seconds.items()}
         count = len(next(iter(laps.values())))
         total = sum(sum(seconds) for seconds in laps.values())

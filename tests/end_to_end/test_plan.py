@@ -1,6 +1,8 @@
 import gzip
 import json
 import logging
+import os
+import signal
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +83,17 @@ def test_steps_that_wait_for_loading_now_and_then_count_on_average() -> None:
     assert watch.means()["loading"] == pytest.approx(0.2)
 
 
+def test_a_plan_that_is_interrupted_is_none(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step_and_interrupt(self: Stopwatch) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Stopwatch, "start", step_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_plan(make_config(tmp_path / "run"), num_steps=5)
+
+
 def test_auto_is_for_the_plan_alone(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.batch_size: found auto, which only `segkit plan` takes"):
         train(make_config(tmp_path / "run", "train.batch_size=auto"))
@@ -115,9 +128,10 @@ def test_a_profile_is_a_trace_and_five_lines(
         assert len(json.load(file)["traceEvents"]) > 100
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
 def test_a_run_too_short_for_a_profile_says_so(
-    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, epochs: int
 ) -> None:
     with caplog.at_level(logging.INFO, logger="segkit"):
-        train(make_config(tmp_path / "run", "train.profile=true", "train.epochs=1", "train.batch_size=12"))
+        train(make_config(tmp_path / "run", "train.profile=true", f"train.epochs={epochs}", "train.batch_size=12"))
     assert any("no trace: the run was over before its step 4" in record.getMessage() for record in caplog.records)
