@@ -29,13 +29,13 @@ def peak_kib(*arguments: str) -> int:
 
 
 def write_data_set(root: Path, count: int) -> Path:
-    """`count` labelled pictures of 480x360 in VOC layout, links to two files."""
+    """`count` labelled pictures of 320x240 in VOC layout, links to two files."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     first = root / "JPEGImages" / "0000.jpg", root / "SegmentationClass" / "0000.png"
-    Image.fromarray(rng.integers(0, 256, (360, 480, 3), np.uint8)).save(first[0])
-    Image.fromarray(rng.integers(0, 4, (360, 480), np.uint8)).save(first[1])
+    Image.fromarray(rng.integers(0, 256, (240, 320, 3), np.uint8)).save(first[0])
+    Image.fromarray(rng.integers(0, 4, (240, 320), np.uint8)).save(first[1])
     for number in range(1, count):
         os.link(first[0], first[0].with_stem(f"{number:04d}"))
         os.link(first[1], first[1].with_stem(f"{number:04d}"))
