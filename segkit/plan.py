@@ -7,8 +7,7 @@ extrapolated but from one step to many. Not here: what a run will score.
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
-from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.layouts import Item, list_items, resolve_classes
 from segkit.data.loader import AHEAD, evaluation_batches
 from segkit.data.masks import MaskReader
 from segkit.errors import DeviceError
@@ -31,6 +30,7 @@ from segkit.runtime import (
     count_workers,
     peak_process_memory,
     processes_here,
+    quiet,
     select_device,
     select_precision,
     total_memory,
@@ -77,8 +77,12 @@ class Plan:
     @property
     def run(self) -> float:
         """Seconds of the whole run."""
-        epochs, every = self.config.train.epochs, self.config.eval.every
-        return epochs * self.epoch + -(-epochs // every) * self.validation
+        return self.config.train.epochs * self.epoch + self.num_validations * self.validation
+
+    @property
+    def num_validations(self) -> int:
+        """How often the run validates: every so many epochs, and after the last."""
+        return -(-self.config.train.epochs // self.config.eval.every)
 
     @property
     def workers_needed(self) -> int:
@@ -106,9 +110,12 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
     if processes_here() > 1:
         raise DeviceError("plan: found several processes, expected one; start it without torchrun")
     config = replace(config, train=replace(config.train, profile=False))
+    train_items, val_items = (
+        list_items(config.data, split, seed=config.train.seed) for split in (config.data.train, config.data.val)
+    )
     largest = None
     if config.train.batch_size == "auto":
-        largest = _largest_batch(config, memory_share)
+        largest = _largest_batch(config, memory_share, num_train=len(train_items))
         config = _with_batch(config, largest)
     device = select_device(config.train.device)
     workers = count_workers(config.train.workers, device)
@@ -117,23 +124,22 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
     with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
         result, peak = _rehearse(config, Path(folder) / "run", num_steps)
         checkpoint_bytes = (result.folder / "checkpoints" / "last.pt").stat().st_size
-        validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, device)
+        validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, val_items, device)
     seconds = result.watch.means()
-    num_train = len(list_items(config.data, config.data.train, seed=config.train.seed))
     return Plan(
         config=config,
         device=device,
         num_steps=result.watch.num_steps,
         load=seconds["loading"],
         compute=sum(value for name, value in seconds.items() if name != "loading"),
-        draw=_seconds_per_sample(config, classes),
+        draw=_seconds_per_sample(config, train_items, classes),
         validate=validate,
         workers=workers,
         peak_memory=peak,
         total_memory=total_memory(device),
-        num_train=num_train,
-        num_val=len(list_items(config.data, config.data.val, seed=config.train.seed)),
-        steps_per_epoch=BatchPlan(num_train, config.train.fixed_batch_size, seed=0).batches_per_epoch,
+        num_train=len(train_items),
+        num_val=len(val_items),
+        steps_per_epoch=BatchPlan(len(train_items), config.train.fixed_batch_size, seed=0).batches_per_epoch,
         checkpoint_bytes=checkpoint_bytes,
         largest_batch=largest,
         memory_share=memory_share,
@@ -149,7 +155,6 @@ def describe_plan(plan: Plan) -> str:
         limit += f"; set train.workers={plan.workers_needed}, if that many cores are free"
         if plan.config.data.cache == "none":
             limit += ", or data.cache=ram"
-    epochs = plan.config.train.epochs
     lines = [
         f"plan    {plan.num_steps} steps of {plan.batch_size} measured on {plan.device}, "
         f"canvas {plan.config.data.canvas[1]}x{plan.config.data.canvas[0]}",
@@ -160,7 +165,7 @@ def describe_plan(plan: Plan) -> str:
         f"memory  {_gib(plan.peak_memory)} of {_gib(plan.total_memory)} at its peak",
         f"epoch   {plan.steps_per_epoch} steps: {_duration(plan.epoch)}; validation of {plan.num_val} pictures: "
         f"{_duration(plan.validation)}",
-        f"run     {epochs} epochs, validated {-(-epochs // plan.config.eval.every)} times: {_duration(plan.run)}",
+        f"run     {plan.config.train.epochs} epochs, validated {plan.num_validations} times: {_duration(plan.run)}",
         f"disk    {plan.checkpoint_bytes / 2**20:.0f} MiB for last.pt; with best.pt and the one being written at most "
         f"{3 * plan.checkpoint_bytes / 2**20:.0f} MiB",
     ]
@@ -183,23 +188,11 @@ def _rehearse(config: RunConfig, folder: Path, num_steps: int) -> tuple[TrainRes
     device = select_device(config.train.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with _quiet():
+    with quiet("segkit", level=logging.WARNING):
         result = train(config, max_steps=num_steps)
     if result.stopped:
         raise KeyboardInterrupt
     return result, _peak_memory(device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what training says about itself from the terminal."""
-    log = logging.getLogger("segkit")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -209,10 +202,9 @@ def _peak_memory(device: torch.device) -> int:
     return peak_process_memory()
 
 
-def _seconds_per_sample(config: RunConfig, classes: Classes) -> float:
+def _seconds_per_sample(config: RunConfig, items: Sequence[Item], classes: Classes) -> float:
     """Draw samples in this thread for about a second."""
     recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
-    items = list_items(config.data, config.data.train, seed=config.train.seed)
     dataset = TrainingSet(items, MaskReader.build(config.data, classes), recipe, seed=config.train.seed)
     started, count = time.perf_counter(), 0
     while count < 4 or (time.perf_counter() - started < 1 and count < 200):
@@ -221,14 +213,16 @@ def _seconds_per_sample(config: RunConfig, classes: Classes) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _seconds_per_validated_picture(path: Path, config: RunConfig, device: torch.device) -> float:
+def _seconds_per_validated_picture(
+    path: Path, config: RunConfig, val_items: Sequence[Item], device: torch.device
+) -> float:
     """Validate a few batches with what the rehearsal saved, twice; the first time is not counted."""
     checkpoint = Checkpoint.load(path)
     classes, canvas_hw = checkpoint.classes, config.data.canvas
     precision = select_precision(config.train.precision, device)
     placed = checkpoint.build().place(device, channels_last=config.train.channels_last)
     model = for_inference(placed, canvas_hw=canvas_hw, precision=precision)
-    items = list_items(config.data, config.data.val, seed=config.train.seed)[: 4 * config.eval.batch_size]
+    items = val_items[: 4 * config.eval.batch_size]
     dataset = EvaluationSet(items, MaskReader.build(config.data, classes), canvas_hw=canvas_hw)
     seconds = 0.0
     for _ in range(2):
@@ -239,7 +233,7 @@ def _seconds_per_validated_picture(path: Path, config: RunConfig, device: torch.
     return seconds / len(items)
 
 
-def _largest_batch(config: RunConfig, memory_share: float) -> int:
+def _largest_batch(config: RunConfig, memory_share: float, *, num_train: int) -> int:
     """Measure memory at two small batches, go on by the line through them, and try what it promises.
 
     Where that takes too much, the answer lies on the line from the second small batch to the one that was too large:
@@ -249,7 +243,6 @@ def _largest_batch(config: RunConfig, memory_share: float) -> int:
     device = select_device(config.train.device)
     unit = config.train.accumulate
     allowed = memory_share * total_memory(device)
-    num_train = len(list_items(config.data, config.data.train, seed=config.train.seed))
     most = max(unit, max(num_train, 16) // unit * unit)
     small, large = min(most, 2 * unit), min(most, 6 * unit)
     peaks = [_peak_of(config, batch) for batch in (small, large)]

@@ -4,11 +4,14 @@ import contextlib
 import ctypes
 import datetime
 import importlib.metadata
+import logging
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -140,6 +143,28 @@ def total_memory(device: torch.device) -> int:
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"
             total = min(total, int(Path(limit).read_text()))
     return total
+
+
+def user_cache() -> Path:
+    """Return the folder for what can be had again: segkit's in the user's cache folder. It may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit"
+
+
+def free_disk(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder is on, or will be on once it is made."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.resolve().parents) if place.is_dir())).free
+
+
+@contextlib.contextmanager
+def quiet(logger: str, *, level: int) -> Iterator[None]:
+    """Keep what a logger says below `level` from the terminal for a while."""
+    log = logging.getLogger(logger)
+    previous = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(previous)
 
 
 def free_memory() -> int | None:

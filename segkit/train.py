@@ -44,7 +44,7 @@ from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, se
 from segkit.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
 from segkit.report.console import describe_data, describe_epoch, progress_bar
 from segkit.report.pictures import panel
-from segkit.report.profile import Stopwatch, profiled
+from segkit.report.profile import StepProfiler, Stopwatch
 from segkit.report.runlog import EpochRow, RunFolder
 from segkit.resume import check_continues, check_same_run
 from segkit.runtime import (
@@ -252,7 +252,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
     # ---- the loop
     watch = Stopwatch(synchronize=settings.profile or max_steps is not None)
     profile = settings.profile and ranks.is_first
-    with StopRequest() as stop, profiled(folder.path, watch, device, on=profile) as profiler:
+    profiling = StepProfiler(folder.path, watch, device) if profile else contextlib.nullcontext()
+    with StopRequest() as stop, profiling as profiler:
         for step in range(progress.step, num_steps):
             epoch, place = divmod(step, steps_per_epoch)  # both from 0
 

@@ -7,7 +7,6 @@ ranks, each of which keeps its own.
 
 import mmap
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from segkit.data.images import decoded_size_hw
 from segkit.data.layouts import Item
 from segkit.data.prefetch import prefetch
 from segkit.errors import ConfigError, DataError
-from segkit.runtime import count_threads, free_memory, processes_here
+from segkit.runtime import count_threads, free_disk, free_memory, processes_here, user_cache
 
 GIB = 2**30
 
@@ -78,7 +77,7 @@ def build_cache(
     )
     num_ranks = processes_here()  # each has a cache of its own
     needed = num_ranks * sum(4 * height * width + 1 for height, width in sizes_hw)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit" if kind == "disk" else None
+    folder = user_cache() if kind == "disk" else None
     words = f"data.cache: {kind} needs {needed / GIB:.2f} GiB for {len(sizes_hw)} decoded pictures"
     if num_ranks > 1:
         words += f" in each of {num_ranks} processes"
@@ -86,7 +85,7 @@ def build_cache(
         raise ConfigError(
             f"{words}, expected at most data.cache_gib: {budget_gib:g}; raise that, or set data.cache: none"
         )
-    free = free_memory() if folder is None else _free_disk(folder)
+    free = free_memory() if folder is None else free_disk(folder)
     wanted = needed if folder is None else needed // num_ranks  # the other ranks' files may be there already
     if free is not None and wanted > free:
         where = "of memory are" if folder is None else f"on the disk of {folder} are"
@@ -108,7 +107,3 @@ def _map(num_bytes: int, folder: Path | None) -> mmap.mmap:
             return mmap.mmap(file.fileno(), num_bytes)
     except OSError as error:
         raise DataError(f"{folder}: can't hold data.cache: disk ({error.strerror}); set data.cache: none") from error
-
-
-def _free_disk(folder: Path) -> int:
-    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free

@@ -23,6 +23,7 @@ from segkit.data.images import image_size_hw
 from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
 from segkit.errors import DataError, summarize
+from segkit.runtime import user_cache
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
                     f"{path}: can't be read ({error.strerror}); check the path and its permissions"
                 ) from error
             digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "segkit" / f"survey-{digest.hexdigest()[:32]}.json"
+    return user_cache() / f"survey-{digest.hexdigest()[:32]}.json"
 
 
 def _recall(path: Path) -> Survey | None:

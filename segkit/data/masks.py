@@ -75,15 +75,12 @@ class MaskReader:
                 f"{', '.join(classes.names)}"
             )
         codes = [_code(value) for value in values]
-        ignored = [] if data.ignore_values == "rest" else [_code(value) for value in data.ignore_values]
+        listed = () if data.ignore_values == "rest" else data.ignore_values
+        ignored = [_code(value) for value in listed]
         twice = sorted({code for code in codes + ignored if (codes + ignored).count(code) > 1})
         if twice:
             raise ConfigError(f"data.mask_values: {twice[0]} stands for two classes, or for a class and ignore")
-        listed = () if data.ignore_values == "rest" else data.ignore_values
-        kinds = {
-            isinstance(value, tuple)
-            for value in (*values, *(() if data.ignore_values == "rest" else data.ignore_values))
-        }
+        kinds = {isinstance(value, tuple) for value in (*values, *listed)}
         if len(kinds) == 2:
             raise ConfigError("data.ignore_values: ids and colours are mixed; write them as data.mask_values are")
         by_color = kinds == {True}

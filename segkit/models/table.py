@@ -21,6 +21,7 @@ from segkit.errors import ConfigError, WeightsError
 from segkit.models import weights
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.segmenter import Segmenter
+from segkit.runtime import quiet
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     else:
         log.info("asking the model hub for ImageNet weights of %s", config.encoder)
         try:
-            with weights.quiet_hub():
+            with quiet("huggingface_hub", level=logging.ERROR):  # it prints each retry; what became of them is ours
                 network = _build_network(config, num_classes, download=True)
                 mean, std = _normalization_from_hub(config.encoder)
         except weights.UNREACHABLE as error:

@@ -3,11 +3,8 @@
 Files are read with weights_only or as safetensors: nothing in them is executed.
 """
 
-import contextlib
 import importlib.util
-import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.errors
@@ -32,18 +29,6 @@ def offline_file(encoder: str) -> Path | None:
     spec = importlib.util.find_spec(package) if package else None
     folders = spec.submodule_search_locations if spec else None
     return next((path for folder in folders or () for path in Path(folder).glob("models/*.pth")), None)
-
-
-@contextlib.contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Keep the hub's client from printing each of its retries; what became of them is our message."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def explain_unreachable(encoder: str, error: BaseException) -> str:

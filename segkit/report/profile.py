@@ -1,11 +1,9 @@
 """Where the time of training goes: laps of every step, and a torch.profiler trace of a few of them."""
 
-import contextlib
 import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -95,16 +93,6 @@ class StepProfiler:
             *_largest_operators(profiler, total),
             f"trace: {self.path} (open it at ui.perfetto.dev or chrome://tracing)",
         ]
-
-
-@contextlib.contextmanager
-def profiled(folder: Path, watch: Stopwatch, device: torch.device, *, on: bool) -> Iterator[StepProfiler | None]:
-    """Return a running profiler, or None where it isn't asked for."""
-    if not on:
-        yield None
-        return
-    with StepProfiler(folder, watch, device) as profiler:
-        yield profiler
 
 
 def _largest_operators(profiler: Any, total: float) -> list[str]:

@@ -21,6 +21,7 @@ from segkit.classes import Classes
 from segkit.config import RunConfig, dump_config
 from segkit.errors import RunFolderError
 from segkit.metrics import Scores
+from segkit.runtime import free_disk
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class RunFolder:
 
     def check_space(self, needed: int) -> None:
         """Raises RunFolderError if the disk has less than `needed` bytes free, before anything is written."""
-        place = next(folder for folder in (self.path, *self.path.resolve().parents) if folder.is_dir())
-        free = shutil.disk_usage(place).free
+        free = free_disk(self.path)
         if free < needed:
             raise RunFolderError(
                 f"{self.path}: {free / 2**20:.0f} MiB free on its disk, expected at least {needed / 2**20:.0f} MiB for "

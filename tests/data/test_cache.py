@@ -101,6 +101,6 @@ def test_a_full_disk_is_said_before_training(
     pictures: DataConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("segkit.data.cache._free_disk", lambda folder: 10)
+    monkeypatch.setattr("segkit.data.cache.free_disk", lambda folder: 10)
     with pytest.raises(ConfigError, match=r"on the disk of .* are free; free some, or set data\.cache: none"):
         build_cache(DataConfig(cache="disk"), list_items(pictures, "train"), reduction=no_reduction)
