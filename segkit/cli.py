@@ -11,7 +11,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from segkit import __version__
@@ -35,10 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     log, handler = logging.getLogger("segkit"), logging.StreamHandler(sys.stdout)
     log.setLevel(logging.INFO if first else logging.ERROR)
     log.addHandler(handler)
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, _interrupt)  # commands end as after Ctrl-C: temporary files go, rows are written
     try:
-        code: int = arguments.run(arguments)
+        with _ended_by_sigterm():
+            code: int = arguments.run(arguments)
         return code
     except SegkitError as error:
         if first or not error.shared:
@@ -51,8 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.removeHandler(handler)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does: temporary files go, rows are written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread only
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -113,6 +113,7 @@ class TrainConfig:
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     freeze_epochs: Annotated[int, Ge(0)] = 0
     sync_bn: bool = False
+    timeout_minutes: Positive = 10.0
     profile: bool = False
 
     @property

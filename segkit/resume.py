@@ -9,7 +9,7 @@ from segkit.report.runlog import RunFolder
 # What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
 CHANGEABLE = {
     "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
-    "train.profile", "eval.batch_size", "eval.pictures",
+    "train.timeout_minutes", "train.profile", "eval.batch_size", "eval.pictures",
 }  # fmt: skip
 
 

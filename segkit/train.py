@@ -242,6 +242,7 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
         first_step=progress.step,
         num_steps=num_steps,
         workers=count_workers(settings.workers, device),
+        timeout=settings.timeout_minutes * 60,
         device=device,
     )
     show_every = 1 if device.type == "cpu" else 10  # reading the loss makes the host wait for the GPU

@@ -1,5 +1,6 @@
 """Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint trained for a moment."""
 
+import faulthandler
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from segkit.classes import Classes
 from segkit.config import DataConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_unconfigure() -> None:
+    """Should something keep the interpreter from ending after the tests, show what, and end with an error."""
+    faulthandler.dump_traceback_later(120, exit=True)
 
 
 @pytest.fixture(autouse=True)

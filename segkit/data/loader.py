@@ -4,24 +4,18 @@ Training's loading processes write samples straight into a ring of batches in me
 process: through their pipes goes only which batch is ready. Evaluation and prediction load by threads.
 """
 
-import atexit
 import functools
 import mmap
-import multiprocessing
-import signal
-import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from segkit.data.dataset import Batch, BatchPlan, EvaluationSet, SceneBatch, TrainingSet, collate_scenes, one_hot
 from segkit.data.prefetch import prefetch
-from segkit.errors import DataError, first_line
+from segkit.data.workers import map_in_processes
 from segkit.runtime import count_threads
 
 AHEAD = 2  # batches that each worker loads ahead
@@ -36,6 +30,7 @@ def training_batches(
     first_step: int,
     num_steps: int,
     workers: int,
+    timeout: float = 600,
     device: torch.device | None = None,
     onehot_classes: int | None = None,
 ) -> Iterator[Batch]:
@@ -46,7 +41,8 @@ def training_batches(
     it holds until a step's worth of further batches (`plan.accumulate`) has been asked for.
 
     Raises:
-        DataError: while iterating, for a sample that can't be read.
+        DataError: while iterating, for a sample that can't be read, or on which a loading process died, or hung for
+            more than `timeout` seconds.
     """
     batches = plan.micro_batches(rank=rank, first_step=first_step, num_steps=num_steps)
     to_gpu = device is not None and device.type == "cuda"
@@ -57,7 +53,7 @@ def training_batches(
         pinned=to_gpu,
     )
     if workers:
-        stream = _load_by_processes(dataset, ring, batches, workers)
+        stream = _load_by_processes(dataset, ring, batches, workers=workers, timeout=timeout)
     else:
         stream = _load_by_threads(dataset, ring, batches)
     copied: deque[torch.cuda.Event] = deque()
@@ -128,57 +124,28 @@ class Ring:
         return dataset.items[key[1]].name
 
 
-class Failure(NamedTuple):
-    """A batch that couldn't be loaded. It comes from a worker as a value, so that the message arrives whole."""
-
-    message: str
-
-
-class _SlotWriter(Dataset[Any]):
-    """What a worker process does for one batch: fill a slot of the ring, and answer with the slot and the names."""
-
-    def __init__(self, dataset: TrainingSet, ring: Ring) -> None:
-        self.dataset, self.ring = dataset, ring
-
-    def __getitems__(self, job: tuple[int, Sequence[Key]]) -> tuple[int, list[str]] | Failure:
-        slot, keys = job
-        try:
-            return slot, [self.ring.write(slot, self.dataset, place, key) for place, key in enumerate(keys)]
-        except DataError as error:
-            return Failure(str(error))
-
-
 def _load_by_processes(
-    dataset: TrainingSet, ring: Ring, batches: Iterator[list[Key]], workers: int
+    dataset: TrainingSet, ring: Ring, batches: Iterator[list[Key]], *, workers: int, timeout: float
 ) -> Iterator[tuple[int, list[str]]]:
-    # DataLoader asks for batch k + AHEAD * workers when batch k is taken, so a slot's turn comes again only after that.
-    jobs: Any = ((number % ring.num_slots, keys) for number, keys in enumerate(batches))
-    loader: DataLoader[Any] = DataLoader(
-        _SlotWriter(dataset, ring),
-        batch_sampler=jobs,
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        prefetch_factor=AHEAD,
-        worker_init_fn=_start_worker,
-        multiprocessing_context=multiprocessing.get_context("fork"),
+    # Job k + AHEAD * workers is handed out when batch k is taken, so a slot's turn comes again only after that.
+    jobs: Iterator[tuple[int, list[Key]]] = ((number % ring.num_slots, keys) for number, keys in enumerate(batches))
+
+    def fill(job: tuple[int, list[Key]], at: Callable[[int], None]) -> tuple[int, list[str]]:
+        slot, keys = job
+        names = []
+        for place, key in enumerate(keys):
+            at(place)
+            names.append(ring.write(slot, dataset, place, key))
+        return slot, names
+
+    return map_in_processes(
+        fill,
+        jobs,
+        workers=workers,
+        ahead=AHEAD,
+        timeout=timeout,
+        describe=lambda job, place: str(dataset.items[job[1][place][1]].image),
     )
-    messages = iter(loader)
-    _running.add(messages)
-    while True:
-        try:
-            message = next(messages, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DataError(
-                f"train.workers: a loading process died ({first_line(error)}), probably for want of memory; lower "
-                "train.workers or train.batch_size, and go on with --resume"
-            ) from error
-        if message is None:
-            return
-        if isinstance(message, Failure):
-            raise DataError(message.message)
-        yield message
 
 
 def _load_by_threads(dataset: TrainingSet, ring: Ring, batches: Iterator[list[Key]]) -> Iterator[tuple[int, list[str]]]:
@@ -188,30 +155,3 @@ def _load_by_threads(dataset: TrainingSet, ring: Ring, batches: Iterator[list[Ke
             slot = number % ring.num_slots
             write = functools.partial(ring.write, slot, dataset)
             yield slot, list(pool.map(write, range(len(keys)), keys))
-
-
-def _as_it_is(message: Any) -> Any:
-    return message
-
-
-def _start_worker(_: int) -> None:
-    # 0, not 1: setNumThreads(1) in a forked worker can deadlock once the parent has used OpenCV's threads.
-    cv2.setNumThreads(0)
-    # Ctrl-C, torchrun and schedulers signal the whole process group; the main process decides what to do about it, and
-    # ends the workers by DataLoader's own means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-_running: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_workers() -> None:
-    """End workers that are left when the program ends, as after an error whose traceback still holds a loader.
-
-    multiprocessing would send them SIGTERM, which they ignore, and wait for them for ever. Registered after its own
-    handler, so this one runs before.
-    """
-    for messages in list(_running):
-        messages._shutdown_workers()
