@@ -1,38 +1,46 @@
 """Checkpoints: everything a run needs to go on, and everything that evaluation and prediction need to start.
 
-Files are read with weights_only, so nothing in them is executed, and written beside and then moved into place, so an
-interrupted save leaves the old file whole.
+Two forms: `.pt` holds all of it; `.safetensors` holds the weights to predict with, and as metadata what they need.
+Nothing in them is executed when they are read. How a file outlives a crash is in segkit/durable.py.
 """
 
-import contextlib
-import errno
-import os
-import shutil
+import copy
+import hashlib
+import json
+import threading
 import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 
 from segkit import __version__
 from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
-from segkit.errors import CheckpointError, RunFolderError
+from segkit.durable import is_damaged, write_durably
+from segkit.errors import CheckpointError, SegkitError, first_line
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
 class Progress:
-    """How far a run is. `step` counts optimizer steps since the start; the sums are those of the unfinished epoch."""
+    """How far a run is. `step` counts optimizer steps since the start; the sums are those of the unfinished epoch.
+
+    Each rank has a sum of losses of its own, so that adding them up at the end gives the same bits.
+    """
 
     step: int = 0
-    epoch_loss: float = 0.0
+    epoch_losses: list[float] = field(default_factory=list)
     epoch_seconds: float = 0.0
+    epoch_skipped: int = 0  # steps whose loss or gradient was no number
+    skipped: int = 0  # the same, in the whole run
     best_epoch: int = 0
     best_confusion: list[list[int]] | None = None
 
@@ -58,8 +66,18 @@ class Checkpoint:
     scaler: dict[str, Any] | None = None
     version: str = __version__
 
-    def save(self, path: Path) -> None:
-        """Write the file.
+    @property
+    def num_bytes(self) -> int:
+        """About how large the file will be."""
+        return sum(tensor.nbytes for tensor in _tensors(self.__dict__))
+
+    def on_host(self) -> "Checkpoint":
+        """Return a copy that shares nothing, its tensors in host memory: to be written while training goes on."""
+        state = {name: _on_host(getattr(self, name)) for name in ("weights", "ema", "optimizer", "scaler")}
+        return replace(self, progress=copy.deepcopy(self.progress), **state)
+
+    def save(self, path: Path, *, previous: Path | None = None) -> None:
+        """Write the file; the one that stands there now becomes `previous`, where given.
 
         Raises:
             RunFolderError: no space or no permission; an older file of that name is still whole.
@@ -78,17 +96,45 @@ class Checkpoint:
             "scaler": self.scaler,
             "version": self.version,
         }
-        write_beside(path, lambda part: torch.save(content, part))
+        write_durably(
+            path, lambda file: torch.save(content, file), sealed=True, previous=previous, needed=self.num_bytes
+        )
+
+    def save_weights(self, path: Path) -> None:
+        """Write the weights to predict with as .safetensors; its metadata says what they are and how to use them.
+
+        Metadata `segkit` is JSON: config, classes (names, RGB colours, ignore_index), canvas [H, W], normalization
+        (mean and std of RGB in 0..1), held_out, version. Metadata `sha256` is the digest of that and of the tensors.
+
+        Raises:
+            RunFolderError: as `save`.
+        """
+        tensors = {name: tensor.contiguous() for name, tensor in (self.ema or self.weights).items()}
+        about = json.dumps(
+            {
+                "segkit": FORMAT,
+                "version": self.version,
+                "classes": self.classes.to_dict(),
+                "canvas": self.config.data.canvas,
+                "normalization": {name: (tensors[name].flatten() / 255).tolist() for name in ("mean", "std")},
+                "config": config_to_dict(self.config),
+                "held_out": self.held_out,
+            }
+        )
+        metadata = {"format": "pt", "segkit": about, "sha256": _digest(about, tensors)}
+        content = safetensors.torch.save(tensors, metadata)
+        write_durably(path, lambda file: file.write(content), needed=len(content))
 
     @classmethod
     def load(cls, path: Path | str) -> "Checkpoint":
         """Read a file on the CPU; nothing in it is executed.
 
         Raises:
-            CheckpointError: missing, truncated, of another program, of a newer segkit, or with code in it.
+            CheckpointError: missing, damaged, of another program, of a newer segkit, or with code in it.
         """
         path = Path(path)
-        content = _read(path)
+        _check_file(path)
+        content = _read_weights(path) if path.suffix == ".safetensors" else _read(path)
         if not isinstance(content, dict) or "segkit" not in content:
             names = f" (it holds {', '.join(map(str, list(content)[:4]))}, ...)" if isinstance(content, dict) else ""
             raise CheckpointError(
@@ -100,17 +146,22 @@ class Checkpoint:
                 f"{path}: written by segkit {content['version']} in a newer format, this is {__version__}; update "
                 "segkit"
             )
+        if content["segkit"] < FORMAT:
+            raise CheckpointError(
+                f"{path}: written by a segkit from before its first release, in a format that is no longer read; its "
+                f"weights can be trained on with model.pretrained={path}"
+            )
         return cls(
             weights=content["weights"],
             config=config_from_dict(content["config"], where=f"the config in {path}"),
             classes=Classes.from_dict(content["classes"]),
-            progress=Progress(**content["progress"]),
+            progress=Progress(**content.get("progress", {})),
             held_out=content["held_out"],
             data_id=content.get("data_id"),
-            ema=content["ema"],
-            ema_updates=content["ema_updates"],
-            optimizer=content["optimizer"],
-            scaler=content["scaler"],
+            ema=content.get("ema"),
+            ema_updates=content.get("ema_updates", 0),
+            optimizer=content.get("optimizer"),
+            scaler=content.get("scaler"),
             version=content["version"],
         )
 
@@ -136,39 +187,68 @@ def restore(segmenter: Segmenter, weights: dict[str, torch.Tensor], *, model: Mo
         ) from error
 
 
-def write_beside(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a path beside `path`, flush what it wrote to the disk, and move it into place.
+class BackgroundSaver:
+    """Runs one piece of writing at a time in a thread, while training goes on.
 
-    Raises:
-        RunFolderError: no space or no permission; an older file at `path` is left as it was.
+    What went wrong in the thread is raised by the next call. As a context manager, it waits for the writing at the end;
+    but not after Ctrl-C: a write that is broken off leaves the older file whole.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        with contextlib.suppress(OSError):
-            part.unlink()
-        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-        full = getattr(error, "errno", None) == errno.ENOSPC or free < 2**20 or "file write failed" in str(error)
-        raise RunFolderError(
-            f"{path}: can't be written ({'no space left on the disk' if full else error}), {free / 2**20:.0f} MiB are "
-            "free there; free some space or write elsewhere with run=FOLDER. An older file of that name is untouched"
-        ) from error
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._problem: SegkitError | None = None
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Wait for the last piece, then begin with this one."""
+        self.wait()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="segkit-save", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Raises the SegkitError that the last piece ended with, if any."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except SegkitError as error:
+            self._problem = error
+
+    def __enter__(self) -> "BackgroundSaver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.wait()
+        elif issubclass(kind, Exception) and self._thread is not None:
+            self._thread.join()  # the exception on its way says what went wrong first
 
 
-def _read(path: Path) -> Any:
+# ---- reading and writing
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder, expected a file; of a run, give {path}/checkpoints/best.pt")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint such as runs/NAME/checkpoints/best.pt")
+
+
+def _read(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
             f"{path}: not a checkpoint, or truncated ({path.stat().st_size} bytes, no zip directory at its end); copy "
             "it again, or use another checkpoint of the run"
+        )
+    if is_damaged(path):
+        raise CheckpointError(
+            f"{path}: damaged: its content doesn't match its checksum (SHA-256); copy it again, or use another "
+            "checkpoint of the run"
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -177,3 +257,47 @@ def _read(path: Path) -> Any:
             f"{path}: refused: it is damaged, or holds objects other than tensors and plain values, which could run "
             "code when loaded; expected a checkpoint written by segkit"
         ) from error
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: not a safetensors file, or truncated ({first_line(error)}); copy it again"
+        ) from error
+    if "segkit" not in metadata:
+        raise CheckpointError(
+            f"{path}: weights without segkit's metadata; expected best.safetensors of a run. To start training from "
+            f"them: model.pretrained={path}"
+        )
+    if metadata.get("sha256") != _digest(metadata["segkit"], weights):
+        raise CheckpointError(f"{path}: damaged: its content doesn't match its checksum (SHA-256); copy it again")
+    return {**json.loads(metadata["segkit"]), "weights": weights}
+
+
+def _digest(about: str, tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _on_host(value: Any) -> Any:
+    """Copy nested dicts and lists, with each tensor in host memory of its own."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_host(inner) for key, inner in value.items()}
+    return [_on_host(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        yield from _tensors(inner)

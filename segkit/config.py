@@ -113,6 +113,9 @@ class TrainConfig:
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     freeze_epochs: Annotated[int, Ge(0)] = 0
     sync_bn: bool = False
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    checkpoint_every_steps: Annotated[int, Ge(0)] = 0
+    checkpoint_every_minutes: NonNegative = 10.0
     timeout_minutes: Positive = 10.0
     profile: bool = False
 

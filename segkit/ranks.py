@@ -6,7 +6,7 @@ Not here: a launcher. `torchrun` starts the processes.
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -15,18 +15,23 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from segkit.errors import DeviceError, SegkitError
+from segkit.errors import DeviceError, SegkitError, first_line
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers. One process alone is rank 0 of 1."""
+    """This process among its peers. One process alone is rank 0 of 1.
+
+    Tensors are exchanged over the default group, which gives up on a silent peer after a while; Python objects over
+    `objects`, a patient one: the first rank may look at a large data set while the others wait.
+    """
 
     rank: int = 0
     local_rank: int = 0
     size: int = 1
+    objects: Any = None
 
     @property
     def is_first(self) -> bool:
@@ -41,11 +46,19 @@ class Ranks:
         dist.all_reduce(total)
         return total
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """True on every rank if `flag` is true on any of them."""
+    def any(self, flags: Sequence[bool], device: torch.device) -> list[bool]:
+        """Return for each flag whether it is true on any rank."""
         if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
+            return list(flags)
+        return [count > 0 for count in self.sum(torch.tensor([float(flag) for flag in flags], device=device)).tolist()]
+
+    def gather(self, value: T) -> list[T]:
+        """Return the `value` of every rank, in their order, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.objects)
+        return values
 
     def average_buffers(self, module: torch.nn.Module) -> None:
         """Set every floating-point buffer (BatchNorm statistics) to its mean over all ranks, in one exchange."""
@@ -62,7 +75,7 @@ class Ranks:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box)
+        dist.broadcast_object_list(box, group=self.objects)
         return box[0]
 
     def first(self, function: Callable[[], T]) -> T:
@@ -84,46 +97,67 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def process_group(device: str) -> Iterator[Ranks]:
+def process_group(device: str, *, timeout_minutes: float = 10) -> Iterator[Ranks]:
     """Join the group that torchrun describes in the environment, and leave it at the end.
 
     NCCL where every rank has a GPU of its own, gloo on CPUs.
 
     Raises:
-        DeviceError: torchrun's variables are incomplete, or there are more ranks than GPUs on this machine.
+        DeviceError: torchrun's variables are incomplete, there are more ranks than GPUs on this machine, or, later, a
+            peer is gone or silent for `timeout_minutes`.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return
-    ranks = Ranks(int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0)), int(os.environ["WORLD_SIZE"]))
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if ranks.size > 1 and ":" in device:
+    if size > 1 and ":" in device:
         raise DeviceError(
-            f"train.device: found '{device}' for {ranks.size} processes, expected auto or cuda: each takes a GPU of "
-            "its own"
+            f"train.device: found '{device}' for {size} processes, expected auto or cuda: each takes a GPU of its own"
         )
-    if on_gpu and ranks.local_rank >= torch.cuda.device_count():
+    if on_gpu and local_rank >= torch.cuda.device_count():
         raise DeviceError(
-            f"torchrun: process {ranks.local_rank} of this machine found {torch.cuda.device_count()} GPUs, expected "
+            f"torchrun: process {local_rank} of this machine found {torch.cuda.device_count()} GPUs, expected "
             "one per process; lower --nproc-per-node, or set train.device=cpu"
         )
     if on_gpu:
-        torch.cuda.set_device(ranks.local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(minutes=30))
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(minutes=timeout_minutes))
     try:
-        yield ranks
+        patient = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1)) if size > 1 else None
+        yield Ranks(rank, local_rank, size, patient)
+    except RuntimeError as error:
+        if size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise DeviceError(
+                f"process {rank} of {size}: another process of the run is gone or silent ({first_line(error)}); its "
+                "own message says why. Under torchrun --max-restarts N, --auto-resume goes on from the last checkpoint"
+            ) from error
+        raise
     finally:
         dist.destroy_process_group()
 
 
-def data_parallel(module: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
-    """Return a module whose backward averages gradients over the ranks; `module` itself for one process alone."""
+def data_parallel(module: nn.Module, ranks: Ranks, device: torch.device, *, example: torch.Tensor) -> nn.Module:
+    """Return a module whose backward averages gradients over the ranks; `module` itself for one process alone.
+
+    `example` is one input. DistributedDataParallel lays out its buckets anew after its first backward pass, and with
+    them the order in which gradients are added up. That pass is made here, so that a resumed run adds like a straight
+    one.
+    """
     if ranks.size == 1:
         return module
     # Buffers are averaged after each step (Ranks.average_buffers) instead of copied from the first rank.
-    return DistributedDataParallel(
+    parallel = DistributedDataParallel(
         module, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False
     )
+    modes = {inner: inner.training for inner in module.modules()}
+    parallel.eval()  # no statistics, no dropout
+    parallel(example).sum().backward()
+    for inner, training in modes.items():
+        inner.training = training
+    module.zero_grad(set_to_none=True)
+    return parallel.train(module.training)
 
 
 def unused_parameters(module: nn.Module, example: torch.Tensor) -> set[str]:

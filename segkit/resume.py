@@ -1,16 +1,42 @@
 """What a run must find again to go on: the same settings, classes and pictures, and a state to train on from."""
 
+import logging
+
 from segkit.checkpoint import Checkpoint
 from segkit.config import RunConfig, differences
 from segkit.data.prepare import PreparedData
 from segkit.errors import CheckpointError, ConfigError
 from segkit.report.runlog import RunFolder
 
+log = logging.getLogger(__name__)
+
 # What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
 CHANGEABLE = {
     "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
-    "train.timeout_minutes", "train.profile", "eval.batch_size", "eval.pictures",
+    "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes", "train.timeout_minutes", "train.profile", "eval.batch_size", "eval.pictures",
 }  # fmt: skip
+
+
+def load_newest(folder: RunFolder) -> Checkpoint:
+    """Return last.pt or, where that is damaged or missing, the generation before it, with a warning.
+
+    Raises:
+        CheckpointError: neither can be read.
+    """
+    try:
+        return Checkpoint.load(folder.last)
+    except CheckpointError as error:
+        if not folder.previous.is_file():
+            raise
+        problem = error
+    try:
+        older = Checkpoint.load(folder.previous)
+    except CheckpointError as error:
+        raise CheckpointError(f"{problem}\nand the generation before it: {error}") from error
+    log.warning("warning: %s\nresume  from %s instead, of step %d", problem, folder.previous, older.progress.step)
+    folder.set_aside()
+    return older
 
 
 def check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:

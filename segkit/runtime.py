@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -96,6 +97,11 @@ def count_workers(setting: int | str, device: torch.device) -> int:
 def count_threads() -> int:
     """Return how many threads load, or save, beside the one that runs the model: this rank's cores, at most 8."""
     return min(8, max(1, (os.cpu_count() or 1) // processes_here()))
+
+
+def under_torchrun() -> bool:
+    """True if torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def processes_here() -> int:
@@ -191,11 +197,15 @@ def peak_process_memory() -> int:
 class StopRequest:
     """Turns the first Ctrl-C or SIGTERM into a flag, so that a run can finish its step and save; the second one stops.
 
+    What comes within `grace` seconds of the first is the same request: a scheduler signals every process of a job, and
+    torchrun passes on to its processes what it got itself.
     Use as a context manager; `.asked` tells. The previous handlers come back at the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, grace: float = 0.0) -> None:
         self.asked = False
+        self._grace = grace
+        self._asked_at = 0.0
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -210,9 +220,11 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked and now - self._asked_at >= self._grace:
             raise KeyboardInterrupt
-        self.asked = True
+        if not self.asked:
+            self.asked, self._asked_at = True, now
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

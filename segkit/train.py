@@ -2,28 +2,27 @@
 
     set up      data -> model -> loss -> optimizer -> a look at two validation batches -> the run folder
     each step   (a) once in a while: an epoch begins, the encoder thaws   (b) load   (c) forward, backward   (d) update
-                (e) once in a while: show the loss   (f) at the end of an epoch: validate, save
+                (e) once in a while: show the loss   (f) at the end of an epoch: validate, log   (g) now and then: save
 
 One step is one batch of `train.batch_size` pictures, on any number of ranks and micro-batches: losses are divided by
-what the whole batch holds, so the gradient is the same however the batch is split.
+what the whole batch holds, so the gradient is the same however the batch is split. Every random number is a function
+of seed, epoch, step, index and rank, so a run that goes on from a checkpoint is, bit for bit, the run that never broke.
 """
 
 import contextlib
 import itertools
 import logging
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from segkit.checkpoint import Checkpoint, Progress, restore
+from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
 from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.augment import build_augment
@@ -32,7 +31,8 @@ from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
 from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
-from segkit.errors import ConfigError, DeviceError, TrainingDiverged, first_line
+from segkit.divergence import Divergence
+from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
 from segkit.labels import argmax
 from segkit.losses import build_loss, class_weights
@@ -46,7 +46,7 @@ from segkit.report.console import describe_data, describe_epoch, progress_bar
 from segkit.report.pictures import panel
 from segkit.report.profile import StepProfiler, Stopwatch
 from segkit.report.runlog import EpochRow, RunFolder
-from segkit.resume import check_continues, check_same_run
+from segkit.resume import check_continues, check_same_run, load_newest
 from segkit.runtime import (
     StopRequest,
     autocast,
@@ -58,9 +58,12 @@ from segkit.runtime import (
     select_device,
     select_precision,
     sum_dtype,
+    under_torchrun,
 )
 
 log = logging.getLogger(__name__)
+
+TORCHRUN_GRACE = 5.0  # seconds in which torchrun passes a signal on to processes that have it already
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,16 @@ class TrainResult:
     watch: Stopwatch
 
 
-def train(config: RunConfig, *, resume: bool = False, max_steps: int | None = None) -> TrainResult:
+def train(config: RunConfig, *, resume: bool | Literal["auto"] = False, max_steps: int | None = None) -> TrainResult:
     """Train by a config, alone or as one of the ranks that torchrun started, and write the run folder.
 
-    With `resume`, go on from checkpoints/last.pt at the very step it was saved at. The first Ctrl-C or SIGTERM finishes
-    the step, saves and returns a result that is not `finished`; so does step `max_steps`.
+    With `resume`, go on from checkpoints/last.pt at the very step it was saved at; with auto, if there is one. The
+    first Ctrl-C or SIGTERM finishes the step, saves and returns a result that is not `finished`; so does `max_steps`.
 
     Raises:
         SegkitError: anything that the user can mend; a new run that fails before its first checkpoint leaves no folder.
     """
-    with process_group(config.train.device) as ranks:
+    with process_group(config.train.device, timeout_minutes=config.train.timeout_minutes) as ranks:
         folder = RunFolder(Path(config.run))
         try:
             return _train(config, folder, ranks, resume=resume, max_steps=max_steps)
@@ -107,15 +110,20 @@ def train(config: RunConfig, *, resume: bool = False, max_steps: int | None = No
                 folder.discard_if_empty()
 
 
-def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, max_steps: int | None) -> TrainResult:
+def _train(
+    config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool | Literal["auto"], max_steps: int | None
+) -> TrainResult:
     # ---- set up: the run, its data
     settings = config.train
     batch_size = settings.fixed_batch_size
     device = select_device(settings.device, local_rank=ranks.local_rank)
     precision = select_precision(settings.precision, device)
     keep_freed_memory()
+    ranks.first(folder.lock)
+    if resume == "auto":
+        resume = ranks.first(folder.holds_checkpoint)
     ranks.first(folder.check_resumable if resume else folder.check_new)
-    old = Checkpoint.load(folder.last) if resume else None
+    old = ranks.first(lambda: load_newest(folder)) if resume else None
     if old:
         check_same_run(old.config, config, folder)
     data: PreparedData = ranks.first(
@@ -180,16 +188,15 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
         return evaluate(model, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
 
     validate(ready_model(), num_batches=2)
-    unused = set()
-    if ranks.size > 1:
-        unused = unused_parameters(segmenter, torch.zeros(1, 3, *config.data.canvas, device=device))
+    example = torch.zeros(1, 3, *recipe.placement.canvas_hw, device=device)
+    unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
 
     def open_folder() -> None:
         if old:
-            folder.trim_log(progress.step)
+            folder.reopen(progress.step, progress.step // steps_per_epoch + 1)
             return
         num_bytes = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
-        folder.check_space(needed=num_bytes * 10)  # last and best, with optimizer and average, and one being written
+        folder.check_space(needed=num_bytes * 15)  # last, previous, best, and one of them being written
         held_out = {config.data.val: data.held_out} if data.held_out else {}
         folder.create(config, describe_environment(device), held_out)
 
@@ -220,8 +227,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
             settings.epochs, steps_per_epoch, batch_size, *config.data.canvas[::-1], lr, scaled,
         )  # fmt: skip
 
-    def save(path: Path, *, resumable: bool) -> None:
-        checkpoint = Checkpoint(
+    def checkpoint(*, resumable: bool) -> Checkpoint:
+        return Checkpoint(
             weights=segmenter.state_dict(),
             config=config,
             classes=classes,
@@ -232,8 +239,23 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
             ema_updates=average.updates if average else 0,
             optimizer=optimizer.state_dict() if resumable else None,
             scaler=scaler.state_dict() if resumable else None,
-        )
-        ranks.first(lambda: checkpoint.save(path))
+        ).on_host()
+
+    def save(best: Scores | None) -> None:
+        """Begin to write a checkpoint, of the best epoch so far where its scores are given."""
+        divergence.check_weights(segmenter, progress.step)
+        if ranks.is_first:
+            last, chosen = checkpoint(resumable=True), checkpoint(resumable=False) if best else None
+
+            def write() -> None:  # last.pt comes last: a run that is killed in here goes on before it
+                if chosen and best:
+                    chosen.save(folder.best)
+                    chosen.save_weights(folder.best_weights)
+                    folder.write_metrics(best, classes)
+                last.save(folder.last, previous=folder.previous)
+                folder.saved()
+
+            saver.start(write)
 
     batches = training_batches(
         TrainingSet(data.train, reader, recipe, seed=settings.seed, cache=cache),
@@ -246,7 +268,11 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
         device=device,
     )
     show_every = 1 if device.type == "cpu" else 10  # reading the loss makes the host wait for the GPU
-    epoch_loss = torch.tensor(progress.epoch_loss, dtype=sum_dtype(device), device=device)
+    same_ranks = len(progress.epoch_losses) == ranks.size
+    mine = progress.epoch_losses[ranks.rank] if same_ranks else sum(progress.epoch_losses) / ranks.size
+    epoch_loss = torch.tensor(mine, dtype=sum_dtype(device), device=device)
+    divergence = Divergence(device, ranks)
+    skipping = settings.on_nonfinite == "skip"
     bar: tqdm[Any] | None = None
     network: nn.Module | None = None
 
@@ -254,7 +280,9 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
     watch = Stopwatch(synchronize=settings.profile or max_steps is not None)
     profile = settings.profile and ranks.is_first
     profiling = StepProfiler(folder.path, watch, device) if profile else contextlib.nullcontext()
-    with StopRequest() as stop, profiling as profiler:
+    grace = TORCHRUN_GRACE if under_torchrun() else 0.0
+    with BackgroundSaver() as saver, StopRequest(grace=grace) as stop, profiling as profiler:
+        saved_at = time.monotonic()
         for step in range(progress.step, num_steps):
             epoch, place = divmod(step, steps_per_epoch)  # both from 0
 
@@ -266,7 +294,9 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
                     show=ranks.is_first,
                 )  # fmt: skip
             if network is None or step == thaw_step:
-                network = _trainable(segmenter, unused, frozen=step < thaw_step, ranks=ranks, compiled=settings.compile)
+                network = _trainable(
+                    segmenter, unused, frozen=step < thaw_step, ranks=ranks, compiled=settings.compile, example=example
+                )
             last_lr = set_lr(
                 optimizer,
                 lr_factor(config.optim, step=step, num_steps=num_steps, steps_per_epoch=steps_per_epoch),
@@ -280,7 +310,8 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
             normalizers = ranks.sum(torch.stack([loss.normalizers(batch.masks) for batch in micro]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
-            seed_step(settings.seed, step, ranks.rank)  # after loading: a new loader draws a number of its own
+            seed_step(settings.seed, step, ranks.rank)
+            buffers = [buffer.clone() for buffer in segmenter.buffers()] if skipping else []
             step_loss = torch.zeros((), device=device)
             for part, batch in enumerate(micro):  # images uint8 [b, 3, H, W], masks uint8 [b, H, W]
                 with contextlib.ExitStack() as stack:
@@ -296,35 +327,53 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
 
             watch.lap("forward and backward")
 
-            # (d) update
+            # (d) update, or leave it out
+            names = [name for batch in micro for name in batch.names]
             if settings.clip_norm:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(segmenter.parameters(), settings.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
+            if skipping and ranks.any([not _all_finite(step_loss, segmenter, scaler)], device)[0]:
+                for buffer, before in zip(segmenter.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+                scaler.update()
+                progress.skipped += 1
+                progress.epoch_skipped += 1
+                line = divergence.skip(step, lr=last_lr, names=names)
+                if ranks.is_first:
+                    log.warning("%s", line)
+            else:
+                divergence.record(step, step_loss, lr=last_lr, names=names)
+                scaler.step(optimizer)
+                scaler.update()
+                ranks.average_buffers(segmenter)
+                if average:
+                    average.update(segmenter)
+                epoch_loss += step_loss
             optimizer.zero_grad(set_to_none=True)
-            ranks.average_buffers(segmenter)
-            if average:
-                average.update(segmenter)
-            epoch_loss += step_loss
             progress.step = step + 1
             watch.lap("update")
             if profiler:
                 profiler.step()
 
-            # (e) once in a while: show the loss, and stop if it is none, or if a user or a scheduler asks
+            # (e) once in a while: show the loss, and see whether anything is up on any rank
             bar.update()
-            stopping = False
+            at_end = place == steps_per_epoch - 1
             enough = progress.step == max_steps
-            if place % show_every == 0 or place == steps_per_epoch - 1 or enough:
-                stopping = ranks.any(stop.asked or enough, device)
-                _check_finite(float(step_loss), step, last_lr, [name for batch in micro for name in batch.names])
+            stopping, saving = False, _is_multiple(progress.step, settings.checkpoint_every_steps)
+            if place % show_every == 0 or at_end or enough or saving:
+                minutes = (time.monotonic() - saved_at) / 60
+                is_time = ranks.is_first and 0 < settings.checkpoint_every_minutes <= minutes
+                asked = (stop.asked or enough, saving or is_time, divergence.found())
+                stopping, saving, diverged = ranks.any(asked, device)
+                if diverged:
+                    raise divergence.explain()
                 seconds = progress.epoch_seconds + time.perf_counter() - started
                 speed = (place + 1) * batch_size / seconds
                 bar.set_postfix(loss=f"{float(step_loss) * ranks.size:.4f}", lr=f"{last_lr:.2e}", img_s=f"{speed:.1f}")
 
-            # (f) at the end of an epoch: validate, log, save
-            if place == steps_per_epoch - 1:
+            # (f) at the end of an epoch: validate, log
+            best = None
+            if at_end:
                 bar.close()
                 bar = None
                 validation = None
@@ -335,33 +384,34 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
                     epoch=epoch + 1,
                     step=step + 1,
                     lr=last_lr,
-                    train_loss=float(ranks.sum(epoch_loss)) / steps_per_epoch,
+                    train_loss=float(ranks.sum(epoch_loss)) / max(1, steps_per_epoch - progress.epoch_skipped),
                     seconds=round(seconds, 3),
                     images_per_second=round(steps_per_epoch * batch_size / seconds, 3),
+                    skipped=progress.epoch_skipped,
                     val_loss=validation.loss if validation else None,
                     miou=validation.scores.miou if validation else None,
                     pixel_accuracy=validation.scores.pixel_accuracy if validation else None,
                 )
-                better = validation is not None and _is_better(validation.scores, progress)
-                if better and validation:
-                    progress.best_epoch, progress.best_confusion = epoch + 1, validation.scores.counts.tolist()
-                progress.epoch_loss = progress.epoch_seconds = 0.0
+                if validation and _is_better(validation.scores, progress):
+                    best = validation.scores
+                    progress.best_epoch, progress.best_confusion = epoch + 1, best.counts.tolist()
+                progress.epoch_seconds, progress.epoch_skipped = 0.0, 0
                 epoch_loss.zero_()
-                if better:
-                    save(folder.best, resumable=False)
-                save(folder.last, resumable=True)
                 if ranks.is_first:
-                    log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=better))
-                    folder.add(row)
-                    if validation and better:
-                        folder.write_metrics(validation.scores, classes)
+                    log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=best is not None))
+                    folder.add(row)  # before the checkpoint: a row too many is dropped when a run goes on, none is lost
                     if validation:
                         folder.add_scores(validation.scores, classes, epoch + 1)
                         _log_pictures(folder, model, validation_set, config.eval.pictures, precision, epoch + 1)
-            elif stopping:
-                progress.epoch_loss = float(ranks.sum(epoch_loss)) / ranks.size
-                progress.epoch_seconds += time.perf_counter() - started
-                save(folder.last, resumable=True)
+
+            # (g) now and then: save
+            if at_end or stopping or saving:
+                progress.epoch_losses = ranks.gather(float(epoch_loss))
+                now = time.perf_counter()
+                if not at_end:
+                    progress.epoch_seconds, started = progress.epoch_seconds + now - started, now
+                save(best)
+                saved_at = time.monotonic()
             if stopping:
                 break
     if bar is not None:
@@ -379,14 +429,16 @@ def _train(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool, 
 # ---- set up
 
 
-def _trainable(segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: Ranks, compiled: bool) -> nn.Module:
+def _trainable(
+    segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: Ranks, compiled: bool, example: torch.Tensor
+) -> nn.Module:
     """Return the module whose forward trains: `segmenter`, its encoder frozen or not, over ranks, compiled."""
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name not in unused)
     if frozen:
         segmenter.encoder.requires_grad_(False)
     _set_mode(segmenter, frozen=frozen)
-    network = data_parallel(segmenter, ranks, segmenter.mean.device)
+    network = data_parallel(segmenter, ranks, segmenter.mean.device, example=example)
     # A compiled wrapper, not segmenter.compile(): validation runs the plain model, as the evaluation tool does.
     return cast(nn.Module, torch.compile(network)) if compiled else network
 
@@ -401,12 +453,19 @@ def _set_mode(segmenter: Segmenter, *, frozen: bool) -> None:
 # ---- along the way
 
 
-def _check_finite(value: float, step: int, lr: float, names: Sequence[str]) -> None:
-    if not math.isfinite(value):
-        raise TrainingDiverged(
-            f"step {step + 1}: the loss is {value} at lr {lr:.3g}, expected a finite number; lower optim.lr, set "
-            f"train.clip_norm=1, or try train.precision=fp32. Pictures of this batch: {', '.join(names[:8])}"
-        )
+def _all_finite(loss: torch.Tensor, segmenter: Segmenter, scaler: torch.amp.GradScaler) -> bool:
+    """True if the loss and every gradient are finite numbers. Waits for the device.
+
+    In fp16 the gradients are left to the scaler: it leaves steps out by itself while it looks for its scale.
+    """
+    if scaler.is_enabled():
+        return bool(torch.isfinite(loss))
+    norm = nn.utils.get_total_norm(p.grad for p in segmenter.parameters() if p.grad is not None)
+    return bool(torch.isfinite(loss) & torch.isfinite(norm))
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _is_better(scores: Scores, progress: Progress) -> bool:

@@ -1,6 +1,7 @@
 """Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint trained for a moment."""
 
 import faulthandler
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from segkit.classes import Classes
 from segkit.config import DataConfig
+
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command does, before torch is imported
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -3,13 +3,15 @@ import pickle
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 
-from segkit.checkpoint import Checkpoint, Progress, write_beside
+from segkit.checkpoint import Checkpoint, Progress
 from segkit.classes import Classes
 from segkit.config import DataConfig, ModelConfig, RunConfig
+from segkit.durable import write_durably
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.models.table import build_model
 
@@ -26,7 +28,7 @@ def checkpoint(**settings: object) -> Checkpoint:
 
 def test_everything_survives_a_round_trip(tmp_path: Path) -> None:
     saved = checkpoint(
-        progress=Progress(step=7, epoch_loss=1.5, best_epoch=2, best_confusion=[[1, 2], [3, 4]]),
+        progress=Progress(step=7, epoch_losses=[1.5, 2.5], best_epoch=2, best_confusion=[[1, 2], [3, 4]]),
         held_out=["p", "q"],
         ema={"w": torch.ones(2)},
         ema_updates=3,
@@ -113,12 +115,12 @@ def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     path.write_text("old")
 
-    def fail(part: Path) -> None:
-        part.write_text("half of the n")
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half of the n")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RunFolderError, match=r"c\.pt: can't be written \(no space left"):
-        write_beside(path, fail)
+        write_durably(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
 

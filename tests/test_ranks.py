@@ -14,8 +14,8 @@ def test_one_process_alone_is_a_group_of_one() -> None:
     values = torch.tensor([1.0, 2.0])
     assert torch.equal(ranks.sum(values), values)
     assert ranks.first(lambda: 7) == 7
-    assert ranks.any(True, CPU)
-    assert not ranks.any(False, CPU)
+    assert ranks.any([True, False], CPU) == [True, False]
+    assert ranks.gather(3) == [3]
 
 
 def test_a_problem_of_the_first_rank_is_raised() -> None:
@@ -35,7 +35,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_one_process_alone_trains_the_module_itself() -> None:
     module = nn.Linear(2, 2)
-    assert data_parallel(module, Ranks(), CPU) is module
+    assert data_parallel(module, Ranks(), CPU, example=torch.ones(1, 2)) is module
 
 
 def test_parameters_without_influence_are_named() -> None:

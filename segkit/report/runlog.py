@@ -9,7 +9,10 @@ import csv
 import io
 import json
 import math
+import os
+import platform
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,15 +22,18 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config import RunConfig, dump_config
+from segkit.durable import remove_parts, write_durably
 from segkit.errors import RunFolderError
 from segkit.metrics import Scores
 from segkit.runtime import free_disk
 
+LOCK = ".lock"
+
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One row of log.csv. Losses are means over the epoch, lr is that of the decoder at the epoch's last step.
-    The last three are None in epochs without validation."""
+    """One row of log.csv. Losses are means over the epoch, lr is that of the decoder at the epoch's last step;
+    `skipped` counts steps left out, see train.on_nonfinite. The last three are None in epochs without validation."""
 
     epoch: int
     step: int
@@ -35,6 +41,7 @@ class EpochRow:
     train_loss: float
     seconds: float
     images_per_second: float
+    skipped: int = 0
     val_loss: float | None = None
     miou: float | None = None
     pixel_accuracy: float | None = None
@@ -46,26 +53,73 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last = path / "checkpoints" / "last.pt"
+        self.previous = path / "checkpoints" / "previous.pt"  # what last.pt was before
         self.best = path / "checkpoints" / "best.pt"
+        self.best_weights = path / "checkpoints" / "best.safetensors"
+        self._unsaved = path / "checkpoints" / ".unsaved"  # there until the first checkpoint is
         self._log = path / "log.csv"
         self._created = False
+        self._first_epoch = 1  # that this process writes of
         self._board: Any = None
+        self._lock: Any = None
+
+    def holds_checkpoint(self) -> bool:
+        """True if there is something to go on from."""
+        return self.last.is_file() or self.previous.is_file()
 
     def check_new(self) -> None:
-        """Raises RunFolderError if the folder already holds something: a run is never overwritten."""
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
-            how = "continue it with --resume, or " if self.last.is_file() else ""
+        """Raises RunFolderError if the folder already holds something: a run is never overwritten.
+
+        A run that was killed before its first checkpoint doesn't count; it is begun again.
+        """
+        if self.holds_checkpoint():
             raise RunFolderError(
-                f"{self.path}: not empty, expected a new folder for this run; {how}choose another with run=FOLDER"
+                f"{self.path}: not empty, it holds a run, expected a new folder; continue it with --resume, or choose "
+                "another with run=FOLDER"
+            )
+        holds = {entry.name for entry in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set()
+        if self.path.is_file() or (holds and not self._unsaved.is_file()):
+            raise RunFolderError(
+                f"{self.path}: not empty, expected a new folder for this run; choose another with run=FOLDER"
             )
 
     def check_resumable(self) -> None:
         """Raises RunFolderError if there is nothing to go on from."""
-        if not self.last.is_file():
+        if not self.holds_checkpoint():
             raise RunFolderError(
                 f"{self.path}: nothing to resume, {self.last.relative_to(self.path)} isn't there; start the run "
                 "without --resume, or name its folder with run=FOLDER"
             )
+
+    def lock(self) -> None:
+        """Keep other processes from training into this folder until `close`, or until this process ends.
+
+        Raises:
+            RunFolderError: another process does.
+        """
+        if sys.platform == "win32":
+            return
+        import fcntl
+
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK).open("a+")
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            self._lock = None
+            raise RunFolderError(
+                f"{self.path}: another segkit is training into it ({owner}), expected one at a time; wait for it, stop "
+                "it, or choose another folder with run=FOLDER"
+            ) from error
+        except OSError:  # a file system without locks
+            return
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {platform.node()}\n")
+        self._lock.flush()
 
     def check_space(self, needed: int) -> None:
         """Raises RunFolderError if the disk has less than `needed` bytes free, before anything is written."""
@@ -77,10 +131,16 @@ class RunFolder:
             )
 
     def create(self, config: RunConfig, environment: dict[str, Any], splits: Mapping[str, Sequence[str]]) -> None:
-        """Write config.yaml, environment.json and splits/*.txt."""
+        """Write config.yaml, environment.json and splits/*.txt; remove what a run that was killed early has left."""
         with self._writing():
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             self._created = True
+            for left in (self._log, self.path / "metrics.json", self.best, self.best_weights):
+                left.unlink(missing_ok=True)
+            for left in self.path.glob("events.out.tfevents*"):
+                left.unlink()
+            remove_parts(self.path / "checkpoints")
+            self._unsaved.touch()
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
             for split, names in splits.items():
@@ -90,11 +150,22 @@ class RunFolder:
     def discard_if_empty(self) -> None:
         """Remove the folder if this object made it and no checkpoint came to be in it: no half-written runs."""
         self.close()
-        if self._created and not any((self.path / "checkpoints").iterdir()):
+        if self._created and not self.holds_checkpoint():
             shutil.rmtree(self.path)
 
-    def trim_log(self, step: int) -> None:
-        """Drop rows of log.csv beyond `step`: they were written after the checkpoint that a run resumes from."""
+    def saved(self) -> None:
+        """Note that there is a checkpoint now: from here on the folder is never begun again."""
+        self._unsaved.unlink(missing_ok=True)
+
+    def set_aside(self) -> None:
+        """Give a damaged last.pt another name, so that it won't become the generation before the next one."""
+        if self.last.is_file():
+            self.last.replace(self.last.with_name("last.damaged.pt"))
+
+    def reopen(self, step: int, epoch: int) -> None:
+        """Go on after a checkpoint of `step`, in `epoch` (from 1): what was written after it, or half, is removed."""
+        remove_parts(self.path / "checkpoints")
+        self._first_epoch = epoch
         if not self._log.is_file():
             return
         with self._log.open(newline="") as file:
@@ -104,8 +175,7 @@ class RunFolder:
         writer = csv.DictWriter(text, [spec.name for spec in fields(EpochRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        with self._writing():
-            self._log.write_text(text.getvalue())
+        write_durably(self._log, lambda file: file.write(text.getvalue().encode()))
 
     def add(self, row: EpochRow) -> None:
         """Append a row to log.csv and the same figures to TensorBoard, by epoch."""
@@ -115,6 +185,8 @@ class RunFolder:
             if new:
                 writer.writerow(asdict(row))
             writer.writerow("" if value is None else value for value in asdict(row).values())
+            file.flush()
+            os.fsync(file.fileno())
         for name, value in asdict(row).items():
             if name not in ("epoch", "step") and value is not None:
                 self.board.add_scalar(name, value, row.epoch)
@@ -140,7 +212,8 @@ class RunFolder:
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.path))
+            # what a killed run wrote of these epochs is dropped by TensorBoard
+            self._board = SummaryWriter(str(self.path), purge_step=self._first_epoch if self._first_epoch > 1 else None)
         return self._board
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
@@ -151,6 +224,13 @@ class RunFolder:
         if self._board is not None:
             self._board.close()
             self._board = None
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()
+            self._lock.close()
+            self._lock = None
+            with contextlib.suppress(OSError):  # not empty, as it should be
+                self.path.rmdir()
 
 
 @contextlib.contextmanager
@@ -165,6 +245,4 @@ def writing(folder: Path, *, remedy: str) -> Iterator[None]:
 def write_metrics(folder: Path, scores: Scores, classes: Classes) -> None:
     """Write metrics.json (names as in Scores.to_dict; NaN as null) into a folder that is there."""
     text = json.dumps(scores.to_dict(classes), indent=2, allow_nan=False) + "\n"
-    part = folder / ".metrics.json.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(folder / "metrics.json")
+    write_durably(folder / "metrics.json", lambda file: file.write(text.encode()))

@@ -41,7 +41,9 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_the_run_folder_holds_what_the_manual_says(trained: TrainResult) -> None:
     names = {path.name for path in trained.folder.iterdir() if "tfevents" not in path.name}
     assert names >= {"config.yaml", "environment.json", "log.csv", "metrics.json", "checkpoints"}
-    assert {path.name for path in trained.best.parent.iterdir()} == {"best.pt", "last.pt"}
+    assert {path.name for path in trained.best.parent.iterdir()} == {
+        "best.pt", "best.safetensors", "last.pt", "previous.pt"
+    }  # fmt: skip
     assert [row["epoch"] for row in log_of(trained.folder)] == ["1", "2"]
     assert all(float(row["miou"]) > 0 for row in log_of(trained.folder))
 

@@ -76,11 +76,11 @@ def test_epochs_become_rows(tmp_path: Path) -> None:
 
 def test_rows_beyond_a_checkpoint_are_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.trim_log(5)  # nothing there yet: nothing to do
+    folder.reopen(5, 1)  # nothing there yet: nothing to do
     folder.create(RunConfig(), {}, {})
     for epoch in (1, 2, 3):
         folder.add(row(epoch))
-    folder.trim_log(20)
+    folder.reopen(20, 3)
     folder.add(row(3, miou=0.5))
     folder.close()
     assert [(r["epoch"], r["miou"]) for r in logged(tmp_path / "run")] == [("1", ""), ("2", ""), ("3", "0.5")]
@@ -93,7 +93,7 @@ def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
     folder.close()
     with (tmp_path / "run" / "log.csv").open("a") as file:
         file.write("2,2")
-    folder.trim_log(100)
+    folder.reopen(100, 11)
     assert [r["epoch"] for r in logged(tmp_path / "run")] == ["1"]
 
 

@@ -1,0 +1,81 @@
+"""Losses that are no number: noticed at the step where they begin, with the pictures of its batch.
+
+Reading a loss makes the host wait for the GPU, so the first bad step is kept on the device and looked at now and then.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from segkit.errors import TrainingDiverged
+from segkit.ranks import Ranks
+
+SKIPPED_IN_A_ROW = 50  # so many, and the run is beyond help
+
+
+class Divergence:
+    """Watches the losses of a run, over all ranks."""
+
+    def __init__(self, device: torch.device, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._none = torch.tensor(-1, device=device)
+        self._first = self._none  # the first bad step since the last look; -1: none
+        self._steps: deque[tuple[int, float, list[str]]] = deque(maxlen=1000)
+        self._in_a_row = 0
+
+    def record(self, step: int, loss: torch.Tensor, *, lr: float, names: Sequence[str]) -> None:
+        """Remember a step (from 0) that was not skipped, this rank's loss of it, and the names of its pictures."""
+        bad = torch.full_like(self._none, step).where(~torch.isfinite(loss), self._none)
+        self._first = torch.where(self._first >= 0, self._first, bad)
+        self._steps.append((step, lr, list(names)))
+        self._in_a_row = 0
+
+    def found(self) -> bool:
+        """True if a loss of this rank since the last look was no number. Waits for the device."""
+        found = bool(self._first >= 0)
+        if not found:
+            self._steps.clear()
+        return found
+
+    def explain(self) -> TrainingDiverged:
+        """Return the error to raise, the same on every rank. Every rank must call this."""
+        firsts = [first for first in self.ranks.gather(int(self._first)) if first >= 0]
+        step = min(firsts)
+        lr, mine = next((lr, names) for number, lr, names in self._steps if number == step)
+        names = [name for names in self.ranks.gather(mine if int(self._first) == step else []) for name in names]
+        return self._error(f"step {step + 1}: the loss is no finite number at lr {lr:.3g}", names)
+
+    def skip(self, step: int, *, lr: float, names: Sequence[str]) -> str:
+        """Count a step that is left out, and return a line that says so. Every rank must call this.
+
+        Raises:
+            TrainingDiverged: too many in a row.
+        """
+        self._in_a_row += 1
+        every = [name for names in self.ranks.gather(list(names)) for name in names]
+        what = f"step {step + 1}: the loss or its gradient is no finite number at lr {lr:.3g}"
+        if self._in_a_row >= SKIPPED_IN_A_ROW:
+            raise self._error(f"{what}, for the {self._in_a_row}th time in a row", every)
+        return f"skipped {what}. Pictures of this batch: {_first_few(every)}"
+
+    def check_weights(self, model: nn.Module, step: int) -> None:
+        """Raise TrainingDiverged if a weight is no finite number, so that such a model is never saved."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in model.parameters()])
+        if not math.isfinite(float(torch.stack(norms).sum())):
+            raise self._error(f"step {step}: the gradient made weights that are no finite numbers", [])
+
+    def _error(self, what: str, names: Sequence[str]) -> TrainingDiverged:
+        batch = f". Pictures of this batch: {_first_few(names)}" if names else ""
+        error = TrainingDiverged(
+            f"{what}, expected one; lower optim.lr, set train.clip_norm=1, try train.precision=fp32, or leave such "
+            f"steps out with train.on_nonfinite=skip{batch}. The checkpoints that are there are from before it"
+        )
+        error.shared = True
+        return error
+
+
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

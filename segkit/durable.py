@@ -1,0 +1,130 @@
+"""Files that outlive a crash: written beside, flushed, read back, and only then moved into place.
+
+Whatever happens while one is written (a kill, a full disk, a power cut), the older file of that name is still whole.
+A sealed file ends with the SHA-256 of what stands before, so that a damaged one is noticed when it is read; zip
+readers, torch.load among them, pass over these last bytes.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from segkit.errors import RunFolderError
+
+_SEAL = b"\nsha256 "
+_SEAL_BYTES = len(_SEAL) + 64 + 1
+
+
+def write_durably(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    *,
+    sealed: bool = False,
+    previous: Path | None = None,
+    needed: int = 0,
+) -> None:
+    """Call `write` with a file that will become `path`; the file of that name now becomes `previous`, where given.
+
+    `needed` is about how many bytes will be written, to be able to say how many are missing on a full disk.
+
+    Raises:
+        RunFolderError: no space, no permission, or what was read back is not what was written; an older file at `path`
+            is left as it was.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            hashing = _HashingFile(file)
+            write(cast(BinaryIO, hashing))
+            if sealed:
+                hashing.write(_SEAL + hashing.digest.hexdigest().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with part.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").digest() != hashing.digest.digest():
+                raise OSError("what the disk gives back is not what was written to it")
+        if previous and path.exists():
+            _keep(path, previous)
+        os.replace(part, path)
+        _flush_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise RunFolderError(_explain(path, error, needed)) from error
+
+
+def is_damaged(path: Path) -> bool | None:
+    """Tell whether a sealed file's content differs from its seal; None where there is no seal, as in a cut file."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(max(0, size - _SEAL_BYTES))
+        seal = file.read()
+        if not seal.startswith(_SEAL):
+            return None
+        file.seek(0)
+        left = size - _SEAL_BYTES
+        while left > 0 and (chunk := file.read(min(left, 2**20))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return seal != _SEAL + digest.hexdigest().encode() + b"\n"
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what writes that never ended have left in a folder."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+class _HashingFile:
+    """A file to write to that knows the digest of all that was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, so that at no moment the first one is missing."""
+    link = previous.with_name(f".{previous.name}.part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links: for a moment only `previous` is there
+        os.replace(path, previous)
+    else:
+        os.replace(link, previous)
+
+
+def _flush_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _explain(path: Path, error: OSError | RuntimeError, needed: int) -> str:
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+    full = getattr(error, "errno", None) == errno.ENOSPC or free < max(needed, 2**20) or "file write" in str(error)
+    why = "no space left on the disk" if full else str(error)
+    space = f"{free / 2**20:.0f} MiB are free there"
+    if full and needed > free:
+        space += f" and {needed / 2**20:.0f} MiB are needed: {(needed - free) / 2**20:.0f} MiB are missing"
+    return (
+        f"{path}: can't be written ({why}), {space}; free some space or write elsewhere with run=FOLDER. "
+        "An older file of that name is untouched"
+    )
