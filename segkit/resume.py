@@ -1,12 +1,13 @@
 """What a run must find again to go on: the same settings, classes and pictures, and a state to train on from."""
 
 import logging
+from collections.abc import Sequence
 
 from segkit.checkpoint import Checkpoint
 from segkit.config import RunConfig, differences
 from segkit.data.prepare import PreparedData
 from segkit.errors import CheckpointError, ConfigError
-from segkit.report.runlog import RunFolder
+from segkit.report.runlog import FileRow, RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,28 @@ def check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, r
         )
     if old.data_id not in (None, data.id):
         raise CheckpointError(
-            f"{folder.last}: the run was trained and validated on other pictures than {root} holds now; "
-            "put the data set back as it was, or start a new run (from these weights with model.pretrained=CHECKPOINT)"
+            f"{folder.last}: the run was trained and validated on other pictures than {root} holds now"
+            f"{_changes(folder.files(), data.files)}; put the data set back as it was, or start a new run (from these "
+            "weights with model.pretrained=CHECKPOINT)"
         )
     if old.optimizer is None:
         raise CheckpointError(
             f"{folder.last}: holds weights but no training state, expected what a run saves as last.pt; to train on "
             "from best.pt start a new run with model.pretrained=runs/NAME/checkpoints/best.pt"
         )
+
+
+def _changes(before: Sequence[FileRow], now: Sequence[FileRow]) -> str:
+    """Say what differs between two lists of pictures, a line each."""
+    old, new = ({(split, name): size for split, name, *size in rows} for rows in (before, now))
+    kinds = {
+        "missing": [key for key in old if key not in new],
+        "new": [key for key in new if key not in old],
+        "changed": [key for key in old if key in new and old[key] != new[key]],
+    }
+    lines = [
+        f"  {len(keys)} {kind}: {', '.join('/'.join(key) for key in keys[:5])}{', ...' if len(keys) > 5 else ''}"
+        for kind, keys in kinds.items()
+        if keys
+    ]
+    return ":\n" + "\n".join(lines or ["  the same ones, in another order"]) + "\n" if before else ""

@@ -198,7 +198,7 @@ def _train(
         num_bytes = sum(tensor.nbytes for tensor in segmenter.state_dict().values())
         folder.check_space(needed=num_bytes * 15)  # last, previous, best, and one of them being written
         held_out = {config.data.val: data.held_out} if data.held_out else {}
-        folder.create(config, describe_environment(device), held_out)
+        folder.create(config, describe_environment(device), splits=held_out, files=data.files)
 
     ranks.first(open_folder)
     if ranks.is_first:

@@ -1,17 +1,16 @@
 import os
 import pickle
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 import torch
 
-from segkit.checkpoint import Checkpoint, Progress
+from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress
 from segkit.classes import Classes
 from segkit.config import DataConfig, ModelConfig, RunConfig
-from segkit.durable import write_durably
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.models.table import build_model
 
@@ -111,20 +110,6 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
 # ---- writing
 
 
-def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
-    path = tmp_path / "c.pt"
-    path.write_text("old")
-
-    def fail(file: BinaryIO) -> None:
-        file.write(b"half of the n")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(RunFolderError, match=r"c\.pt: can't be written \(no space left"):
-        write_durably(path, fail)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
-
-
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
@@ -142,7 +127,10 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_named_and_the_old_checkpoint_is_kept(tiny_disk: Path) -> None:
     path = tiny_disk / "c.pt"
     path.write_text("old")
-    with pytest.raises(RunFolderError, match=r"no space left on the disk.*MiB are free"):
+    with pytest.raises(
+        RunFolderError,
+        match=r"no space left on the disk.*MiB are free there and \d+ MiB are needed: \d+ MiB are missing",
+    ):
         checkpoint().save(path)
     assert path.read_text() == "old"
     assert [p.name for p in tiny_disk.iterdir()] == ["c.pt"]
@@ -152,3 +140,106 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="can't be written"):
         checkpoint().save(tmp_path / "file" / "c.pt")
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path, place: float) -> None:
+    for name, save in (("c.pt", Checkpoint.save), ("c.safetensors", Checkpoint.save_weights)):
+        path = tmp_path / name
+        save(checkpoint(), path)
+        content = bytearray(path.read_bytes())
+        content[int(len(content) * place)] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"damaged.*checksum"):
+            Checkpoint.load(path)
+
+
+# ---- safetensors
+
+
+def test_a_small_file_holds_what_prediction_needs_and_no_more(tmp_path: Path) -> None:
+    saved = checkpoint(optimizer={"state": {}}, held_out=["p"])
+    saved.ema = {name: tensor + 1 for name, tensor in saved.weights.items()}
+    saved.save_weights(tmp_path / "c.safetensors")
+    loaded = Checkpoint.load(tmp_path / "c.safetensors")
+    assert (loaded.config, loaded.classes, loaded.held_out) == (CONFIG, CLASSES, ["p"])
+    assert (loaded.ema, loaded.optimizer) == (None, None)
+    assert all(torch.equal(loaded.weights[name], saved.ema[name]) for name in saved.ema)  # what was validated
+    assert torch.equal(loaded.build().encoder.conv1.weight, saved.build().encoder.conv1.weight)
+
+
+def test_its_metadata_tell_other_programs_how_to_use_it(tmp_path: Path) -> None:
+    import json
+
+    from safetensors import safe_open
+
+    checkpoint().save_weights(tmp_path / "c.safetensors")
+    with safe_open(tmp_path / "c.safetensors", framework="pt") as file:
+        about = json.loads(file.metadata()["segkit"])
+    assert about["classes"]["names"] == ["a", "b", "c"]
+    assert len(about["classes"]["colors"]) == 3
+    assert about["canvas"] == [512, 512]
+    assert about["normalization"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert about["config"]["model"]["name"] == "lite_unet"
+
+
+def test_weights_of_another_program_are_refused_with_a_way_to_use_them(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(2)}, tmp_path / "c.safetensors")
+    with pytest.raises(CheckpointError, match=r"without segkit's metadata.*model\.pretrained="):
+        Checkpoint.load(tmp_path / "c.safetensors")
+    (tmp_path / "c.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        Checkpoint.load(tmp_path / "c.safetensors")
+
+
+# ---- in the background
+
+
+def test_what_is_saved_in_the_background_is_what_was_there(tmp_path: Path) -> None:
+    current = checkpoint(progress=Progress(step=1))
+    copied = current.on_host()
+    with BackgroundSaver() as saver:
+        saver.start(lambda: copied.save(tmp_path / "c.pt"))
+        for tensor in current.weights.values():
+            tensor.zero_()
+        current.progress.step = 2
+    loaded = Checkpoint.load(tmp_path / "c.pt")
+    assert loaded.progress.step == 1
+    assert loaded.weights["network.encoder.conv1.weight"].any()
+
+
+def test_what_went_wrong_in_the_background_is_raised_by_the_next_call() -> None:
+    def fail() -> None:
+        raise RunFolderError("disk full")
+
+    saver = BackgroundSaver()
+    saver.start(fail)
+    with pytest.raises(RunFolderError, match="disk full"):
+        saver.start(lambda: None)
+    saver.start(fail)
+    with pytest.raises(RunFolderError, match="disk full"), saver:
+        pass
+
+
+@pytest.mark.parametrize(("kind", "waits"), [(RunFolderError, True), (KeyboardInterrupt, False)])
+def test_an_error_in_training_waits_for_the_writing_but_a_second_ctrl_c_does_not(
+    kind: type[BaseException], waits: bool
+) -> None:
+    go_on = threading.Event()
+    done = []
+
+    def write() -> None:
+        go_on.wait(0.2)
+        done.append(1)
+
+    def save_and_fail() -> None:
+        with BackgroundSaver() as saver:
+            saver.start(write)
+            raise kind
+
+    with pytest.raises(kind):
+        save_and_fail()
+    assert bool(done) is waits
+    go_on.set()

@@ -1,5 +1,6 @@
 """The data of a run, looked at and found sound: classes, items of both splits, and what the training masks hold."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection
@@ -23,11 +24,19 @@ class PreparedData:
     survey: Survey
     held_out: list[str] | None
 
+    @functools.cached_property
+    def files(self) -> list[tuple[str, str, int, int]]:
+        """A row for every picture of both splits, in order: split, name, bytes of the image and of the mask."""
+        return [
+            (split, item.name, item.image.stat().st_size, item.mask.stat().st_size if item.mask else 0)
+            for split, items in (("train", self.train), ("val", self.val))
+            for item in items
+        ]
+
     @property
     def id(self) -> str:
-        """A digest of the names in both splits, in order."""
-        names = [[item.name for item in split] for split in (self.train, self.val)]
-        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+        """A digest of `files`: which pictures there are, in which order, and how large their files are."""
+        return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
 
 
 def prepare_data(

@@ -1,7 +1,7 @@
 """The folder of a run and what is written to it while training goes on.
 
-config.yaml (resolved), environment.json, log.csv (a row per epoch), metrics.json (scores of best.pt), TensorBoard
-events, checkpoints/, and splits/ where the run drew its own validation share.
+config.yaml (resolved), environment.json, data.csv (the pictures), log.csv (a row per epoch), metrics.json (scores of
+best.pt), TensorBoard events, checkpoints/, and splits/ where the run drew its own validation share.
 """
 
 import contextlib
@@ -28,6 +28,8 @@ from segkit.metrics import Scores
 from segkit.runtime import free_disk
 
 LOCK = ".lock"
+
+FileRow = tuple[str, str, int, int]  # split, name, bytes of the image, bytes of the mask
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class RunFolder:
         self.best_weights = path / "checkpoints" / "best.safetensors"
         self._unsaved = path / "checkpoints" / ".unsaved"  # there until the first checkpoint is
         self._log = path / "log.csv"
+        self._data = path / "data.csv"
         self._created = False
         self._first_epoch = 1  # that this process writes of
         self._board: Any = None
@@ -130,8 +133,18 @@ class RunFolder:
                 "the run's checkpoints; free some space or write elsewhere with run=FOLDER"
             )
 
-    def create(self, config: RunConfig, environment: dict[str, Any], splits: Mapping[str, Sequence[str]]) -> None:
-        """Write config.yaml, environment.json and splits/*.txt; remove what a run that was killed early has left."""
+    def create(
+        self,
+        config: RunConfig,
+        environment: dict[str, Any],
+        *,
+        splits: Mapping[str, Sequence[str]] | None = None,
+        files: Sequence[FileRow] = (),
+    ) -> None:
+        """Write config.yaml, environment.json, splits/*.txt and data.csv (the pictures that the run is trained on).
+
+        What a run that was killed early has left is removed.
+        """
         with self._writing():
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             self._created = True
@@ -143,9 +156,20 @@ class RunFolder:
             self._unsaved.touch()
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
-            for split, names in splits.items():
+            with self._data.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(("split", "name", "image_bytes", "mask_bytes"))
+                writer.writerows(files)
+            for split, names in (splits or {}).items():
                 (self.path / "splits").mkdir(exist_ok=True)
                 (self.path / "splits" / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+
+    def files(self) -> list[FileRow]:
+        """Return the pictures that the run was begun with: rows of split, name, bytes of the image and of the mask."""
+        if not self._data.is_file():
+            return []
+        with self._data.open(newline="", encoding="utf-8") as file:
+            return [(row[0], row[1], int(row[2]), int(row[3])) for row in list(csv.reader(file))[1:]]
 
     def discard_if_empty(self) -> None:
         """Remove the folder if this object made it and no checkpoint came to be in it: no half-written runs."""

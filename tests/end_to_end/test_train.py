@@ -268,16 +268,40 @@ def test_resuming_with_other_classes_is_refused(trained: TrainResult, shapes: Pa
         train(config, resume=True)
 
 
-def test_resuming_on_other_pictures_is_refused(trained: TrainResult, shapes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: drop_the_last(data / "ImageSets" / "Segmentation" / "train.txt"), "1 missing: train/shapes_0011"),
+        (lambda data: reverse(data / "ImageSets" / "Segmentation" / "train.txt"), "the same ones, in another order"),
+        (
+            lambda data: lengthen(data / "JPEGImages" / "shapes_0003.jpg"),
+            "1 changed: train/shapes_0003",
+        ),
+    ],
+)
+def test_resuming_on_other_pictures_is_refused_and_says_which(
+    trained: TrainResult, shapes: Path, tmp_path: Path, change: Callable[[Path], None], words: str
+) -> None:
     import shutil
 
     shutil.copytree(shapes, tmp_path / "data")
-    split = tmp_path / "data" / "ImageSets" / "Segmentation" / "train.txt"
-    split.write_text("\n".join(split.read_text().split()[:-1]))
+    change(tmp_path / "data")
     shutil.copytree(trained.folder, tmp_path / "run")
     config = load_config(trained.folder / "config.yaml", [f"data.root={tmp_path / 'data'}", f"run={tmp_path / 'run'}"])
-    with pytest.raises(CheckpointError, match="other pictures"):
+    with pytest.raises(CheckpointError, match=f"(?s)other pictures.*{words}"):
         train(config, resume=True)
+
+
+def drop_the_last(split: Path) -> None:
+    split.write_text("\n".join(split.read_text().split()[:-1]))
+
+
+def lengthen(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + bytes(1))
+
+
+def reverse(split: Path) -> None:
+    split.write_text("\n".join(split.read_text().split()[::-1]))
 
 
 def test_resuming_from_a_file_without_training_state_is_refused(trained: TrainResult, tmp_path: Path) -> None:

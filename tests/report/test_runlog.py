@@ -55,15 +55,18 @@ def test_space_is_checked_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def test_the_resolved_config_and_the_drawn_split_are_written(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run").create(RunConfig(run="x"), {"torch": "2"}, {"val": ["a", "b"]})
+    RunFolder(tmp_path / "run").create(
+        RunConfig(run="x"), {"torch": "2"}, splits={"val": ["a", "b"]}, files=[("val", "a", 3, 2)]
+    )
     assert load_config(tmp_path / "run" / "config.yaml") == RunConfig(run="x")
     assert json.loads((tmp_path / "run" / "environment.json").read_text()) == {"torch": "2"}
     assert (tmp_path / "run" / "splits" / "val.txt").read_text() == "a\nb\n"
+    assert RunFolder(tmp_path / "run").files() == [("val", "a", 3, 2)]
 
 
 def test_epochs_become_rows(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.create(RunConfig(), {}, {})
+    folder.create(RunConfig(), {})
     folder.add(row(1))
     folder.add(row(2, miou=0.25))
     folder.close()
@@ -77,7 +80,7 @@ def test_epochs_become_rows(tmp_path: Path) -> None:
 def test_rows_beyond_a_checkpoint_are_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.reopen(5, 1)  # nothing there yet: nothing to do
-    folder.create(RunConfig(), {}, {})
+    folder.create(RunConfig(), {})
     for epoch in (1, 2, 3):
         folder.add(row(epoch))
     folder.reopen(20, 3)
@@ -88,7 +91,7 @@ def test_rows_beyond_a_checkpoint_are_dropped(tmp_path: Path) -> None:
 
 def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.create(RunConfig(), {}, {})
+    folder.create(RunConfig(), {})
     folder.add(row(1))
     folder.close()
     with (tmp_path / "run" / "log.csv").open("a") as file:
@@ -99,7 +102,7 @@ def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.create(RunConfig(), {}, {})
+    folder.create(RunConfig(), {})
     (tmp_path / "run" / "log.csv").mkdir()
     with pytest.raises(RunFolderError, match="can't be written"):
         folder.add(row(1))
@@ -108,7 +111,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_run_that_never_saved_is_removed_and_one_that_did_stays(tmp_path: Path) -> None:
     for name, saved in (("failed", False), ("saved", True)):
         folder = RunFolder(tmp_path / name)
-        folder.create(RunConfig(), {}, {})
+        folder.create(RunConfig(), {})
         if saved:
             folder.last.touch()
         folder.discard_if_empty()
