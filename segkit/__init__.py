@@ -4,10 +4,11 @@ How the package is laid out, lowest floor first (a floor imports only from floor
 
     errors  strict_yaml  classes  config         no numpy, no torch: a typo in a config is reported at once
     labels  pixel_loss             class ids of scores; loss and gradient in one
-    geometry  runtime  ranks       where pixels go and come back; device, precision, seeds; peer processes
+    geometry  runtime  ranks  durable            where pixels go; device, precision, seeds; peers; files that last
+    sharding                       models spread over ranks
     data  models  losses  metrics  optim         the parts; they never import one another
-    checkpoint  evaluate  report  resume
-    train  eval_miou  predict      the verbs
+    checkpoint  evaluate  report  resume  divergence
+    train  eval_miou  predict  convert           the verbs
     plan  demo                     a few steps of one; all of them in a row
     cli                            the `segkit` command; tools/*.py are the same commands as scripts
 

@@ -1,4 +1,4 @@
-"""The `segkit` command: parse, one call, print. What the commands do is in train, eval_miou, predict and demo.
+"""The `segkit` command: parse, one call, print. What the commands do is in the modules of their names.
 
 Heavy modules are imported inside the handlers, so that `segkit --help` and a typo in a config answer at once.
 Exit codes: 0 done; 1 done, but some inputs failed; 2 a problem that the user can mend; 75 training was stopped by a
@@ -118,6 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
+    command = _add(commands, "convert", _convert, "write a data set in another form: tar shards (webdataset)")
+    command.add_argument("config", type=Path, help="YAML file that describes the data set, such as configs/demo.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
+    command.add_argument(
+        "--to", nargs=2, required=True, metavar=("FORMAT", "OUT"), help="webdataset, and the empty folder to write to"
+    )
+    command.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: data.train and data.val of the config")
+    command.add_argument(
+        "--samples-per-shard",
+        type=int,
+        default=1000,
+        help="default: %(default)s; fewer make more shards, of which each training process wants several",
+    )
+
     command = _add(commands, "demo", _demo, "draw a data set, train, evaluate and predict: three minutes on two cores")
     command.add_argument("--output", type=Path, help="folder (default: segkit_demo, or the next free number)")
     return parser
@@ -182,6 +196,24 @@ def _predict(arguments: argparse.Namespace) -> int:
     if len(failed) > 10:
         print(f"... and {len(failed) - 10} more, see {arguments.output / 'predictions.csv'}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    words = arguments.splits or []
+    settings = [word for word in words if "=" in word]  # argparse gives --splits all words that follow
+    config = load_config(arguments.config, arguments.overrides + settings)
+    from segkit.convert import convert, describe_conversion
+
+    target, output = arguments.to[0], Path(arguments.to[1])
+    converted = convert(
+        config,
+        target,
+        output,
+        splits=[word for word in words if "=" not in word],
+        samples_per_shard=arguments.samples_per_shard,
+    )
+    _say(describe_conversion(converted, target, output))
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ Count = Annotated[int, Ge(1)]
 RGBValue = tuple[int, int, int]
 
 CacheName = Literal["none", "ram", "disk"]
-LayoutName = Literal["voc", "folders"]
+LayoutName = Literal["voc", "folders", "webdataset"]
 ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
     "segformer", "dpt", "lite_unet",
@@ -109,10 +109,13 @@ class TrainConfig:
     channels_last: bool = True
     compile: bool = False
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    deterministic: bool = True
     clip_norm: NonNegative = 0.0
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     freeze_epochs: Annotated[int, Ge(0)] = 0
     sync_bn: bool = False
+    gradient_compression: Literal["none", "fp16", "bf16"] = "none"
+    sharding: Literal["none", "fsdp2"] = "none"
     on_nonfinite: Literal["stop", "skip"] = "stop"
     checkpoint_every_steps: Annotated[int, Ge(0)] = 0
     checkpoint_every_minutes: NonNegative = 10.0
@@ -375,8 +378,11 @@ def _contradictions(config: RunConfig) -> list[str]:
     changed = differences(RunConfig(), config)
     pixel_losses = loss.cross_entropy + loss.focal > 0
     no_effect = {
-        "data.val_fraction": (data.layout == "folders", "data.layout: folders (voc has split files)"),
-        "data.cache_gib": (data.cache != "none", "data.cache: ram or disk"),
+        "data.val_fraction": (data.layout == "folders", "data.layout: folders (voc and webdataset have splits)"),
+        "data.cache_gib": (
+            data.cache != "none" or data.layout == "webdataset",
+            "data.cache: ram or disk, or data.layout: webdataset",
+        ),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (pixel_losses, "loss.cross_entropy or loss.focal > 0"),
@@ -401,6 +407,11 @@ def _contradictions(config: RunConfig) -> list[str]:
         problems.append(
             f"train.accumulate: {train.accumulate} doesn't divide train.batch_size {train.batch_size}; a batch is "
             "split into that many equal parts"
+        )
+    if train.sharding != "none" and (train.compile or train.sync_bn or train.gradient_compression != "none"):
+        problems.append(
+            f"train.sharding: {train.sharding} goes with none of train.compile, train.sync_bn and "
+            "train.gradient_compression; switch those off"
         )
     if data.ignore_values == "rest" and data.mask_values is None:
         problems.append("data.ignore_values: 'rest' needs data.mask_values, which say what is not the rest")

@@ -5,13 +5,14 @@ Reading a loss makes the host wait for the GPU, so the first bad step is kept on
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
 from segkit.errors import TrainingDiverged
 from segkit.ranks import Ranks
+from segkit.sharding import local
 
 SKIPPED_IN_A_ROW = 50  # so many, and the run is beyond help
 
@@ -62,9 +63,11 @@ class Divergence:
         return f"skipped {what}. Pictures of this batch: {_first_few(every)}"
 
     def check_weights(self, model: nn.Module, step: int) -> None:
-        """Raise TrainingDiverged if a weight is no finite number, so that such a model is never saved."""
-        norms = torch._foreach_norm([parameter.detach() for parameter in model.parameters()])
-        if not math.isfinite(float(torch.stack(norms).sum())):
+        """Raise TrainingDiverged if a weight is no finite number, so that such a model is never saved.
+
+        Every rank must call this.
+        """
+        if self.ranks.any([not all_finite(model.parameters())], self._none.device)[0]:
             raise self._error(f"step {step}: the gradient made weights that are no finite numbers", [])
 
     def _error(self, what: str, names: Sequence[str]) -> TrainingDiverged:
@@ -75,6 +78,12 @@ class Divergence:
         )
         error.shared = True
         return error
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """True if every number of this rank's part of the tensors is finite. Waits for the device."""
+    norms = torch._foreach_norm([tensor.detach() for tensor in local(tensors)])
+    return math.isfinite(float(torch.stack(norms).sum()))
 
 
 def _first_few(names: Sequence[str]) -> str:

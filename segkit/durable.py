@@ -27,10 +27,12 @@ def write_durably(
     sealed: bool = False,
     previous: Path | None = None,
     needed: int = 0,
+    elsewhere: str = "run=FOLDER",
 ) -> None:
     """Call `write` with a file that will become `path`; the file of that name now becomes `previous`, where given.
 
-    `needed` is about how many bytes will be written, to be able to say how many are missing on a full disk.
+    `needed` is about how many bytes will be written, to be able to say how many are missing on a full disk;
+    `elsewhere` is how the user says where else to write.
 
     Raises:
         RunFolderError: no space, no permission, or what was read back is not what was written; an older file at `path`
@@ -56,7 +58,7 @@ def write_durably(
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         with contextlib.suppress(OSError):
             part.unlink()
-        raise RunFolderError(_explain(path, error, needed)) from error
+        raise RunFolderError(_explain(path, error, needed, elsewhere)) from error
 
 
 def is_damaged(path: Path) -> bool | None:
@@ -117,7 +119,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(number)
 
 
-def _explain(path: Path, error: OSError | RuntimeError, needed: int) -> str:
+def _explain(path: Path, error: OSError | RuntimeError, needed: int, elsewhere: str) -> str:
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
     full = getattr(error, "errno", None) == errno.ENOSPC or free < max(needed, 2**20) or "file write" in str(error)
     why = "no space left on the disk" if full else str(error)
@@ -125,6 +127,6 @@ def _explain(path: Path, error: OSError | RuntimeError, needed: int) -> str:
     if full and needed > free:
         space += f" and {needed / 2**20:.0f} MiB are needed: {(needed - free) / 2**20:.0f} MiB are missing"
     return (
-        f"{path}: can't be written ({why}), {space}; free some space or write elsewhere with run=FOLDER. "
+        f"{path}: can't be written ({why}), {space}; free some space or write elsewhere with {elsewhere}. "
         "An older file of that name is untouched"
     )

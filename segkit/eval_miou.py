@@ -24,7 +24,7 @@ from segkit.runtime import count_threads, keep_freed_memory, select_device, sele
 # Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = (
     "data.root", "data.layout", "data.val", "data.val_fraction", "data.classes", "data.mask_values",
-    "data.ignore_values", "data.canvas", "eval.batch_size", "train.device", "train.precision",
+    "data.ignore_values", "data.canvas", "data.cache_gib", "eval.batch_size", "train.device", "train.precision",
     "train.channels_last",
 )  # fmt: skip
 
@@ -59,6 +59,11 @@ def eval_miou(
             f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EFFECTIVE)}"
         )
     config = override_config(checkpoint.config, overrides, where="the overrides")
+    if config.data.root.startswith("pipe:") and "data.root" not in keys:  # a checkpoint may come from anywhere
+        raise ConfigError(
+            f"{path}: its data.root is a shell command, {config.data.root!r}, expected one that you gave; if "
+            "you trust it, repeat it: data.root=..."
+        )
     classes = checkpoint.classes
     given = "data.classes" in keys
     moved = config.data.classes is None and {"data.root", "data.layout"} & set(keys) and has_class_file(config.data)

@@ -7,8 +7,10 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from segkit.config import OptimConfig
+from segkit.sharding import local
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -31,8 +33,10 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, encoder: nn.Module
         }
         for (encoder, decayed), parameters in groups.items()
     ]
-    fused = next(model.parameters()).device.type in ("cuda", "cpu")
+    first = next(model.parameters())
+    fused = first.device.type in ("cuda", "cpu")
     if config.name == "sgd":
+        fused = fused and not isinstance(first, DTensor)  # for tensors that are spread over ranks there is none
         return torch.optim.SGD(settings, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(settings, lr=lr, fused=fused)
@@ -92,7 +96,7 @@ class MovingAverage(Generic[Model]):
     def update(self, model: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages, values = _split(self.model.state_dict().values()), _split(model.state_dict().values())
+        averages, values = (_split(local(each.state_dict().values())) for each in (self.model, model))
         torch._foreach_lerp_(averages[0], values[0], 1 - decay)
         for average, value in zip(averages[1], values[1], strict=True):
             average.copy_(value)

@@ -166,8 +166,8 @@ def describe_plan(plan: Plan) -> str:
         f"epoch   {plan.steps_per_epoch} steps: {_duration(plan.epoch)}; validation of {plan.num_val} pictures: "
         f"{_duration(plan.validation)}",
         f"run     {plan.config.train.epochs} epochs, validated {plan.num_validations} times: {_duration(plan.run)}",
-        f"disk    {plan.checkpoint_bytes / 2**20:.0f} MiB for last.pt; with best.pt and the one being written at most "
-        f"{3 * plan.checkpoint_bytes / 2**20:.0f} MiB",
+        f"disk    {plan.checkpoint_bytes / 2**20:.0f} MiB for last.pt; with previous.pt, the best in both forms and "
+        f"the one being written at most {4 * plan.checkpoint_bytes / 2**20:.0f} MiB",
     ]
     if plan.largest_batch is not None:
         reason = f"takes at most {100 * plan.memory_share:.0f} % of the memory"

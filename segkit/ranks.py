@@ -5,6 +5,8 @@ Not here: a launcher. `torchrun` starts the processes.
 
 import contextlib
 import datetime
+import inspect
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +15,14 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from segkit.errors import DeviceError, SegkitError, first_line
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -123,7 +130,13 @@ def process_group(device: str, *, timeout_minutes: float = 10) -> Iterator[Ranks
         )
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=datetime.timedelta(minutes=timeout_minutes))
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=_fresh_store(size),
+        rank=rank,
+        world_size=size,
+        timeout=datetime.timedelta(minutes=timeout_minutes),
+    )
     try:
         patient = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1)) if size > 1 else None
         yield Ranks(rank, local_rank, size, patient)
@@ -138,8 +151,31 @@ def process_group(device: str, *, timeout_minutes: float = 10) -> Iterator[Ranks
         dist.destroy_process_group()
 
 
-def data_parallel(module: nn.Module, ranks: Ranks, device: torch.device, *, example: torch.Tensor) -> nn.Module:
+def _fresh_store(size: int) -> PrefixStore | None:
+    """Return torchrun's store as this attempt alone sees it; None to let PyTorch find a store by itself.
+
+    PyTorch 2.15 shares one store between the attempts of --max-restarts without keeping them apart, so that a restarted
+    process finds the addresses of dead ones and hangs. On one machine the number of the attempt keeps them apart; on
+    several, where it may differ, a setting of torchrun gives each attempt a store of its own.
+    """
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if shared and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) == size:
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    if shared and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and os.environ["RANK"] == "0":
+        log.warning(
+            "warning: torchrun can't restart a run on several machines like this; before it, on each of them: "
+            "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+        )
+    return None
+
+
+def data_parallel(
+    module: nn.Module, ranks: Ranks, device: torch.device, *, example: torch.Tensor, compression: str = "none"
+) -> nn.Module:
     """Return a module whose backward averages gradients over the ranks; `module` itself for one process alone.
+
+    With `compression` fp16 or bf16, gradients travel in that precision: half the bytes, and rounded.
 
     `example` is one input. DistributedDataParallel lays out its buckets anew after its first backward pass, and with
     them the order in which gradients are added up. That pass is made here, so that a resumed run adds like a straight
@@ -148,9 +184,13 @@ def data_parallel(module: nn.Module, ranks: Ranks, device: torch.device, *, exam
     if ranks.size == 1:
         return module
     # Buffers are averaged after each step (Ranks.average_buffers) instead of copied from the first rank.
-    parallel = DistributedDataParallel(
-        module, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False
-    )
+    known = inspect.signature(DistributedDataParallel).parameters  # the option was renamed after torch 2.11
+    own_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {own_buffers: False}
+    parallel = DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None, **options)
+    if compression != "none":
+        hooks = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
+        parallel.register_comm_hook(None, hooks[compression])
     modes = {inner: inner.training for inner in module.modules()}
     parallel.eval()  # no statistics, no dropout
     parallel(example).sum().backward()
@@ -158,6 +198,19 @@ def data_parallel(module: nn.Module, ranks: Ranks, device: torch.device, *, exam
         inner.training = training
     module.zero_grad(set_to_none=True)
     return parallel.train(module.training)
+
+
+@contextlib.contextmanager
+def gradient_exchange(network: nn.Module, *, wanted: bool) -> Iterator[None]:
+    """Let the backward passes of the block exchange gradients, or, with micro-batches to come, only add them up."""
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(wanted)
+        yield
+    elif not wanted and hasattr(network, "no_sync"):
+        with cast(DistributedDataParallel, network).no_sync():
+            yield
+    else:
+        yield
 
 
 def unused_parameters(module: nn.Module, example: torch.Tensor) -> set[str]:

@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 # What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
 CHANGEABLE = {
-    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device", "eval.every",
-    "train.checkpoint_every_steps",
-    "train.checkpoint_every_minutes", "train.timeout_minutes", "train.profile", "eval.batch_size", "eval.pictures",
+    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device",
+    "train.checkpoint_every_steps", "train.checkpoint_every_minutes", "train.timeout_minutes", "train.sharding",
+    "train.profile", "eval.every", "eval.batch_size", "eval.pictures",
 }  # fmt: skip
 
 

@@ -129,6 +129,19 @@ def keep_freed_memory() -> None:
         mallopt(-2, 2**28)
 
 
+def make_deterministic(device: torch.device) -> None:
+    """Have a GPU add in the same order every time, wherever it can; PyTorch warns of an operation that can't.
+
+    CPUs do anyhow.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch (dropout, drop-path) by (seed, step, rank), so that a resumed run draws what a straight one does.
 

@@ -10,6 +10,7 @@ of seed, epoch, step, index and rank, so a run that goes on from a checkpoint is
 """
 
 import contextlib
+import copy
 import itertools
 import logging
 import time
@@ -19,7 +20,6 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
@@ -27,11 +27,11 @@ from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.cache import build_cache
-from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
+from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, shard_sizes
 from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
-from segkit.divergence import Divergence
+from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
 from segkit.labels import argmax
@@ -41,7 +41,14 @@ from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
-from segkit.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
+from segkit.ranks import (
+    Ranks,
+    data_parallel,
+    gradient_exchange,
+    process_group,
+    synchronize_batch_norm,
+    unused_parameters,
+)
 from segkit.report.console import describe_data, describe_epoch, progress_bar
 from segkit.report.pictures import panel
 from segkit.report.profile import StepProfiler, Stopwatch
@@ -54,12 +61,14 @@ from segkit.runtime import (
     count_workers,
     describe_environment,
     keep_freed_memory,
+    make_deterministic,
     seed_step,
     select_device,
     select_precision,
     sum_dtype,
     under_torchrun,
 )
+from segkit.sharding import gathered, shard, spread_state, whole
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +128,8 @@ def _train(
     device = select_device(settings.device, local_rank=ranks.local_rank)
     precision = select_precision(settings.precision, device)
     keep_freed_memory()
+    if settings.deterministic:
+        make_deterministic(device)
     ranks.first(folder.lock)
     if resume == "auto":
         resume = ranks.first(folder.holds_checkpoint)
@@ -133,7 +144,8 @@ def _train(
     if old:
         check_continues(old, data, folder, root=config.data.root)
     reader = MaskReader.build(config.data, classes)
-    plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size)
+    sizes = shard_sizes(data.train)
+    plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size, sizes)
     recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
     cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
     steps_per_epoch = plan.batches_per_epoch
@@ -155,25 +167,35 @@ def _train(
         config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device,
         compiled=settings.compile,
     )  # fmt: skip
-    lr = scale_lr(config.optim, batch_size)
-    optimizer = build_optimizer(config.optim, segmenter, encoder=segmenter.encoder, lr=lr)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
     progress = Progress()
     if old:
         progress = old.progress
         restore(segmenter, old.weights, model=config.model)
-        optimizer.load_state_dict(old.optimizer or {})
-        scaler.load_state_dict(old.scaler or {})
         if average and old.ema:
             restore(average.model, old.ema, model=config.model)
             average.updates = old.ema_updates
+    example = torch.zeros(1, 3, *recipe.placement.canvas_hw, device=device)
+    unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
+    plain = None  # the model in one piece, where the one that trains is spread over ranks
+    if settings.sharding == "fsdp2" and ranks.size > 1:
+        plain = copy.deepcopy(segmenter)
+        for model in (segmenter, average.model) if average else (segmenter,):
+            shard(model, ranks, device, example=example)
+    lr = scale_lr(config.optim, batch_size)
+    optimizer = build_optimizer(config.optim, segmenter, encoder=segmenter.encoder, lr=lr)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    if old:
+        optimizer.load_state_dict(spread_state(old.optimizer or {}, optimizer))
+        scaler.load_state_dict(old.scaler or {})
 
     # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
     validation_set = EvaluationSet(data.val, reader, canvas_hw=config.data.canvas)
 
     def ready_model() -> Segmenter:
         trained = average.model if average else segmenter
+        if plain is not None:
+            trained = gathered(trained, plain)
         return for_inference(trained, canvas_hw=config.data.canvas, precision=precision)
 
     def validate(model: Segmenter, *, num_batches: int | None = None) -> Evaluation:
@@ -188,8 +210,6 @@ def _train(
         return evaluate(model, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
 
     validate(ready_model(), num_batches=2)
-    example = torch.zeros(1, 3, *recipe.placement.canvas_hw, device=device)
-    unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
 
     def open_folder() -> None:
         if old:
@@ -228,24 +248,26 @@ def _train(
         )  # fmt: skip
 
     def checkpoint(*, resumable: bool) -> Checkpoint:
+        first = ranks.is_first
         return Checkpoint(
-            weights=segmenter.state_dict(),
+            weights=whole(segmenter.state_dict(), keep=first),
             config=config,
             classes=classes,
             progress=progress,
             held_out=data.held_out,
             data_id=data.id,
-            ema=average.model.state_dict() if average else None,
+            ema=whole(average.model.state_dict(), keep=first) if average else None,
             ema_updates=average.updates if average else 0,
-            optimizer=optimizer.state_dict() if resumable else None,
+            optimizer=whole(optimizer.state_dict(), keep=first) if resumable else None,
             scaler=scaler.state_dict() if resumable else None,
         ).on_host()
 
     def save(best: Scores | None) -> None:
         """Begin to write a checkpoint, of the best epoch so far where its scores are given."""
         divergence.check_weights(segmenter, progress.step)
-        if ranks.is_first:
+        if ranks.is_first or plain is not None:
             last, chosen = checkpoint(resumable=True), checkpoint(resumable=False) if best else None
+        if ranks.is_first:
 
             def write() -> None:  # last.pt comes last: a run that is killed in here goes on before it
                 if chosen and best:
@@ -294,9 +316,14 @@ def _train(
                     show=ranks.is_first,
                 )  # fmt: skip
             if network is None or step == thaw_step:
-                network = _trainable(
-                    segmenter, unused, frozen=step < thaw_step, ranks=ranks, compiled=settings.compile, example=example
-                )
+                _set_trained(segmenter, unused, frozen=step < thaw_step)
+                network = segmenter
+                if plain is None:
+                    network = data_parallel(
+                        segmenter, ranks, device, example=example, compression=settings.gradient_compression
+                    )
+                if settings.compile:  # a wrapper: validation runs the plain model, as the evaluation tool does
+                    network = cast(nn.Module, torch.compile(network))
             last_lr = set_lr(
                 optimizer,
                 lr_factor(config.optim, step=step, num_steps=num_steps, steps_per_epoch=steps_per_epoch),
@@ -314,11 +341,7 @@ def _train(
             buffers = [buffer.clone() for buffer in segmenter.buffers()] if skipping else []
             step_loss = torch.zeros((), device=device)
             for part, batch in enumerate(micro):  # images uint8 [b, 3, H, W], masks uint8 [b, H, W]
-                with contextlib.ExitStack() as stack:
-                    if part < len(micro) - 1 and ranks.size > 1:
-                        stack.enter_context(
-                            cast(DistributedDataParallel, network).no_sync()
-                        )  # gradients are exchanged once, after the last part
+                with gradient_exchange(network, wanted=part == len(micro) - 1):  # once, after the last part
                     with autocast(device, precision):
                         logits = network(batch.images)  # [b, C, H, W]
                     share = loss(logits, batch.masks, normalizers)
@@ -429,25 +452,13 @@ def _train(
 # ---- set up
 
 
-def _trainable(
-    segmenter: Segmenter, unused: set[str], *, frozen: bool, ranks: Ranks, compiled: bool, example: torch.Tensor
-) -> nn.Module:
-    """Return the module whose forward trains: `segmenter`, its encoder frozen or not, over ranks, compiled."""
+def _set_trained(segmenter: Segmenter, unused: set[str], *, frozen: bool) -> None:
+    """Choose which parameters train. A frozen encoder stays in eval mode, so that its statistics are frozen too."""
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name not in unused)
-    if frozen:
-        segmenter.encoder.requires_grad_(False)
-    _set_mode(segmenter, frozen=frozen)
-    network = data_parallel(segmenter, ranks, segmenter.mean.device, example=example)
-    # A compiled wrapper, not segmenter.compile(): validation runs the plain model, as the evaluation tool does.
-    return cast(nn.Module, torch.compile(network)) if compiled else network
-
-
-def _set_mode(segmenter: Segmenter, *, frozen: bool) -> None:
-    """Training mode; a frozen encoder stays in eval mode, so that its BatchNorm statistics are frozen too."""
     segmenter.train()
     if frozen:
-        segmenter.encoder.eval()
+        segmenter.encoder.requires_grad_(False).eval()
 
 
 # ---- along the way
@@ -460,8 +471,7 @@ def _all_finite(loss: torch.Tensor, segmenter: Segmenter, scaler: torch.amp.Grad
     """
     if scaler.is_enabled():
         return bool(torch.isfinite(loss))
-    norm = nn.utils.get_total_norm(p.grad for p in segmenter.parameters() if p.grad is not None)
-    return bool(torch.isfinite(loss) & torch.isfinite(norm))
+    return bool(torch.isfinite(loss)) and all_finite(p.grad for p in segmenter.parameters() if p.grad is not None)
 
 
 def _is_multiple(step: int, every: int) -> bool:

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -76,6 +77,16 @@ def test_the_first_signal_asks_and_the_second_stops() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_comes_right_after_the_first_signal_is_the_same_request() -> None:
+    with StopRequest(grace=0.2) as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # a scheduler, then torchrun
+            os.kill(os.getpid(), number)
+        assert stop.asked
+        time.sleep(0.25)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_sigterm_asks_as_well() -> None:

@@ -4,6 +4,7 @@ So augmentation doesn't depend on the number of workers, of ranks, or on where a
 the model normalises on its own device.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from segkit.data.cache import PixelCache
 from segkit.data.images import image_size_hw, read_image, reduced_hw
 from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
+from segkit.data.shards import Member
 from segkit.errors import ConfigError, DataError
 from segkit.geometry import LetterBox
 
@@ -181,6 +183,14 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 # ---- batches
 
 
+def shard_sizes(items: Sequence[Item]) -> tuple[int, ...] | None:
+    """Return how many items are in each shard, in their order; None where they aren't in shards."""
+    if not all(isinstance(item.image, Member) for item in items):
+        return None
+    shards = (item.image.shard for item in items if isinstance(item.image, Member))
+    return tuple(len(list(group)) for _, group in itertools.groupby(shards))
+
+
 def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Turn class ids uint8 [B, H, W] into float32 [B, H, W, C+1]; every other id (ignored) goes to the last channel."""
     ids = masks.clamp(max=num_classes).long()
@@ -209,6 +219,10 @@ class BatchPlan:
     An epoch is one permutation, cut into batches of `batch_size`. The last one is filled up from the permutation's
     start, so that every picture is seen in every epoch and no batch is smaller than the others. A batch is divided
     into `accumulate` micro-batches, each of which is divided over the ranks.
+
+    With `shard_sizes` (how many of the items, in their order, are in each shard) shards are permuted, and the items
+    within each; and every place of a batch walks along a stretch of its own of that order. So a rank, which always has
+    the same places, reads about its share of the shards, and each of them from end to end.
     """
 
     num_items: int
@@ -216,8 +230,10 @@ class BatchPlan:
     seed: int
     accumulate: int = 1
     num_ranks: int = 1
+    shard_sizes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        assert self.shard_sizes is None or sum(self.shard_sizes) == self.num_items
         if self.batch_size > max(self.num_items, 16):
             raise ConfigError(
                 f"train.batch_size: found {self.batch_size}, but there are {self.num_items} training pictures, each of "
@@ -236,7 +252,22 @@ class BatchPlan:
     def permutation(self, epoch: int) -> list[int]:
         """Return the order of one epoch. Its key is another than that of `sample_rng`."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 1], counter=[0, 0, epoch, 0]))
-        return [int(index) for index in rng.permutation(self.num_items)]
+        if self.shard_sizes is None:
+            return [int(index) for index in rng.permutation(self.num_items)]
+        ends = list(itertools.accumulate(self.shard_sizes))
+        return [
+            ends[shard] - self.shard_sizes[shard] + int(index)
+            for shard in rng.permutation(len(self.shard_sizes))
+            for index in rng.permutation(self.shard_sizes[shard])
+        ]
+
+    def batch(self, order: Sequence[int], number: int) -> list[int]:
+        """Return the indices of the batch of that number in an epoch of that order."""
+        if self.shard_sizes is None:
+            places = range(number * self.batch_size, (number + 1) * self.batch_size)
+        else:
+            places = range(number, self.batch_size * self.batches_per_epoch, self.batches_per_epoch)
+        return [order[place % self.num_items] for place in places]
 
     def micro_batches(self, *, rank: int, first_step: int, num_steps: int) -> Iterator[list[tuple[int, int]]]:
         """Yield this rank's keys (epoch, index), micro-batch by micro-batch, from `first_step` to `num_steps`."""
@@ -246,7 +277,7 @@ class BatchPlan:
             epoch, place = divmod(step, self.batches_per_epoch)
             if place == 0 or not order:
                 order = self.permutation(epoch)
-            batch = [order[(place * self.batch_size + k) % self.num_items] for k in range(self.batch_size)]
+            batch = self.batch(order, place)
             for part in range(self.accumulate):
                 start = (part * self.num_ranks + rank) * share
                 yield [(epoch, index) for index in batch[start : start + share]]

@@ -22,6 +22,7 @@ from segkit.data.dataset import size_mismatch
 from segkit.data.images import image_size_hw
 from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
+from segkit.data.shards import fingerprint
 from segkit.errors import DataError, summarize
 from segkit.runtime import user_cache
 
@@ -118,12 +119,11 @@ def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
         for path in (item.image, item.mask):
             assert path is not None, item
             try:
-                stat = path.stat()
+                digest.update(f"{fingerprint(path)}\n".encode())
             except OSError as error:
                 raise DataError(
                     f"{path}: can't be read ({error.strerror}); check the path and its permissions"
                 ) from error
-            digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return user_cache() / f"survey-{digest.hexdigest()[:32]}.json"
 
 

@@ -7,12 +7,12 @@ so a file whose end marker is missing goes to Pillow, which raises. Everything e
 import io
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from segkit.data.shards import File
 from segkit.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -30,7 +30,7 @@ _DECODE = {
 }
 
 
-def read_image(path: Path, *, reduction: int = 1) -> np.ndarray:
+def read_image(path: File, *, reduction: int = 1) -> np.ndarray:
     """Return the picture as uint8 RGB [h, w, 3], EXIF orientation applied, alpha dropped, CMYK and 16 bit converted.
 
     `reduction` 2, 4 or 8 allows the decoder to leave out detail: a JPEG is then decoded to [ceil(h / reduction),
@@ -39,7 +39,7 @@ def read_image(path: Path, *, reduction: int = 1) -> np.ndarray:
     Raises:
         DataError: the file is missing, empty, truncated or of an unknown format.
     """
-    encoded = _read_bytes(path)
+    encoded = read_encoded(path)
     with _open(path, encoded) as opened:
         jpeg, png = _is_plain_jpeg(opened), opened.format == "PNG" and b"eXIf" not in encoded[:4096]
         if (jpeg or png) and _has_end_marker(encoded):
@@ -50,14 +50,17 @@ def read_image(path: Path, *, reduction: int = 1) -> np.ndarray:
         return _decode_with_pillow(path, opened)
 
 
-def image_size_hw(path: Path) -> tuple[int, int]:
+def image_size_hw(path: File) -> tuple[int, int]:
     """Return (height, width) in pixels of the upright picture, reading little more than its header.
 
     Raises:
         DataError: as `read_image`, except that damage inside the pixel data of other formats than JPEG and PNG
             is only found on reading.
     """
-    encoded = _read_bytes(path)
+    return _size_hw(path, read_encoded(path))
+
+
+def _size_hw(path: File, encoded: bytes) -> tuple[int, int]:
     with _open(path, encoded) as opened:
         if opened.format in ("JPEG", "PNG") and not _has_end_marker(encoded):
             _decode_with_pillow(path, opened)
@@ -71,14 +74,15 @@ def image_size_hw(path: Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def decoded_size_hw(path: Path, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
+def decoded_size_hw(path: File, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
     """Return (height, width) of what `read_image` gives when it is allowed the reduction for the picture's size.
 
     Raises:
         DataError: as `image_size_hw`.
     """
-    size_hw = image_size_hw(path)
-    with Image.open(path) as opened:
+    encoded = read_encoded(path)
+    size_hw = _size_hw(path, encoded)
+    with _open(path, encoded) as opened:
         return reduced_hw(size_hw, reduction(size_hw)) if _is_plain_jpeg(opened) else size_hw
 
 
@@ -87,7 +91,12 @@ def reduced_hw(size_hw: tuple[int, int], factor: int) -> tuple[int, int]:
     return -(-size_hw[0] // factor), -(-size_hw[1] // factor)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_encoded(path: File) -> bytes:
+    """Return the file as it is.
+
+    Raises:
+        DataError: it is missing, empty or can't be read.
+    """
     try:
         encoded = path.read_bytes()
     except OSError as error:
@@ -99,7 +108,7 @@ def _read_bytes(path: Path) -> bytes:
     return encoded
 
 
-def _open(path: Path, encoded: bytes) -> Image.Image:
+def _open(path: File, encoded: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(encoded))
     except (OSError, ValueError, SyntaxError) as error:
@@ -125,7 +134,7 @@ def _has_end_marker(encoded: bytes) -> bool:
     return encoded.find(b"IEND", -64) > 0
 
 
-def _decode_with_pillow(path: Path, opened: Image.Image) -> np.ndarray:
+def _decode_with_pillow(path: File, opened: Image.Image) -> np.ndarray:
     try:
         upright = ImageOps.exif_transpose(opened)
         if upright.mode in ("I;16", "I;16B", "I;16L", "I"):

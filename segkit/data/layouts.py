@@ -1,7 +1,7 @@
 """A folder on disk becomes items: which image, which label file, under which name, in which split.
 
-To add a layout, write a function `(root, split) -> list[Item]` and give it a line in `LAYOUTS`. A split of None means
-every item there is. Not here: what is inside the files (images, masks).
+To add a layout, write a function `(data, split) -> list[Item]` and give it a line in `LAYOUTS`. A split of None means
+every item there is. Not here: what is inside the files (images, masks), and where in a tar they are (shard_index).
 """
 
 import hashlib
@@ -13,8 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from segkit.classes import VOC_NAMES, Classes, read_class_names
 from segkit.config import DataConfig
+from segkit.data.fetch import is_remote
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES
+from segkit.data.shard_index import Part, read_split_index
+from segkit.data.shards import File, Member, Shard
 from segkit.errors import ConfigError, DataError, summarize
 
 EVERYTHING = "all"  # the split that needs no split file
@@ -25,8 +28,8 @@ class Item:
     """One picture of a data set. `name` is its path below the image folder, without suffix."""
 
     name: str
-    image: Path
-    mask: Path | None
+    image: File
+    mask: File | None
 
 
 def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collection[str] | None = None) -> list[Item]:
@@ -40,20 +43,20 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
         DataError: the folder or the split is missing or empty, a name has no image or no label, or leaves the data set.
     """
     root = Path(data.root)
-    if not data.root or not root.is_dir():
+    if not data.root or not (root.is_dir() or (data.layout == "webdataset" and is_remote(data.root))):
         problem = f"data.root: {root.resolve()} is not a folder" if data.root else "data.root: not set"
         raise DataError(f"{problem}; expected the data set's folder, as in data.root=path/to/dataset")
     if split == EVERYTHING:
-        items = LAYOUTS[data.layout](root, None)
+        items = LAYOUTS[data.layout](data, None)
     elif data.val_fraction == 0:
-        items = LAYOUTS[data.layout](root, split)
+        items = LAYOUTS[data.layout](data, split)
     else:
         if split not in (data.train, data.val):
             raise DataError(
                 f"{root}: no split '{split}': with data.val_fraction there are '{data.train}', '{data.val}' and "
                 f"'{EVERYTHING}'; for splits of the data set itself set data.val_fraction=0"
             )
-        everything = LAYOUTS[data.layout](root, None)
+        everything = LAYOUTS[data.layout](data, None)
         if not everything:
             raise DataError(f"{root}: no pictures below images/, expected files with one of {' '.join(IMAGE_SUFFIXES)}")
         if held_out is None:
@@ -97,21 +100,30 @@ def resolve_classes(data: DataConfig) -> Classes:
     elif isinstance(data.classes, str):
         names = read_class_names(Path(data.classes))
     elif has_class_file(data):
-        names = read_class_names(_class_file(data))
+        names = _own_class_names(data)
     elif data.layout == "voc":
         names = VOC_NAMES
     else:
+        there = f"{data.root} names none" if is_remote(data.root) else f"{_class_file(data)} isn't there"
         raise ConfigError(
-            f"data.classes: not set, and {_class_file(data)} isn't there; list the names in id order, as in "
-            "data.classes: [background, object]"
+            f"data.classes: not set, and {there}; list the names in id order, as in data.classes: [background, object]"
         )
     colors = [value for value in data.mask_values or () if isinstance(value, tuple)]
     return Classes.build(names, colors=colors if len(colors) == len(names) else None, ignore_index=data.ignore_index)
 
 
 def has_class_file(data: DataConfig) -> bool:
-    """True if the data set brings its class names along, as classes.txt in its root."""
-    return _class_file(data).is_file()
+    """True if the data set brings its class names along: classes.txt in its root, or the index of remote shards."""
+    return bool(_own_class_names(data))
+
+
+def _own_class_names(data: DataConfig) -> list[str]:
+    if not is_remote(data.root):
+        file = _class_file(data)
+        return read_class_names(file) if file.is_file() else []
+    if data.layout != "webdataset" or "{" in data.val or data.val.endswith(".tar"):
+        return []
+    return list((read_split_index(data, data.val).classes or {}).get("names", []))
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -128,13 +140,13 @@ def list_images(folder: Path) -> list[Path]:
 # ---- layouts
 
 
-def voc(root: Path, split: str | None) -> list[Item]:
+def voc(data: DataConfig, split: str | None) -> list[Item]:
     """PASCAL VOC: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt.
 
-    `root` is VOC2012 or VOC2007, or VOCdevkit, or the folder that holds VOCdevkit (VOC2012 goes first). Images may have
-    any suffix. Without a split, every image that has a label.
+    The root is VOC2012 or VOC2007, or VOCdevkit, or the folder that holds VOCdevkit (VOC2012 goes first). Images may
+    have any suffix. Without a split, every image that has a label.
     """
-    root = _voc_root(root)
+    root = _voc_root(Path(data.root))
     images = _index(root / "JPEGImages", IMAGE_SUFFIXES)
     masks = _index(root / "SegmentationClass", MASK_SUFFIXES)
     if split is None:
@@ -144,12 +156,13 @@ def voc(root: Path, split: str | None) -> list[Item]:
     return _pair(names, images, masks, root / "JPEGImages", root / "SegmentationClass")
 
 
-def folders(root: Path, split: str | None) -> list[Item]:
+def folders(data: DataConfig, split: str | None) -> list[Item]:
     """images/ and masks/, paired by name without suffix.
 
     A split is, whichever is there first: `<split>.txt` in the root or in splits/; the sub-folders <split>/images and
     <split>/masks; the sub-folders images/<split> and masks/<split>. Without a split, everything below images/.
     """
+    root = Path(data.root)
     lists = [] if split is None else [root / f"{split}.txt", root / "splits" / f"{split}.txt"]
     split_file = next((path for path in lists if path.is_file()), None)
     image_root, mask_root = root / "images", root / "masks"
@@ -168,7 +181,48 @@ def folders(root: Path, split: str | None) -> list[Item]:
     return _pair(names, images, masks, image_root, mask_root)
 
 
-LAYOUTS: dict[str, Callable[[Path, str | None], list[Item]]] = {"voc": voc, "folders": folders}
+def webdataset(data: DataConfig, split: str | None) -> list[Item]:
+    """Tar shards in a folder or below a URL: files of one sample share the path up to the first dot of its base name.
+
+    A split is <split>.json, an index that `segkit convert` wrote; or the shards <split>-*.tar or <split>/*.tar of other
+    tools; or a list of shards, train-{000000..000012}.tar. Items come shard by shard. Without a split, all there is
+    that has a label.
+    """
+    index = read_split_index(data, split)
+    if index.classes and data.mask_values is not None:
+        raise ConfigError(
+            f"data.mask_values: set, but the labels in the shards of {data.root} hold class ids (segkit convert "
+            "resolved the values); leave it out: data.mask_values: null"
+        )
+    if index.classes and index.classes.get("ignore_index") != data.ignore_index:
+        raise ConfigError(
+            f"data.ignore_index: found {data.ignore_index}, expected {index.classes.get('ignore_index')} as the index "
+            f"in {data.root} says; set it to that"
+        )
+    items, problems = [], []
+    for entry in index.shards:
+        shard = Shard(data.root, entry.name, entry.bytes, entry.sha256, data.cache_gib)
+
+        def member(name: str, part: Part, shard: Shard = shard) -> Member:
+            return Member(shard, f"{name}{part.suffix}", part.offset, part.size)
+
+        for name, image, label in entry.samples:
+            if label is not None:
+                items.append(Item(name, member(name, image), member(name, label)))
+            elif split is not None:
+                problems.append(
+                    f"{member(name, image)}: no label for this image, expected {name}.png in the same shard; add it"
+                )
+    if problems:
+        raise DataError(summarize(problems))
+    return items
+
+
+LAYOUTS: dict[str, Callable[[DataConfig, str | None], list[Item]]] = {
+    "voc": voc,
+    "folders": folders,
+    "webdataset": webdataset,
+}
 
 
 # ---- files and names

@@ -4,28 +4,31 @@ Palette PNGs are read as indices, never as the colours or the luminance of their
 labels; a value that is neither a class nor ignored stops the run and is named.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segkit.classes import Classes
 from segkit.config import DataConfig
+from segkit.data.shards import File
 from segkit.errors import ConfigError, DataError
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 
 
-def read_label_values(path: Path) -> np.ndarray:
+def read_label_values(path: File) -> np.ndarray:
     """Return what the file stores: ids uint8 or int32 [h, w], or colours uint8 RGB [h, w, 3].
 
     Raises:
         DataError: the file is missing, empty, broken, or a JPEG (whose compression changes label values).
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as opened:
             if opened.format == "JPEG":
                 raise DataError(
                     f"{path}: found a JPEG label, expected a lossless file; JPEG changes ids near every edge. Export "
@@ -40,6 +43,8 @@ def read_label_values(path: Path) -> np.ndarray:
             if opened.mode in ("RGB", "RGBA"):
                 return np.array(opened.convert("RGB"))
             mode = opened.mode
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: the label can't be read (no known image format); export or copy it again") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such label file; every image of a split needs one") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -103,7 +108,7 @@ class MaskReader:
         table[codes] = np.arange(len(classes))
         return cls(classes, table, unknown, by_color, mapped=data.mask_values is not None)
 
-    def __call__(self, path: Path) -> np.ndarray:
+    def __call__(self, path: File) -> np.ndarray:
         """Return the label file as class ids uint8 [h, w]; pixels without a label hold `classes.ignore_index`.
 
         Raises:
@@ -122,7 +127,7 @@ class MaskReader:
             raise DataError(self._explain_value(path, stored, wrong))
         return mask
 
-    def _explain_kind(self, path: Path, stored: np.ndarray) -> str:
+    def _explain_kind(self, path: File, stored: np.ndarray) -> str:
         if self.by_color:
             return f"{path}: found single values, expected colours: data.mask_values are colours; write ids there"
         colors = np.unique(stored.reshape(-1, 3), axis=0)[:8].tolist()
@@ -131,7 +136,7 @@ class MaskReader:
             f"order: data.mask_values: {colors}" + (" (the first 8 colours of this file)" if len(colors) == 8 else "")
         )
 
-    def _explain_value(self, path: Path, stored: np.ndarray, wrong: np.ndarray) -> str:
+    def _explain_value(self, path: File, stored: np.ndarray, wrong: np.ndarray) -> str:
         row, column = (int(place) for place in np.argwhere(wrong)[0])
         value = int(stored[row, column])
         values = np.unique(stored).tolist()
@@ -165,11 +170,12 @@ class MaskReader:
         return f"{path}: value {value} at ({row}, {column}) is no class (0..{last}); {remedy}"
 
 
-def write_mask(path: Path, mask: np.ndarray, classes: Classes) -> None:
+def write_mask(path: Path | BinaryIO, mask: np.ndarray, classes: Classes) -> None:
     """Write class ids uint8 [h, w] as a palette PNG, as PASCAL VOC stores them: the index is the id."""
     image = Image.fromarray(mask)
     image.putpalette(classes.palette())
-    image.save(path, compress_level=1)  # level 1: four times faster than the default, a few percent larger
+    # level 1: four times faster than the default, a few percent larger
+    image.save(path, format="PNG", compress_level=1)
 
 
 def _code(value: int | tuple[int, int, int]) -> int:

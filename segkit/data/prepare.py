@@ -5,12 +5,15 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from segkit.classes import Classes
 from segkit.config import DataConfig
+from segkit.data.dataset import shard_sizes
 from segkit.data.doctor import Survey, survey
 from segkit.data.layouts import Item, list_items, resolve_classes
 from segkit.data.masks import MaskReader
+from segkit.data.shards import file_size
 from segkit.errors import DataError, summarize
 
 
@@ -28,15 +31,19 @@ class PreparedData:
     def files(self) -> list[tuple[str, str, int, int]]:
         """A row for every picture of both splits, in order: split, name, bytes of the image and of the mask."""
         return [
-            (split, item.name, item.image.stat().st_size, item.mask.stat().st_size if item.mask else 0)
+            (split, item.name, file_size(item.image), file_size(item.mask) if item.mask else 0)
             for split, items in (("train", self.train), ("val", self.val))
             for item in items
         ]
 
     @property
     def id(self) -> str:
-        """A digest of `files`: which pictures there are, in which order, and how large their files are."""
-        return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
+        """A digest of `files`: which pictures there are, in which order, and how large their files are.
+
+        Where they are in shards, also of how they are divided, since the order of an epoch depends on that.
+        """
+        sizes = shard_sizes(self.train)
+        return hashlib.sha256(json.dumps([self.files, sizes] if sizes else self.files).encode()).hexdigest()
 
 
 def prepare_data(
@@ -52,7 +59,7 @@ def prepare_data(
     reader = MaskReader.build(data, classes)
     train = list_items(data, data.train, seed=seed, held_out=held_out)
     val = list_items(data, data.val, seed=seed, held_out=held_out)
-    if both := {item.image for item in train} & {item.image for item in val}:
+    if both := {_picture(item) for item in train} & {_picture(item) for item in val}:
         raise DataError(
             summarize([f"{path}: in '{data.train}' and in '{data.val}'; remove it from one" for path in sorted(both)])
         )
@@ -66,3 +73,10 @@ def prepare_data(
     survey(val, reader, title=f"checking {data.val}", quiet=quiet)
     drawn = [item.name for item in val] if data.val_fraction else None
     return PreparedData(classes, train, val, found, drawn)
+
+
+def _picture(item: Item) -> str:
+    """Return what tells a picture from others: its path; in shards, of which each split has its own, name and sizes."""
+    if isinstance(item.image, Path) or item.mask is None:
+        return str(item.image)
+    return f"{item.name} ({file_size(item.image)} bytes, its label {file_size(item.mask)})"

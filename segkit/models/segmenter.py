@@ -70,4 +70,4 @@ class Segmenter(nn.Module):
         logits: torch.Tensor = self.network(x)
         if logits.shape[-2:] != x.shape[-2:]:  # in height or in width
             logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]  # [B, C, H, W]
+        return logits[..., :height, :width] if any(beyond) else logits  # [B, C, H, W]

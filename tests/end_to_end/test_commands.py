@@ -96,7 +96,7 @@ def test_a_signal_saves_says_how_to_resume_and_resume_finishes(
             time.sleep(0.05)
         os.killpg(run.pid, number)  # as a terminal does it: the whole group, workers too
         said, errors = run.communicate(timeout=120)
-    assert run.returncode == 130, errors
+    assert run.returncode == 75, errors
     assert f"resume: segkit train {path} --resume" in said
     assert "Traceback" not in errors
     done = subprocess.run(

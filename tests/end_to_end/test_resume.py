@@ -3,8 +3,9 @@
 import importlib.util
 import logging
 import os
-import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -58,8 +59,15 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_the_straight_one_does(crash_test: ModuleType, tmp_path: Path) -> None:
-    assert crash_test.crash_test(tmp_path, kills=4, workers=1, moments=random.Random(1)) == 0
+def test_killed_runs_end_as_the_straight_one_does() -> None:
+    # a program of its own: its forks train, which they can't once this one has used torch's threads
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "crash_test.py", "--kills", "4"],
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 kills" in done.stdout
+    assert ", 0 problems" in done.stdout
 
 
 def test_the_crash_test_notices_a_run_that_differs(
@@ -180,9 +188,6 @@ def test_resume_and_auto_resume_exclude_each_other(capsys: pytest.CaptureFixture
 
 
 def test_two_programs_never_train_into_one_folder(make_config: MakeConfig, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     program = f"""
 import sys
 from pathlib import Path
