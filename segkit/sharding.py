@@ -60,20 +60,25 @@ def gathered(module: nn.Module, plain: Model) -> Model:
     return filled
 
 
-def spread_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return an optimizer's state of whole tensors, spread as the parameters of `optimizer` are."""
+def fit_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return an optimizer's state of whole tensors, spread and laid out in memory as the parameters of `optimizer` are.
+
+    Fused optimizers walk through parameter and state side by side, so both must have the same order in memory.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def spread(tensor: Any, parameter: torch.Tensor) -> Any:
-        if isinstance(parameter, DTensor) and isinstance(tensor, torch.Tensor) and tensor.shape == parameter.shape:
-            return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
-        return tensor
+    def fit(tensor: Any, parameter: torch.Tensor) -> Any:
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != parameter.shape:
+            return tensor
+        if isinstance(parameter, DTensor):
+            return distribute_tensor(tensor.contiguous(), parameter.device_mesh, parameter.placements)
+        return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
 
-    spread_out = {
-        index: {name: spread(tensor, parameters[index]) for name, tensor in values.items()}
+    fitted = {
+        index: {name: fit(tensor, parameters[index]) for name, tensor in values.items()}
         for index, values in state.get("state", {}).items()
     }
-    return {**state, "state": spread_out}
+    return {**state, "state": fitted}
 
 
 def _called_once(module: nn.Module, example: torch.Tensor) -> set[nn.Module]:

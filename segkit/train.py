@@ -68,7 +68,7 @@ from segkit.runtime import (
     sum_dtype,
     under_torchrun,
 )
-from segkit.sharding import gathered, shard, spread_state, whole
+from segkit.sharding import fit_state, gathered, shard, whole
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def _train(
     optimizer = build_optimizer(config.optim, segmenter, encoder=segmenter.encoder, lr=lr)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     if old:
-        optimizer.load_state_dict(spread_state(old.optimizer or {}, optimizer))
+        optimizer.load_state_dict(fit_state(old.optimizer or {}, optimizer))
         scaler.load_state_dict(old.scaler or {})
 
     # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
