@@ -43,7 +43,8 @@ MODEL = ModelConfig(name="unet", encoder="resnet34", pretrained="none")
 CLASSES = Classes.build([f"class {k}" for k in range(21)])
 SIDE, PER_RANK = 256, 4  # of the steps that are measured here
 GPU_SIDE, GPU_BATCH, GPU_RATE = 512, 16, 200e12  # assumed: pictures per GPU and step, and FLOP/s that it sustains
-LINKS = {"NVLink, 400 GB/s": 400e9, "InfiniBand, 50 GB/s": 50e9, "100 Gbit/s": 12.5e9, "10 Gbit/s": 1.25e9}
+NUM_GPUS = (8, 64, 512)
+LINKS = {"400 GB/s": 400e9, "50 GB/s": 50e9, "12.5 GB/s": 12.5e9, "1.25 GB/s": 1.25e9}
 LATENCY = 10e-6  # seconds per hop of a ring, assumed
 OVERLAP = 0.6  # share of a step during which gradients can travel: the backward pass, without its last layers
 
@@ -202,14 +203,18 @@ def extrapolate(gradient_bytes: int, flop_per_picture: float) -> None:
     print(
         f"  {LATENCY * 1e6:.0f} us per hop; loading keeps up, for which a GPU needs {GPU_BATCH / compute:.0f} samples/s"
     )
-    print(f"  {'link':22s}" + "".join(f"{count:>10d} GPUs" for count in (8, 64, 512)))
-    for name, speed in LINKS.items():
-        row = ""
-        for count in (8, 64, 512):
-            exchange = 2 * (count - 1) / count * gradient_bytes / speed + 2 * (count - 1) * LATENCY
-            exposed = max(0.0, exchange - OVERLAP * compute)
-            row += f"{100 * compute / (compute + exposed):13.0f} %"
-        print(f"  {name:22s}{row}")
+    print(f"  {'link':34s}" + "".join(f"{count:>8d} GPUs" for count in NUM_GPUS))
+    for link, speed in LINKS.items():
+        for gradients, share in (("fp32", 1.0), ("bf16", 0.5)):
+            shares = (efficiency(count, share * gradient_bytes / speed, compute) for count in NUM_GPUS)
+            print(f"  {f'{link}, gradients in {gradients}':34s}" + "".join(f"{100 * part:11.0f} %" for part in shares))
+
+
+def efficiency(num_gpus: int, transfer: float, compute: float) -> float:
+    """Return the share of a step that computes, where sending all gradients once would take `transfer` seconds."""
+    exchange = 2 * (num_gpus - 1) / num_gpus * transfer + 2 * (num_gpus - 1) * LATENCY
+    exposed = max(0.0, exchange - OVERLAP * compute)
+    return compute / (compute + exposed)
 
 
 if __name__ == "__main__":
