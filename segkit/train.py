@@ -14,7 +14,7 @@ import copy
 import itertools
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -49,7 +49,7 @@ from segkit.ranks import (
     synchronize_batch_norm,
     unused_parameters,
 )
-from segkit.report.console import describe_data, describe_epoch, progress_bar
+from segkit.report.console import describe_data, describe_epoch, describe_run, progress_bar
 from segkit.report.pictures import panel
 from segkit.report.profile import StepProfiler, Stopwatch
 from segkit.report.runlog import EpochRow, RunFolder
@@ -227,27 +227,21 @@ def _train(
             "%s",
             describe_data(config.data.root, classes, data.survey, num_val=len(data.val), class_weights=weights),
         )
-        size = sum(parameter.numel() for parameter in segmenter.parameters()) / 1e6
-        log.info("model   %s, encoder %s, %.1f M parameters", config.model.name, config.model.encoder, size)
-        log.info("device  %s, %s, %d process(es)", device, str(precision).removeprefix("torch."), ranks.size)
-        if batch_size > len(data.train):
-            log.info("        note: a batch of %d repeats the %d training pictures", batch_size, len(data.train))
+        size = sum(parameter.numel() for parameter in segmenter.parameters())
+        log.info(
+            "%s",
+            describe_run(
+                config, num_parameters=size, device=device, precision=precision, num_ranks=ranks.size,
+                num_train=len(data.train), steps_per_epoch=steps_per_epoch, lr=lr,
+            ),
+        )  # fmt: skip
         if progress.step >= num_steps:
             log.info("resume  nothing left to do: step %d of %d; raise train.epochs to go on", progress.step, num_steps)
         elif old:
-            log.info(
-                "resume  at epoch %d, after step %d of %d",
-                progress.step // steps_per_epoch + 1,
-                progress.step,
-                num_steps,
-            )
-        scaled = f" (scaled from {config.optim.lr:.3g})" if lr != config.optim.lr else ""
-        log.info(
-            "train   %d epochs of %d steps, batch %d, canvas %dx%d, lr %.3g%s",
-            settings.epochs, steps_per_epoch, batch_size, *config.data.canvas[::-1], lr, scaled,
-        )  # fmt: skip
+            epoch = progress.step // steps_per_epoch + 1
+            log.info("resume  at epoch %d, after step %d of %d", epoch, progress.step, num_steps)
 
-    def checkpoint(*, resumable: bool) -> Checkpoint:
+    def checkpoint() -> Checkpoint:
         first = ranks.is_first
         return Checkpoint(
             weights=whole(segmenter.state_dict(), keep=first),
@@ -258,25 +252,27 @@ def _train(
             data_id=data.id,
             ema=whole(average.model.state_dict(), keep=first) if average else None,
             ema_updates=average.updates if average else 0,
-            optimizer=whole(optimizer.state_dict(), keep=first) if resumable else None,
-            scaler=scaler.state_dict() if resumable else None,
+            optimizer=whole(optimizer.state_dict(), keep=first),
+            scaler=scaler.state_dict(),
         ).on_host()
 
     def save(best: Scores | None) -> None:
         """Begin to write a checkpoint, of the best epoch so far where its scores are given."""
         divergence.check_weights(segmenter, progress.step)
-        if ranks.is_first or plain is not None:
-            last, chosen = checkpoint(resumable=True), checkpoint(resumable=False) if best else None
+        if not ranks.is_first and plain is None:
+            return  # a model that is spread over ranks is collected from all of them
+        last = checkpoint()
+
+        def write() -> None:  # last.pt comes last: a run that is killed in here goes on before it
+            if best:
+                chosen = replace(last, optimizer=None, scaler=None)
+                chosen.save(folder.best)
+                chosen.save_weights(folder.best_weights)
+                folder.write_metrics(best, classes)
+            last.save(folder.last, previous=folder.previous)
+            folder.saved()
+
         if ranks.is_first:
-
-            def write() -> None:  # last.pt comes last: a run that is killed in here goes on before it
-                if chosen and best:
-                    chosen.save(folder.best)
-                    chosen.save_weights(folder.best_weights)
-                    folder.write_metrics(best, classes)
-                last.save(folder.last, previous=folder.previous)
-                folder.saved()
-
             saver.start(write)
 
     batches = training_batches(
@@ -352,10 +348,11 @@ def _train(
 
             # (d) update, or leave it out
             names = [name for batch in micro for name in batch.names]
-            if settings.clip_norm:
+            if settings.clip_norm or skipping:
                 scaler.unscale_(optimizer)
+            if settings.clip_norm:
                 nn.utils.clip_grad_norm_(segmenter.parameters(), settings.clip_norm)
-            if skipping and ranks.any([not _all_finite(step_loss, segmenter, scaler)], device)[0]:
+            if skipping and ranks.any([not _is_finite(step_loss, segmenter, scaler)], device)[0]:
                 for buffer, before in zip(segmenter.buffers(), buffers, strict=True):
                     buffer.copy_(before)
                 scaler.update()
@@ -464,7 +461,7 @@ def _set_trained(segmenter: Segmenter, unused: set[str], *, frozen: bool) -> Non
 # ---- along the way
 
 
-def _all_finite(loss: torch.Tensor, segmenter: Segmenter, scaler: torch.amp.GradScaler) -> bool:
+def _is_finite(loss: torch.Tensor, segmenter: Segmenter, scaler: torch.amp.GradScaler) -> bool:
     """True if the loss and every gradient are finite numbers. Waits for the device.
 
     In fp16 the gradients are left to the scaler: it leaves steps out by itself while it looks for its scale.

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from segkit.classes import Classes
+from segkit.config import RunConfig
 from segkit.data.doctor import Survey
 from segkit.report.runlog import EpochRow
 from segkit.report.tables import percent, weights_table
@@ -22,6 +24,31 @@ def describe_data(
     ]
     if absent := found.absent(classes):
         lines.append(f"        note: no training pixel of {', '.join(absent)}; that can't be learned")
+    return "\n".join(lines)
+
+
+def describe_run(
+    config: RunConfig,
+    *,
+    num_parameters: int,
+    device: torch.device,
+    precision: torch.dtype,
+    num_ranks: int,
+    num_train: int,
+    steps_per_epoch: int,
+    lr: float,
+) -> str:
+    """Return lines that say what is trained, on what, and how: `lr` is the rate that is used, scaled or not."""
+    batch_size, (height, width) = config.train.fixed_batch_size, config.data.canvas
+    scaled = f" (scaled from {config.optim.lr:.3g})" if lr != config.optim.lr else ""
+    lines = [
+        f"model   {config.model.name}, encoder {config.model.encoder}, {num_parameters / 1e6:.1f} M parameters",
+        f"device  {device}, {str(precision).removeprefix('torch.')}, {num_ranks} process(es)",
+        f"train   {config.train.epochs} epochs of {steps_per_epoch} steps, batch {batch_size}, "
+        f"canvas {width}x{height}, lr {lr:.3g}{scaled}",
+    ]
+    if batch_size > num_train:
+        lines.append(f"        note: a batch of {batch_size} repeats the {num_train} training pictures")
     return "\n".join(lines)
 
 
