@@ -22,7 +22,7 @@ from segkit import __version__
 from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
 from segkit.durable import is_damaged, write_durably
-from segkit.errors import CheckpointError, SegkitError, first_line
+from segkit.errors import CheckpointError, first_line
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 
@@ -190,13 +190,13 @@ def restore(segmenter: Segmenter, weights: dict[str, torch.Tensor], *, model: Mo
 class BackgroundSaver:
     """Runs one piece of writing at a time in a thread, while training goes on.
 
-    What went wrong in the thread is raised by the next call. As a context manager, it waits for the writing at the end;
-    but not after Ctrl-C: a write that is broken off leaves the older file whole.
+    Whatever was raised in the thread is raised again by the next call. As a context manager, it waits for the writing
+    at the end; but not after Ctrl-C: a write that is broken off leaves the older file whole.
     """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        self._problem: SegkitError | None = None
+        self._problem: BaseException | None = None
 
     def start(self, work: Callable[[], None]) -> None:
         """Wait for the last piece, then begin with this one."""
@@ -205,7 +205,7 @@ class BackgroundSaver:
         self._thread.start()
 
     def wait(self) -> None:
-        """Raises the SegkitError that the last piece ended with, if any."""
+        """Wait for the last piece; raise what it ended with, if anything."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -216,7 +216,7 @@ class BackgroundSaver:
     def _run(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except SegkitError as error:
+        except BaseException as error:
             self._problem = error
 
     def __enter__(self) -> "BackgroundSaver":

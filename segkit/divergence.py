@@ -24,7 +24,7 @@ class Divergence:
         self.ranks = ranks
         self._none = torch.tensor(-1, device=device)
         self._first = self._none  # the first bad step since the last look; -1: none
-        self._steps: deque[tuple[int, float, list[str]]] = deque(maxlen=1000)
+        self._steps: deque[tuple[int, float, list[str]]] = deque(maxlen=100)  # more than there are between two looks
         self._in_a_row = 0
 
     def record(self, step: int, loss: torch.Tensor, *, lr: float, names: Sequence[str]) -> None:
@@ -36,17 +36,15 @@ class Divergence:
 
     def found(self) -> bool:
         """True if a loss of this rank since the last look was no number. Waits for the device."""
-        found = bool(self._first >= 0)
-        if not found:
-            self._steps.clear()
-        return found
+        return bool(self._first >= 0)
 
     def explain(self) -> TrainingDiverged:
         """Return the error to raise, the same on every rank. Every rank must call this."""
-        firsts = [first for first in self.ranks.gather(int(self._first)) if first >= 0]
-        step = min(firsts)
-        lr, mine = next((lr, names) for number, lr, names in self._steps if number == step)
-        names = [name for names in self.ranks.gather(mine if int(self._first) == step else []) for name in names]
+        first = int(self._first)
+        mine = next((known for known in self._steps if known[0] == first), None)  # None: it wasn't this rank
+        bad = [known for known in self.ranks.gather(mine) if known is not None]
+        step, lr, _ = min(bad)
+        names = [name for number, _, names in bad if number == step for name in names]
         return self._error(f"step {step + 1}: the loss is no finite number at lr {lr:.3g}", names)
 
     def skip(self, step: int, *, lr: float, names: Sequence[str]) -> str:
@@ -73,8 +71,9 @@ class Divergence:
     def _error(self, what: str, names: Sequence[str]) -> TrainingDiverged:
         batch = f". Pictures of this batch: {_first_few(names)}" if names else ""
         error = TrainingDiverged(
-            f"{what}, expected one; lower optim.lr, set train.clip_norm=1, try train.precision=fp32, or leave such "
-            f"steps out with train.on_nonfinite=skip{batch}. The checkpoints that are there are from before it"
+            f"{what}, expected one; go on from the last checkpoint with --resume and train.clip_norm=1 or "
+            "train.on_nonfinite=skip, or start anew with a lower optim.lr, or train.precision=fp32 (from the same "
+            f"weights with model.pretrained=RUN/checkpoints/last.pt){batch}. Every checkpoint there is from before it"
         )
         error.shared = True
         return error

@@ -48,6 +48,10 @@ def write_durably(
                 hashing.write(_SEAL + hashing.digest.hexdigest().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            with contextlib.suppress(
+                AttributeError, OSError
+            ):  # so that it is read from the disk, where that is possible
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         with part.open("rb") as file:
             if hashlib.file_digest(file, "sha256").digest() != hashing.digest.digest():
                 raise OSError("what the disk gives back is not what was written to it")
@@ -120,13 +124,12 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _explain(path: Path, error: OSError | RuntimeError, needed: int, elsewhere: str) -> str:
-    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-    full = getattr(error, "errno", None) == errno.ENOSPC or free < max(needed, 2**20) or "file write" in str(error)
+    free = shutil.disk_usage(next(place for place in path.absolute().parents if place.is_dir())).free
+    number = getattr(error, "errno", None)  # torch's RuntimeError has none
+    full = number == errno.ENOSPC or (number is None and (free < max(needed, 2**20) or "file write" in str(error)))
     why = "no space left on the disk" if full else str(error)
     space = f"{free / 2**20:.0f} MiB are free there"
     if full and needed > free:
         space += f" and {needed / 2**20:.0f} MiB are needed: {(needed - free) / 2**20:.0f} MiB are missing"
-    return (
-        f"{path}: can't be written ({why}), {space}; free some space or write elsewhere with {elsewhere}. "
-        "An older file of that name is untouched"
-    )
+    older = ". The older file of that name is untouched" if path.exists() else ""
+    return f"{path}: can't be written ({why}), {space}; free some space or write elsewhere with {elsewhere}{older}"

@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 # What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
 CHANGEABLE = {
     "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device",
+    "train.clip_norm", "train.on_nonfinite",
     "train.checkpoint_every_steps", "train.checkpoint_every_minutes", "train.timeout_minutes", "train.sharding",
     "train.profile", "eval.every", "eval.batch_size", "eval.pictures",
 }  # fmt: skip

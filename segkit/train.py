@@ -11,6 +11,7 @@ of seed, epoch, step, index and rank, so a run that goes on from a checkpoint is
 
 import contextlib
 import copy
+import functools
 import itertools
 import logging
 import time
@@ -72,6 +73,7 @@ from segkit.sharding import fit_state, gathered, shard, whole
 
 log = logging.getLogger(__name__)
 
+SLOW_STEP = 0.5  # seconds; after longer ones it is looked each time whether anything is up
 TORCHRUN_GRACE = 5.0  # seconds in which torchrun passes a signal on to processes that have it already
 
 
@@ -136,13 +138,13 @@ def _train(
     ranks.first(folder.check_resumable if resume else folder.check_new)
     old = ranks.first(lambda: load_newest(folder)) if resume else None
     if old:
-        check_same_run(old.config, config, folder)
+        ranks.first(functools.partial(check_same_run, old.config, config, folder))
     data: PreparedData = ranks.first(
         lambda: prepare_data(config.data, seed=settings.seed, held_out=old.held_out if old else None)
     )
     classes = data.classes
     if old:
-        check_continues(old, data, folder, root=config.data.root)
+        ranks.first(functools.partial(check_continues, old, data, folder, root=config.data.root))
     reader = MaskReader.build(config.data, classes)
     sizes = shard_sizes(data.train)
     plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size, sizes)
@@ -179,7 +181,7 @@ def _train(
     unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
     plain = None  # the model in one piece, where the one that trains is spread over ranks
     if settings.sharding == "fsdp2" and ranks.size > 1:
-        plain = copy.deepcopy(segmenter)
+        plain = copy.deepcopy(segmenter).cpu()
         for model in (segmenter, average.model) if average else (segmenter,):
             shard(model, ranks, device, example=example)
     lr = scale_lr(config.optim, batch_size)
@@ -188,6 +190,7 @@ def _train(
     if old:
         optimizer.load_state_dict(fit_state(old.optimizer or {}, optimizer))
         scaler.load_state_dict(old.scaler or {})
+        old.weights, old.ema, old.optimizer = {}, None, None  # they would stay for the whole run
 
     # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
     validation_set = EvaluationSet(data.val, reader, canvas_hw=config.data.canvas)
@@ -195,7 +198,7 @@ def _train(
     def ready_model() -> Segmenter:
         trained = average.model if average else segmenter
         if plain is not None:
-            trained = gathered(trained, plain)
+            trained = gathered(trained, plain).to(device)
         return for_inference(trained, canvas_hw=config.data.canvas, precision=precision)
 
     def validate(model: Segmenter, *, num_batches: int | None = None) -> Evaluation:
@@ -299,8 +302,9 @@ def _train(
     profile = settings.profile and ranks.is_first
     profiling = StepProfiler(folder.path, watch, device) if profile else contextlib.nullcontext()
     grace = TORCHRUN_GRACE if under_torchrun() else 0.0
-    with BackgroundSaver() as saver, StopRequest(grace=grace) as stop, profiling as profiler:
-        saved_at = time.monotonic()
+    with StopRequest(grace=grace) as stop, BackgroundSaver() as saver, profiling as profiler:
+        saved_at = looked_at = time.monotonic()
+        last_look, next_look = progress.step - 1, progress.step
         for step in range(progress.step, num_steps):
             epoch, place = divmod(step, steps_per_epoch)  # both from 0
 
@@ -380,11 +384,13 @@ def _train(
             at_end = place == steps_per_epoch - 1
             enough = progress.step == max_steps
             stopping, saving = False, _is_multiple(progress.step, settings.checkpoint_every_steps)
-            if place % show_every == 0 or at_end or enough or saving:
-                minutes = (time.monotonic() - saved_at) / 60
-                is_time = ranks.is_first and 0 < settings.checkpoint_every_minutes <= minutes
-                asked = (stop.asked or enough, saving or is_time, divergence.found())
-                stopping, saving, diverged = ranks.any(asked, device)
+            if step >= next_look or at_end or enough or saving:
+                now = time.monotonic()
+                is_time = ranks.is_first and 0 < settings.checkpoint_every_minutes <= (now - saved_at) / 60
+                slow = now - looked_at > SLOW_STEP * (step - last_look)
+                asked = (stop.asked or enough, saving or is_time, divergence.found(), slow)
+                stopping, saving, diverged, slow = ranks.any(asked, device)
+                looked_at, last_look, next_look = now, step, step + (1 if slow else show_every)
                 if diverged:
                     raise divergence.explain()
                 seconds = progress.epoch_seconds + time.perf_counter() - started
@@ -434,6 +440,7 @@ def _train(
                 saved_at = time.monotonic()
             if stopping:
                 break
+        ranks.first(saver.wait)  # the others stay as long: torchrun would end the first one with them
     if bar is not None:
         bar.close()
     if profiler:

@@ -210,16 +210,17 @@ def test_what_is_saved_in_the_background_is_what_was_there(tmp_path: Path) -> No
     assert loaded.weights["network.encoder.conv1.weight"].any()
 
 
-def test_what_went_wrong_in_the_background_is_raised_by_the_next_call() -> None:
+@pytest.mark.parametrize("kind", [RunFolderError, MemoryError])
+def test_what_went_wrong_in_the_background_is_raised_by_the_next_call(kind: type[Exception]) -> None:
     def fail() -> None:
-        raise RunFolderError("disk full")
+        raise kind("disk full")
 
     saver = BackgroundSaver()
     saver.start(fail)
-    with pytest.raises(RunFolderError, match="disk full"):
+    with pytest.raises(kind, match="disk full"):
         saver.start(lambda: None)
     saver.start(fail)
-    with pytest.raises(RunFolderError, match="disk full"), saver:
+    with pytest.raises(kind, match="disk full"), saver:
         pass
 
 

@@ -32,6 +32,27 @@ def test_the_first_bad_step_is_named_with_its_pictures_though_it_is_noticed_late
         raise divergence.explain()
 
 
+class TwoRanks(Ranks):
+    """Two ranks, of which the other one's answers are known."""
+
+    def __init__(self, other: object) -> None:
+        super().__init__(size=2)
+        object.__setattr__(self, "other", other)
+
+    def gather(self, value: object) -> list[object]:  # type: ignore[override]
+        return [value, self.other]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("mine", "other"), [(1.0, (0, 0.5, ["theirs"])), (float("nan"), None)])
+def test_a_loss_that_is_bad_on_one_rank_is_explained_on_both(mine: float, other: object) -> None:
+    divergence = Divergence(CPU, TwoRanks(other))
+    divergence.record(0, torch.tensor(mine), lr=0.5, names=["mine"])
+    divergence.found()
+    name = "theirs" if other else "mine"
+    with pytest.raises(TrainingDiverged, match=rf"^step 1: .* at lr 0\.5, .*Pictures of this batch: {name}\."):
+        raise divergence.explain()
+
+
 def test_a_run_that_skips_too_much_in_a_row_stops() -> None:
     divergence = watch()
     for step in range(SKIPPED_IN_A_ROW - 1):

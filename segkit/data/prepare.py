@@ -36,7 +36,7 @@ class PreparedData:
             for item in items
         ]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """A digest of `files`: which pictures there are, in which order, and how large their files are.
 

@@ -6,6 +6,7 @@ Not here: what a job is (segkit/data/loader.py).
 """
 
 import atexit
+import contextlib
 import faulthandler
 import mmap
 import multiprocessing
@@ -61,7 +62,8 @@ def map_in_processes(
             crew.append(_Worker(function, beacon, inherited=[worker.connection for worker in crew]))
         for number, job in enumerate(jobs):
             worker = crew[number % workers]
-            worker.connection.send(job)
+            with contextlib.suppress(OSError):  # a dead one: its oldest job will tell, in its turn
+                worker.connection.send(job)
             pending.append((worker, job))
             if len(pending) > ahead * workers:
                 worker, job = pending.popleft()

@@ -58,11 +58,11 @@ class RunFolder:
         self.previous = path / "checkpoints" / "previous.pt"  # what last.pt was before
         self.best = path / "checkpoints" / "best.pt"
         self.best_weights = path / "checkpoints" / "best.safetensors"
-        self._unsaved = path / "checkpoints" / ".unsaved"  # there until the first checkpoint is
+        self._unsaved = path / ".unsaved"  # there until the first checkpoint is
         self._log = path / "log.csv"
         self._data = path / "data.csv"
         self._created = False
-        self._first_epoch = 1  # that this process writes of
+        self._first_epoch: int | None = None  # that is written of again, in a run that goes on
         self._board: Any = None
         self._lock: Any = None
 
@@ -104,22 +104,28 @@ class RunFolder:
             return
         import fcntl
 
-        with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / LOCK).open("a+")
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            self._lock = None
-            raise RunFolderError(
-                f"{self.path}: another segkit is training into it ({owner}), expected one at a time; wait for it, stop "
-                "it, or choose another folder with run=FOLDER"
-            ) from error
-        except OSError:  # a file system without locks
-            return
+        while self._lock is None:
+            with self._writing():
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = (self.path / LOCK).open("a+")
+            try:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(self._lock.fileno()), (self.path / LOCK).stat()):
+                    raise FileNotFoundError
+            except FileNotFoundError:  # its last owner removed it in just this moment
+                self._lock.close()
+                self._lock = None
+            except (BlockingIOError, PermissionError) as error:
+                self._lock.seek(0)
+                owner = self._lock.read().strip() or "unknown"
+                self._lock.close()
+                self._lock = None
+                raise RunFolderError(
+                    f"{self.path}: another segkit is training into it ({owner}), expected one at a time; wait for it, "
+                    "stop it, or choose another folder with run=FOLDER"
+                ) from error
+            except OSError:  # a file system without locks
+                return
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {platform.node()}\n")
         self._lock.flush()
@@ -146,20 +152,22 @@ class RunFolder:
         What a run that was killed early has left is removed.
         """
         with self._writing():
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._unsaved.touch()
+            (self.path / "checkpoints").mkdir(exist_ok=True)
             self._created = True
             for left in (self._log, self.path / "metrics.json", self.best, self.best_weights):
                 left.unlink(missing_ok=True)
             for left in self.path.glob("events.out.tfevents*"):
                 left.unlink()
             remove_parts(self.path / "checkpoints")
-            self._unsaved.touch()
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
-            with self._data.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(("split", "name", "image_bytes", "mask_bytes"))
-                writer.writerows(files)
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(("split", "name", "image_bytes", "mask_bytes"))
+            writer.writerows(files)
+            write_durably(self._data, lambda file: file.write(text.getvalue().encode()))
             for split, names in (splits or {}).items():
                 (self.path / "splits").mkdir(exist_ok=True)
                 (self.path / "splits" / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -175,7 +183,7 @@ class RunFolder:
         """Remove the folder if this object made it and no checkpoint came to be in it: no half-written runs."""
         self.close()
         if self._created and not self.holds_checkpoint():
-            shutil.rmtree(self.path)
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def saved(self) -> None:
         """Note that there is a checkpoint now: from here on the folder is never begun again."""
@@ -237,7 +245,7 @@ class RunFolder:
             from torch.utils.tensorboard import SummaryWriter
 
             # what a killed run wrote of these epochs is dropped by TensorBoard
-            self._board = SummaryWriter(str(self.path), purge_step=self._first_epoch if self._first_epoch > 1 else None)
+            self._board = SummaryWriter(str(self.path), purge_step=self._first_epoch)
         return self._board
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:

@@ -93,6 +93,25 @@ def test_a_process_that_is_killed_is_reported_with_what_it_was_at() -> None:
     assert all(gone(process) for process in processes)
 
 
+def test_a_process_that_dies_while_the_main_one_computes_is_reported_as_well() -> None:
+    def die(job: int, at: At) -> int:
+        at(1)
+        if job == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job
+
+    seen = []
+
+    def compute() -> None:
+        for job in run(die):
+            seen.append(job)
+            time.sleep(0.2)
+
+    with pytest.raises(DataError, match=r"^3/1: .* was ended by SIGKILL"):
+        compute()
+    assert seen == [0, 1, 2]
+
+
 def test_a_process_that_crashes_shows_where() -> None:
     def crash(job: int, at: At) -> None:
         at(1)

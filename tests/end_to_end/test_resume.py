@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -90,6 +91,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_again(
     (tmp_path / "run" / "checkpoints" / ".last.pt.part").write_bytes(b"half")
     assert train(config).finished
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_logs_without_checkpoints_are_somebodys_work_and_kept(trained: TrainResult, tmp_path: Path) -> None:
@@ -179,6 +181,23 @@ def test_a_stopped_run_ends_with_the_code_for_try_again_and_auto_resume_finishes
     assert "resume  at epoch 1, after step 2 of 6" in capsys.readouterr().out
     assert main(["train", str(path), "--auto-resume"]) == 0
     assert "nothing left to do" in capsys.readouterr().out
+
+
+def test_a_signal_that_torchrun_passes_on_during_the_last_save_does_not_break_it_off(
+    make_config: MakeConfig, tmp_path: Path, stop_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Checkpoint.save
+
+    def save_while_signalled(self: Checkpoint, path: Path, **settings: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        original(self, path, **settings)
+
+    monkeypatch.setattr(module, "under_torchrun", lambda: True)
+    monkeypatch.setattr(Checkpoint, "save", save_while_signalled)
+    stop_at(1)
+    assert train(make_config(tmp_path / "run")).stopped
+    assert Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").progress.step == 2
 
 
 def test_resume_and_auto_resume_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:

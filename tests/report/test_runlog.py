@@ -89,6 +89,17 @@ def test_rows_beyond_a_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert [(r["epoch"], r["miou"]) for r in logged(tmp_path / "run")] == [("1", ""), ("2", ""), ("3", "0.5")]
 
 
+def test_a_run_that_was_killed_while_its_folder_was_made_is_begun_again(tmp_path: Path) -> None:
+    for names in ((), (".unsaved",), (".unsaved", "checkpoints", "config.yaml", "log.csv")):
+        folder = RunFolder(tmp_path / str(len(names)))
+        folder.path.mkdir()
+        for name in names:
+            (folder.path / name).mkdir() if name == "checkpoints" else (folder.path / name).touch()
+        folder.check_new()
+        folder.create(RunConfig(), {})
+        assert not (folder.path / "log.csv").exists()
+
+
 def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.create(RunConfig(), {})
