@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         arguments.overrides += rest
     first = _is_first_rank()
-    log, handler = logging.getLogger("segkit"), logging.StreamHandler(sys.stdout)
+    log, handler = logging.getLogger("segkit"), _Output(sys.stdout)
     log.setLevel(logging.INFO if first else logging.ERROR)
     log.addHandler(handler)
     try:
@@ -150,9 +150,10 @@ def _train(arguments: argparse.Namespace) -> int:
     result = train(config, resume="auto" if arguments.auto_resume else arguments.resume)
     if not result.finished:
         words = shlex.join([str(arguments.config), *arguments.overrides])
-        _say(
-            f"stopped and saved: {result.folder / 'checkpoints' / 'last.pt'}", f"resume: segkit train {words} --resume"
-        )
+        again = f"segkit train {words} --resume"
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            again = "the same torchrun command with --resume or --auto-resume"
+        _say(f"stopped and saved: {result.folder / 'checkpoints' / 'last.pt'}", f"resume: {again}")
         return RESUMABLE
     _say_trained(result)
     return 0
@@ -235,6 +236,22 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+class _Output(logging.StreamHandler):  # type: ignore[type-arg]
+    """Log lines to a terminal or a pipe; a reader that leaves, as `| head` does, ends the lines, not the command."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            _drop_output()
+        else:
+            super().handleError(record)
+
+
+def _drop_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
@@ -258,7 +275,10 @@ def _say_trained(result) -> None:  # type: ignore[no-untyped-def]
 def _say(*lines: str) -> None:
     """Print on the first rank alone."""
     if _is_first_rank():
-        print(*lines, sep="\n", flush=True)
+        try:
+            print(*lines, sep="\n", flush=True)
+        except BrokenPipeError:
+            _drop_output()
 
 
 if __name__ == "__main__":

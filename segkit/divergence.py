@@ -20,8 +20,8 @@ SKIPPED_IN_A_ROW = 50  # so many, and the run is beyond help
 class Divergence:
     """Watches the losses of a run, over all ranks."""
 
-    def __init__(self, device: torch.device, ranks: Ranks) -> None:
-        self.ranks = ranks
+    def __init__(self, device: torch.device, ranks: Ranks, *, skipping: bool = False) -> None:
+        self.ranks, self.skipping = ranks, skipping
         self._none = torch.tensor(-1, device=device)
         self._first = self._none  # the first bad step since the last look; -1: none
         self._steps: deque[tuple[int, float, list[str]]] = deque(maxlen=100)  # more than there are between two looks
@@ -71,9 +71,10 @@ class Divergence:
     def _error(self, what: str, names: Sequence[str]) -> TrainingDiverged:
         batch = f". Pictures of this batch: {_first_few(names)}" if names else ""
         error = TrainingDiverged(
-            f"{what}, expected one; go on from the last checkpoint with --resume and train.clip_norm=1 or "
-            "train.on_nonfinite=skip, or start anew with a lower optim.lr, or train.precision=fp32 (from the same "
-            f"weights with model.pretrained=RUN/checkpoints/last.pt){batch}. Every checkpoint there is from before it"
+            f"{what}, expected one; go on from the last checkpoint, if there is one yet, with --resume and "
+            f"train.clip_norm=1{'' if self.skipping else ' or train.on_nonfinite=skip'}, or start anew with a lower "
+            "optim.lr or train.precision=fp32 (from the same weights: "
+            f"model.pretrained=RUN/checkpoints/last.pt){batch}"
         )
         error.shared = True
         return error

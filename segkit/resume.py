@@ -62,7 +62,7 @@ def check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, r
     if old.data_id not in (None, data.id):
         raise CheckpointError(
             f"{folder.last}: the run was trained and validated on other pictures than {root} holds now"
-            f"{_changes(folder.files(), data.files)}; put the data set back as it was, or start a new run (from these "
+            f"{_changes(folder.files(), data.files)}put the data set back as it was, or start a new run (from these "
             "weights with model.pretrained=CHECKPOINT)"
         )
     if old.optimizer is None:
@@ -85,4 +85,4 @@ def _changes(before: Sequence[FileRow], now: Sequence[FileRow]) -> str:
         for kind, keys in kinds.items()
         if keys
     ]
-    return ":\n" + "\n".join(lines or ["  the same ones, in another order"]) + "\n" if before else ""
+    return ":\n" + "\n".join(lines or ["  the same ones, in another order"]) + "\n" if before else "; "

@@ -173,6 +173,10 @@ def _train(
     progress = Progress()
     if old:
         progress = old.progress
+        if progress.best_epoch and not ranks.first(folder.best.is_file):
+            if ranks.is_first:
+                log.warning("warning: %s isn't there any more; the next validated epoch counts as best", folder.best)
+            progress.best_epoch, progress.best_confusion = 0, None
         restore(segmenter, old.weights, model=config.model)
         if average and old.ema:
             restore(average.model, old.ema, model=config.model)
@@ -292,8 +296,8 @@ def _train(
     same_ranks = len(progress.epoch_losses) == ranks.size
     mine = progress.epoch_losses[ranks.rank] if same_ranks else sum(progress.epoch_losses) / ranks.size
     epoch_loss = torch.tensor(mine, dtype=sum_dtype(device), device=device)
-    divergence = Divergence(device, ranks)
     skipping = settings.on_nonfinite == "skip"
+    divergence = Divergence(device, ranks, skipping=skipping)
     bar: tqdm[Any] | None = None
     network: nn.Module | None = None
 

@@ -170,7 +170,10 @@ def _read(url: str) -> Iterator[bytes]:
             while chunk := stream.read(2**20):
                 yield chunk
     except OSError as error:  # the program that reads is missing, or ended with an error
-        raise _Unreachable(error) from error
+        # webdataset writes the whole command as a list, and its exit code behind it
+        ended = re.search(r"(?:\['([^']+)'.*)?exit (\d+)", str(error), re.DOTALL)
+        reason = f"{ended[1] or 'the command'} ended with exit code {ended[2]}" if ended else first_line(error)
+        raise _Unreachable(reason) from error
 
 
 def _open(url: str) -> Any:

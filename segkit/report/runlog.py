@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import os
 import platform
@@ -26,6 +27,8 @@ from segkit.durable import remove_parts, write_durably
 from segkit.errors import RunFolderError
 from segkit.metrics import Scores
 from segkit.runtime import free_disk
+
+log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 
@@ -82,8 +85,9 @@ class RunFolder:
             )
         holds = {entry.name for entry in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set()
         if self.path.is_file() or (holds and not self._unsaved.is_file()):
+            what = "it holds a run whose checkpoints are gone, " if "config.yaml" in holds else ""
             raise RunFolderError(
-                f"{self.path}: not empty, expected a new folder for this run; choose another with run=FOLDER"
+                f"{self.path}: not empty, {what}expected a new folder for this run; choose another with run=FOLDER"
             )
 
     def check_resumable(self) -> None:
@@ -198,6 +202,10 @@ class RunFolder:
         """Go on after a checkpoint of `step`, in `epoch` (from 1): what was written after it, or half, is removed."""
         remove_parts(self.path / "checkpoints")
         self._first_epoch = epoch
+        if epoch > 1 and not self._log.is_file():
+            log.warning(
+                "warning: %s isn't there any more: the rows of the first %d epochs are lost", self._log, epoch - 1
+            )
         if not self._log.is_file():
             return
         with self._log.open(newline="") as file:
@@ -219,19 +227,22 @@ class RunFolder:
             writer.writerow("" if value is None else value for value in asdict(row).values())
             file.flush()
             os.fsync(file.fileno())
-        for name, value in asdict(row).items():
-            if name not in ("epoch", "step") and value is not None:
-                self.board.add_scalar(name, value, row.epoch)
+        with self._writing():
+            for name, value in asdict(row).items():
+                if name not in ("epoch", "step") and value is not None:
+                    self.board.add_scalar(name, value, row.epoch)
 
     def add_scores(self, scores: Scores, classes: Classes, epoch: int) -> None:
         """Add each class's IoU to TensorBoard."""
-        for name, iou in zip(classes.names, scores.iou.tolist(), strict=True):
-            if not math.isnan(iou):
-                self.board.add_scalar(f"iou/{name}", iou, epoch)
+        with self._writing():
+            for name, iou in zip(classes.names, scores.iou.tolist(), strict=True):
+                if not math.isnan(iou):
+                    self.board.add_scalar(f"iou/{name}", iou, epoch)
 
     def add_picture(self, name: str, picture: np.ndarray, epoch: int) -> None:
         """Add a picture, uint8 RGB [h, w, 3], to TensorBoard."""
-        self.board.add_image(name, picture, epoch, dataformats="HWC")
+        with self._writing():
+            self.board.add_image(name, picture, epoch, dataformats="HWC")
 
     def write_metrics(self, scores: Scores, classes: Classes) -> None:
         """Write metrics.json."""

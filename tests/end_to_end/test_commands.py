@@ -106,6 +106,19 @@ def test_a_signal_saves_says_how_to_resume_and_resume_finishes(
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 61
 
 
+def test_a_reader_that_leaves_does_not_end_the_training(config_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "segkit.cli", "train", str(config_file), "train.epochs=2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert run.stdout.readline().startswith("run ")
+        run.stdout.close()
+        errors = run.stderr.read()
+    assert run.returncode == 0
+    assert errors == ""
+    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
+
+
 # ---- bad input: one clear line, exit code 2, no half-written run
 
 
