@@ -132,6 +132,18 @@ def _parser() -> argparse.ArgumentParser:
         help="default: %(default)s; fewer make more shards, of which each training process wants several",
     )
 
+    command = _add(commands, "split", _split, "divide a data set into train, val and test, or into folds")
+    command.add_argument("folder", type=Path, help="data set with JPEGImages/SegmentationClass, or images/masks")
+    command.add_argument("--val", type=float, default=0.1, help="fraction or number of pictures (default: %(default)s)")
+    command.add_argument("--test", type=float, default=0.0, help="fraction or number of pictures (default: none)")
+    command.add_argument("--folds", type=int, default=0, help="for cross-validation: this many parts instead of --val")
+    command.add_argument("--repeats", type=int, default=1, help="draw the folds so many times")
+    command.add_argument(
+        "--group-by", metavar="REGEX", help="keep pictures together whose names match alike: '^(.*)_[0-9]+$'"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    command.add_argument("--force", action="store_true", help="replace split files of the same names")
+
     command = _add(commands, "demo", _demo, "draw a data set, train, evaluate and predict: three minutes on two cores")
     command.add_argument("--output", type=Path, help="folder (default: segkit_demo, or the next free number)")
     return parser
@@ -214,6 +226,21 @@ def _convert(arguments: argparse.Namespace) -> int:
         samples_per_shard=arguments.samples_per_shard,
     )
     _say(describe_conversion(converted, target, output))
+    return 0
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    from segkit.data.split import split_data_set
+    from segkit.report.tables import split_table
+
+    made = split_data_set(
+        arguments.folder, val=arguments.val, test=arguments.test, folds=arguments.folds, repeats=arguments.repeats,
+        group_by=arguments.group_by, seed=arguments.seed, force=arguments.force,
+    )  # fmt: skip
+    _say(split_table(made.splits, made.labels, made.class_names), f"written: {made.folder}")
+    first = next(name for name in made.splits if name.endswith("train"))
+    more = ", and so on for each fold" if arguments.folds else ""
+    _say(f"use:     data.train={first} data.val={first.removesuffix('train')}val{more}")
     return 0
 
 

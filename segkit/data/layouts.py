@@ -146,7 +146,7 @@ def voc(data: DataConfig, split: str | None) -> list[Item]:
     The root is VOC2012 or VOC2007, or VOCdevkit, or the folder that holds VOCdevkit (VOC2012 goes first). Images may
     have any suffix. Without a split, every image that has a label.
     """
-    root = _voc_root(Path(data.root))
+    root = voc_root(Path(data.root))
     images = _index(root / "JPEGImages", IMAGE_SUFFIXES)
     masks = _index(root / "SegmentationClass", MASK_SUFFIXES)
     if split is None:
@@ -310,10 +310,11 @@ def _index(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 def _class_file(data: DataConfig) -> Path:
     root = Path(data.root)
-    return (_voc_root(root) if data.layout == "voc" else root) / "classes.txt"
+    return (voc_root(root) if data.layout == "voc" else root) / "classes.txt"
 
 
-def _voc_root(root: Path) -> Path:
+def voc_root(root: Path) -> Path:
+    """Return the folder that holds JPEGImages and SegmentationClass: the root, or where VOC's archives put it."""
     for inner in ("", "VOC2012", "VOC2007", "VOCdevkit/VOC2012", "VOCdevkit/VOC2007"):
         if (root / inner / "SegmentationClass").is_dir():
             return root / inner

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from segkit.classes import Classes
 from segkit.metrics import Scores
@@ -38,6 +38,34 @@ def weights_table(names: Sequence[str], shares: Sequence[float], weights: Sequen
         weight = "" if weights is None else f"   weight {weights[k]:.3f}"
         lines.append(f"  {name:<{width}}  {100 * share:6.2f} % of pixels{weight}")
     return "\n".join(lines)
+
+
+def split_table(
+    splits: Mapping[str, Sequence[str]], labels: Mapping[str, Collection[int]], class_names: Sequence[str]
+) -> str:
+    """Return how many pictures each split has, and how many of them show each class.
+
+    `labels` are the values that a picture's label stores; `class_names` name them where they are ids. What a fold is
+    trained on is left out: it is the other folds.
+    """
+    shown = [name for name in splits if not name.endswith("_train")]
+
+    def name_of(value: int) -> str:
+        if value < len(class_names):
+            return class_names[value]
+        return f"{value}" if value < 256 else f"{[value >> 16, value >> 8 & 255, value & 255]}"
+
+    values = sorted({value for found in labels.values() for value in found})
+    rows = [(name_of(value), [sum(value in labels[n] for n in splits[split]) for split in shown]) for value in values]
+    rows.append(("pictures", [len(splits[split]) for split in shown]))
+    first = max(len(name) for name, _ in rows)
+    widths = [max(6, len(split)) for split in shown]
+    head = f"{'shown in':<{first}}" + "".join(f"  {split:>{w}}" for split, w in zip(shown, widths, strict=True))
+    lines = [
+        f"{name:<{first}}" + "".join(f"  {count:>{w}}" for count, w in zip(counts, widths, strict=True))
+        for name, counts in rows
+    ]
+    return "\n".join([head, "-" * len(head), *lines[:-1], "-" * len(head), lines[-1]])
 
 
 def confusion_csv(scores: Scores, classes: Classes) -> str:
