@@ -120,6 +120,11 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
     device = select_device(config.train.device)
     workers = count_workers(config.train.workers, device)
     num_steps = max(num_steps, WARM_UP_STEPS + 2 * AHEAD * workers)  # beyond what workers have loaded ahead at first
+    steps_per_epoch = BatchPlan(len(train_items), config.train.fixed_batch_size, seed=0).batches_per_epoch
+    if (
+        steps_per_epoch <= num_steps - WARM_UP_STEPS
+    ):  # whole epochs: a step beside which a checkpoint is written is slow
+        num_steps = WARM_UP_STEPS - (WARM_UP_STEPS - num_steps) // steps_per_epoch * steps_per_epoch
     classes = resolve_classes(config.data)
     with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
         result, peak = _rehearse(config, Path(folder) / "run", num_steps)
@@ -139,7 +144,7 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         total_memory=total_memory(device),
         num_train=len(train_items),
         num_val=len(val_items),
-        steps_per_epoch=BatchPlan(len(train_items), config.train.fixed_batch_size, seed=0).batches_per_epoch,
+        steps_per_epoch=steps_per_epoch,
         checkpoint_bytes=checkpoint_bytes,
         largest_batch=largest,
         memory_share=memory_share,
