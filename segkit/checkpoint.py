@@ -21,7 +21,7 @@ import torch
 from segkit import __version__
 from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
-from segkit.durable import is_damaged, write_durably
+from segkit.durable import is_damaged, write_bytes_durably, write_durably
 from segkit.errors import CheckpointError, first_line
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
@@ -123,7 +123,7 @@ class Checkpoint:
         )
         metadata = {"format": "pt", "segkit": about, "sha256": _digest(about, tensors)}
         content = safetensors.torch.save(tensors, metadata)
-        write_durably(path, lambda file: file.write(content), needed=len(content))
+        write_bytes_durably(path, content)
 
     @classmethod
     def load(cls, path: Path | str) -> "Checkpoint":

@@ -26,7 +26,7 @@ from segkit.data.layouts import Item, list_items, resolve_classes
 from segkit.data.masks import MaskReader, write_mask
 from segkit.data.prefetch import prefetch
 from segkit.data.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
-from segkit.durable import remove_parts, write_durably
+from segkit.durable import remove_parts, write_bytes_durably, write_durably
 from segkit.errors import ConfigError, RunFolderError
 from segkit.runtime import count_threads
 
@@ -126,12 +126,12 @@ def write_shards(source: Source, samples_per_shard: int) -> Callable[[Path], lis
             shards.append(write_shard(output / name, items[start : start + samples_per_shard], labels))
         index = asdict(ShardIndex(VERSION, source.classes.to_dict(), tuple(shards)))
         content = json.dumps(index, separators=(",", ":")).encode()
-        write_durably(output / f"{split}.json", lambda file: file.write(content), elsewhere=ELSEWHERE)
+        write_bytes_durably(output / f"{split}.json", content, elsewhere=ELSEWHERE)
         return Converted(split, len(items), len(shards), sum(shard.bytes for shard in shards))
 
     def write(output: Path) -> list[Converted]:
         names = "".join(f"{name}\n" for name in source.classes.names).encode()
-        write_durably(output / "classes.txt", lambda file: file.write(names), elsewhere=ELSEWHERE)
+        write_bytes_durably(output / "classes.txt", names, elsewhere=ELSEWHERE)
         return [write_split(output, split, items) for split, items in source.splits.items()]
 
     return write

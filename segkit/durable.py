@@ -65,6 +65,11 @@ def write_durably(
         raise RunFolderError(_explain(path, error, needed, elsewhere)) from error
 
 
+def write_bytes_durably(path: Path, content: bytes, *, elsewhere: str = "run=FOLDER") -> None:
+    """Write what is in memory already; see `write_durably`."""
+    write_durably(path, lambda file: file.write(content), needed=len(content), elsewhere=elsewhere)
+
+
 def is_damaged(path: Path) -> bool | None:
     """Tell whether a sealed file's content differs from its seal; None where there is no seal, as in a cut file."""
     size = path.stat().st_size

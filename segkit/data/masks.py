@@ -52,6 +52,12 @@ def read_label_values(path: File) -> np.ndarray:
     raise DataError(f"{path}: found label pixels of mode '{mode}', expected ids (palette, grey, 1 or 16 bit) or RGB")
 
 
+def color_codes(colors: np.ndarray) -> np.ndarray:
+    """Turn colours uint8 RGB [h, w, 3] into one number each, R * 65536 + G * 256 + B, int32 [h, w]."""
+    codes: np.ndarray = (colors.astype(np.int32) * (65536, 256, 1)).sum(axis=2, dtype=np.int32)
+    return codes
+
+
 @dataclass(frozen=True)
 class MaskReader:
     """Reads label files as class ids, by the value (or colour) that each class has in the files.
@@ -118,7 +124,7 @@ class MaskReader:
         if self.by_color != (stored.ndim == 3):
             raise DataError(self._explain_kind(path, stored))
         if stored.ndim == 3:
-            stored = (stored.astype(np.int32) * (65536, 256, 1)).sum(axis=2, dtype=np.int32)
+            stored = color_codes(stored)
         elif stored.dtype != np.uint8 and (stored.min() < 0 or stored.max() > 0xFFFF):
             raise DataError(f"{path}: found the value {stored.max()}, expected ids 0..65535")
         mask: np.ndarray = cv2.LUT(stored, self.table[:256]) if stored.dtype == np.uint8 else self.table[stored]

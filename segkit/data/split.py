@@ -5,23 +5,21 @@ stratification of multi-label data), with pictures that belong together (frames 
 order in which pictures are dealt out is that of a hash of their names and the seed, hence the same on every machine.
 """
 
-import functools
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
 from segkit.config import DataConfig, LayoutName
 from segkit.data.layouts import EVERYTHING, Item, has_class_file, list_items, resolve_classes, voc_root
-from segkit.data.masks import read_label_values
+from segkit.data.masks import color_codes, read_label_values
 from segkit.data.prefetch import prefetch
-from segkit.durable import write_durably
+from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError
 from segkit.runtime import count_threads
 
@@ -78,17 +76,16 @@ def split_data_set(
     items = list_items(data, EVERYTHING)
     labels = _labels_of(items)
     units = make_units(labels, group_by)
-    splits: dict[str, Names] = {}
-    sizes = {"test": _count(test, len(items), "--test")}
+    held_out = {"test": _count(test, len(items), "--test")}
     if not folds:
-        sizes["val"] = _count(val, len(items), "--val")
-    sizes = {"train": len(items) - sum(sizes.values()), **sizes}
-    if sizes["train"] < 1:
+        held_out["val"] = _count(val, len(items), "--val")
+    taken = sum(held_out.values())
+    if taken >= len(items):
         raise ConfigError(
-            f"--val, --test: take {len(items) - sizes['train']} of {len(items)} pictures, expected at least one left "
-            "to train on"
+            f"--val, --test: take {taken} of {len(items)} pictures, expected at least one left to train on"
         )
-    splits = deal(units, {name: size for name, size in sizes.items() if size}, seed=seed)
+    sizes = {"train": len(items) - taken, **{name: size for name, size in held_out.items() if size}}
+    splits = deal(units, sizes, seed=seed)
     if folds:
         rest = set(splits.pop("train"))  # not written: a data set's own train.txt stays
         splits |= _make_folds([unit for unit in units if unit.names[0] in rest], folds, repeats, seed)
@@ -209,7 +206,7 @@ def _labels_of(items: Sequence[Item]) -> dict[str, frozenset[int]]:
         assert item.mask is not None, item
         stored = read_label_values(item.mask)
         if stored.ndim == 3:
-            stored = (stored.astype(np.int32) * (65536, 256, 1)).sum(axis=2)
+            stored = color_codes(stored)
         return frozenset(np.unique(stored).tolist()) - {255}
 
     found = prefetch(read, items, threads=count_threads(), ahead=64)
@@ -250,12 +247,8 @@ def _write(folder: Path, splits: Mapping[str, Names], *, force: bool) -> None:
             "expected none of these names; models may have been measured on it. Replace them with --force"
         )
     for name, path in paths.items():
-        text = "".join(f"{picture}\n" for picture in splits[name]).encode()
-        write_durably(path, functools.partial(_put, text), elsewhere="another folder")
-
-
-def _put(text: bytes, file: BinaryIO) -> None:
-    file.write(text)
+        text = "".join(f"{picture}\n" for picture in splits[name])
+        write_bytes_durably(path, text.encode(), elsewhere="another folder")
 
 
 def _rank(seed: int | str, name: str) -> bytes:

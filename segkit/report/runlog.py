@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config import RunConfig, dump_config
-from segkit.durable import remove_parts, write_durably
+from segkit.durable import remove_parts, write_bytes_durably
 from segkit.errors import RunFolderError
 from segkit.metrics import Scores
 from segkit.runtime import free_disk
@@ -167,11 +167,7 @@ class RunFolder:
             remove_parts(self.path / "checkpoints")
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(("split", "name", "image_bytes", "mask_bytes"))
-            writer.writerows(files)
-            write_durably(self._data, lambda file: file.write(text.getvalue().encode()))
+            _write_csv(self._data, ("split", "name", "image_bytes", "mask_bytes"), files)
             for split, names in (splits or {}).items():
                 (self.path / "splits").mkdir(exist_ok=True)
                 (self.path / "splits" / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -202,20 +198,16 @@ class RunFolder:
         """Go on after a checkpoint of `step`, in `epoch` (from 1): what was written after it, or half, is removed."""
         remove_parts(self.path / "checkpoints")
         self._first_epoch = epoch
-        if epoch > 1 and not self._log.is_file():
-            log.warning(
-                "warning: %s isn't there any more: the rows of the first %d epochs are lost", self._log, epoch - 1
-            )
         if not self._log.is_file():
+            if epoch > 1:
+                lost = "warning: %s isn't there any more: the rows of the first %d epochs are lost"
+                log.warning(lost, self._log, epoch - 1)
             return
         with self._log.open(newline="") as file:
             # a last row that a crash cut short has no step, or columns that are missing (None)
             rows = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"] or 0) <= step]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [spec.name for spec in fields(EpochRow)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_durably(self._log, lambda file: file.write(text.getvalue().encode()))
+        names = [spec.name for spec in fields(EpochRow)]
+        _write_csv(self._log, names, [[row.get(name, "") for name in names] for row in rows])
 
     def add(self, row: EpochRow) -> None:
         """Append a row to log.csv and the same figures to TensorBoard, by epoch."""
@@ -288,4 +280,12 @@ def writing(folder: Path, *, remedy: str) -> Iterator[None]:
 def write_metrics(folder: Path, scores: Scores, classes: Classes) -> None:
     """Write metrics.json (names as in Scores.to_dict; NaN as null) into a folder that is there."""
     text = json.dumps(scores.to_dict(classes), indent=2, allow_nan=False) + "\n"
-    write_durably(folder / "metrics.json", lambda file: file.write(text.encode()))
+    write_bytes_durably(folder / "metrics.json", text.encode())
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes_durably(path, text.getvalue().encode())
