@@ -118,6 +118,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     command.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
+    command = _add(commands, "check", _check, "look at every file of a data set and say what is wrong with it")
+    command.add_argument("source", type=Path, metavar="CONFIG|FOLDER", help="config of a run, or a data set's folder")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
+    command.add_argument(
+        "--fix", type=Path, metavar="OUT", help="write a mended copy to an empty folder, in VOC layout"
+    )
+    command.add_argument("--resize", action="store_true", help="with --fix: make labels of another size equal")
+    command.add_argument("--html", type=Path, default=Path("check.html"), help="page to write (default: %(default)s)")
+    command.add_argument("--augment", action="store_true", help="show one picture as training sees it, 16 times")
+
     command = _add(commands, "convert", _convert, "write a data set in another form: tar shards (webdataset)")
     command.add_argument("config", type=Path, help="YAML file that describes the data set, such as configs/demo.yaml")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
@@ -209,6 +219,25 @@ def _predict(arguments: argparse.Namespace) -> int:
     if len(failed) > 10:
         print(f"... and {len(failed) - 10} more, see {arguments.output / 'predictions.csv'}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from segkit.check import check, write_page
+    from segkit.report.check_text import describe_examined, describe_outcome, describe_verdict
+
+    if arguments.resize and arguments.fix is None:
+        raise SegkitError("--resize: without effect: it needs --fix OUT")
+    checked = check(arguments.source, arguments.overrides)
+    _say(describe_examined(checked.examined))
+    for verdict in checked.verdicts:
+        _say("", describe_verdict(verdict))
+    write_page(checked, arguments.html, augment=arguments.augment)
+    _say("", f"{describe_outcome(checked.verdicts)}; with pictures: {arguments.html}")
+    if arguments.fix is not None:
+        from segkit.mend import describe_mended, mend
+
+        _say(describe_mended(mend(checked.examined, arguments.fix, resize=arguments.resize)))
+    return checked.exit_code
 
 
 def _convert(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ so a file whose end marker is missing goes to Pillow, which raises. Everything e
 import io
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -41,13 +42,41 @@ def read_image(path: File, *, reduction: int = 1) -> np.ndarray:
     """
     encoded = read_encoded(path)
     with _open(path, encoded) as opened:
-        jpeg, png = _is_plain_jpeg(opened), opened.format == "PNG" and b"eXIf" not in encoded[:4096]
-        if (jpeg or png) and _has_end_marker(encoded):
-            flags = _DECODE[reduction] if jpeg else _DECODE[1]
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-            if image is not None:
-                return image if flags == _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        return _decode_with_pillow(path, opened)
+        return _decode(path, encoded, opened, reduction)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture and what its file says of it: upright uint8 RGB [h, w, 3], the file's bytes, Pillow's word for its
+    format, and the EXIF orientation that was applied (1: none).
+    """
+
+    pixels: np.ndarray
+    encoded: bytes
+    format: str
+    orientation: int
+
+
+def open_image(path: File) -> Opened:
+    """Return the picture with what its file says of it.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    encoded = read_encoded(path)
+    with _open(path, encoded) as opened:
+        form, orientation = str(opened.format), _orientation(opened)
+        return Opened(_decode(path, encoded, opened, 1), encoded, form, orientation)
+
+
+def _decode(path: File, encoded: bytes, opened: Image.Image, reduction: int) -> np.ndarray:
+    jpeg, png = _is_plain_jpeg(opened), opened.format == "PNG" and b"eXIf" not in encoded[:4096]
+    if (jpeg or png) and _has_end_marker(encoded):
+        flags = _DECODE[reduction] if jpeg else _DECODE[1]
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+        if image is not None:
+            return image if flags == _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return _decode_with_pillow(path, opened)
 
 
 def image_size_hw(path: File) -> tuple[int, int]:
@@ -65,13 +94,17 @@ def _size_hw(path: File, encoded: bytes) -> tuple[int, int]:
         if opened.format in ("JPEG", "PNG") and not _has_end_marker(encoded):
             _decode_with_pillow(path, opened)
         width, height = opened.size
-        try:
-            orientation = opened.getexif().get(_ORIENTATION_TAG, 1)
-        except (OSError, ValueError, SyntaxError, struct.error):
-            orientation = 1  # a damaged EXIF block says nothing; the decoders ignore it too
         # Pillow tells the upright size of a TIFF, but the stored size of every other format.
-        turned = opened.format != "TIFF" and orientation in (5, 6, 7, 8)
+        turned = opened.format != "TIFF" and _orientation(opened) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
+
+
+def _orientation(opened: Image.Image) -> int:
+    try:
+        orientation: int = opened.getexif().get(_ORIENTATION_TAG, 1)
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return 1  # a damaged EXIF block says nothing; the decoders ignore it too
+    return orientation
 
 
 def decoded_size_hw(path: File, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
@@ -89,6 +122,29 @@ def decoded_size_hw(path: File, reduction: Callable[[tuple[int, int]], int]) -> 
 def reduced_hw(size_hw: tuple[int, int], factor: int) -> tuple[int, int]:
     """Return the size of a JPEG that is decoded at 1 / factor."""
     return -(-size_hw[0] // factor), -(-size_hw[1] // factor)
+
+
+_SUFFIXES_OF = {
+    "JPEG": ("jpg", "jpeg"), "MPO": ("jpg", "jpeg"), "PNG": ("png",), "BMP": ("bmp",), "TIFF": ("tif", "tiff"),
+    "WEBP": ("webp",), "GIF": ("gif",),
+}  # fmt: skip
+
+
+def suffix_fits(name: str, form: str) -> bool:
+    """True if a file's suffix is one of its format's, in Pillow's words; of formats unknown here, any is."""
+    suffix = name.lower().rpartition(".")[2]
+    return form not in _SUFFIXES_OF or suffix in _SUFFIXES_OF[form]
+
+
+def right_suffix(path: File, encoded: bytes) -> str:
+    """Return the suffix of an image, in lower case and without the dot: its own, or its format's if that is another.
+
+    Raises:
+        DataError: not an image.
+    """
+    with _open(path, encoded) as opened:
+        form = str(opened.format)
+    return path.name.lower().rpartition(".")[2] if suffix_fits(path.name, form) else _SUFFIXES_OF[form][0]
 
 
 def read_encoded(path: File) -> bytes:

@@ -6,21 +6,29 @@ every item there is. Not here: what is inside the files (images, masks), and whe
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
+from typing import Protocol
 
 from segkit.classes import VOC_NAMES, Classes, read_class_names
-from segkit.config import DataConfig
+from segkit.config import DataConfig, LayoutName
 from segkit.data.fetch import is_remote
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES
 from segkit.data.shard_index import Part, read_split_index
 from segkit.data.shards import File, Member, Shard
+from segkit.data.split_files import read_split
 from segkit.errors import ConfigError, DataError, summarize
 
 EVERYTHING = "all"  # the split that needs no split file
+
+
+class Named(Protocol):
+    """What has a name that tells it from the others of its data set."""
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
     return items
 
 
-def hold_out(items: Sequence[Item], fraction: float, *, seed: int) -> set[str]:
+def hold_out(items: Sequence[Named], fraction: float, *, seed: int) -> set[str]:
     """Draw the names of a validation share: those whose hash with the seed is smallest; at least one, never all.
 
     A name's rank doesn't depend on the others, so the draw is the same on every machine and little moved by new files.
@@ -146,14 +154,10 @@ def voc(data: DataConfig, split: str | None) -> list[Item]:
     The root is VOC2012 or VOC2007, or VOCdevkit, or the folder that holds VOCdevkit (VOC2012 goes first). Images may
     have any suffix. Without a split, every image that has a label.
     """
-    root = voc_root(Path(data.root))
-    images = _index(root / "JPEGImages", IMAGE_SUFFIXES)
-    masks = _index(root / "SegmentationClass", MASK_SUFFIXES)
-    if split is None:
-        names = sorted(images.keys() & masks.keys())
-    else:
-        names = read_split(root / "ImageSets" / "Segmentation" / f"{split}.txt", images)
-    return _pair(names, images, masks, root / "JPEGImages", root / "SegmentationClass")
+    place = voc_place(data, split)
+    images, masks = _index(place.images, IMAGE_SUFFIXES), _index(place.masks, MASK_SUFFIXES)
+    names = sorted(images.keys() & masks.keys()) if place.names is None else read_split(place.names, images)
+    return _pair(names, images, masks, place.images, place.masks)
 
 
 def folders(data: DataConfig, split: str | None) -> list[Item]:
@@ -162,23 +166,16 @@ def folders(data: DataConfig, split: str | None) -> list[Item]:
     A split is, whichever is there first: `<split>.txt` in the root or in splits/; the sub-folders <split>/images and
     <split>/masks; the sub-folders images/<split> and masks/<split>. Without a split, everything below images/.
     """
-    root = Path(data.root)
-    lists = [] if split is None else [root / f"{split}.txt", root / "splits" / f"{split}.txt"]
-    split_file = next((path for path in lists if path.is_file()), None)
-    image_root, mask_root = root / "images", root / "masks"
-    if split is not None and split_file is None:
-        if (root / split / "images").is_dir():
-            image_root, mask_root = root / split / "images", root / split / "masks"
-        elif (image_root / split).is_dir():
-            image_root, mask_root = image_root / split, mask_root / split
-        else:
-            raise DataError(
-                f"{root}: no split '{split}': found neither {lists[0].name}, nor splits/{lists[0].name}, nor "
-                f"{split}/images/, nor images/{split}/; add one, or set data.val_fraction: 0.2 to hold out a fifth"
-            )
-    images, masks = _index(image_root, IMAGE_SUFFIXES), _index(mask_root, MASK_SUFFIXES)
-    names = sorted(images) if split_file is None else read_split(split_file, images)
-    return _pair(names, images, masks, image_root, mask_root)
+    place = folders_place(data, split)
+    if place is None:
+        root = Path(data.root)
+        raise DataError(
+            f"{root}: no split '{split}': found neither {split}.txt, nor splits/{split}.txt, nor {split}/images/, nor "
+            f"images/{split}/; add one, or set data.val_fraction: 0.2 to hold out a fifth"
+        )
+    images, masks = _index(place.images, IMAGE_SUFFIXES), _index(place.masks, MASK_SUFFIXES)
+    names = sorted(images) if place.names is None else read_split(place.names, images)
+    return _pair(names, images, masks, place.images, place.masks)
 
 
 def webdataset(data: DataConfig, split: str | None) -> list[Item]:
@@ -225,49 +222,56 @@ LAYOUTS: dict[str, Callable[[DataConfig, str | None], list[Item]]] = {
 }
 
 
-# ---- files and names
+# ---- where a split is
 
 
-def read_split(path: Path, known: Collection[str]) -> list[str]:
-    """Read the names of a split, one per line. CRLF, a BOM, blank lines, trailing spaces and VOC's second column (an
-    object label -1, 0 or 1 behind the name) are fine, and so is a file suffix behind a name.
+@dataclass(frozen=True)
+class Place:
+    """The folders of a split's pictures and labels, and the file that names its pictures (None: all there are)."""
+
+    images: Path
+    masks: Path
+    names: Path | None
+
+
+def voc_place(data: DataConfig, split: str | None) -> Place:
+    """Return where the voc layout has a split, whether it is there or not; None: everything."""
+    root = voc_root(Path(data.root))
+    names = None if split is None else root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    return Place(root / "JPEGImages", root / "SegmentationClass", names)
+
+
+def folders_place(data: DataConfig, split: str | None) -> Place | None:
+    """Return where the folders layout has a split, if it is there; None: everything."""
+    root = Path(data.root)
+    if split is None:
+        return Place(root / "images", root / "masks", None)
+    for path in (root / f"{split}.txt", root / "splits" / f"{split}.txt"):
+        if path.is_file():
+            return Place(root / "images", root / "masks", path)
+    for images, masks in ((f"{split}/images", f"{split}/masks"), (f"images/{split}", f"masks/{split}")):
+        if (root / images).is_dir():
+            return Place(root / images, root / masks, None)
+    return None
+
+
+def find_layout(root: Path) -> LayoutName:
+    """Tell by its folders which layout a data set has.
 
     Raises:
-        DataError: the file is missing, empty or no text, a name leaves the data set, or stands there twice.
+        DataError: neither of those that have split files.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        others = sorted(other.stem for other in path.parent.glob("*.txt"))
-        hint = f"there are: {', '.join(others)}" if others else f"{path.parent} holds no split files"
-        raise DataError(
-            f"{path}: no such split file; {hint}. Set data.train and data.val to the ones you mean"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't read this split file; expected UTF-8 text, one image name per line") from error
-    names, problems = [], []
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        if not name:
-            continue
-        if name not in known:
-            name = re.sub(r"\s+-?[01]$", "", name)
-        if name not in known and name.lower().endswith(IMAGE_SUFFIXES):
-            name = name.rpartition(".")[0]
-        if ".." in PurePosixPath(name).parts or re.match(r"[/\\]|[A-Za-z]:", name):
-            problems.append(
-                f"{path} line {number}: '{name}' leaves the data set; expected a name below its image folder"
-            )
-        names.append(name)
-    twice = sorted(name for name, count in _count(names).items() if count > 1)
-    problems += [
-        f"{path}: '{name}' stands there more than once; every picture counts once, remove one" for name in twice
-    ]
-    if problems:
-        raise DataError(summarize(problems))
-    if not names:
-        raise DataError(f"{path}: the split file is empty; expected one image name per line")
-    return names
+    if (voc_root(root) / "SegmentationClass").is_dir():
+        return "voc"
+    if (root / "images").is_dir() and (root / "masks").is_dir():
+        return "folders"
+    raise DataError(
+        f"{root}: found neither images/ and masks/, nor JPEGImages/ and SegmentationClass/; expected the folder of a "
+        "data set"
+    )
+
+
+# ---- files and names
 
 
 def _pair(
@@ -289,23 +293,37 @@ def _pair(
 
 
 def _index(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Return {path below the folder, cut at the last dot: file} for every file with one of the suffixes."""
+    index, twice = index_files(folder, suffixes)
+    if twice:
+        name, path = next(iter(twice.items()))
+        raise DataError(f"{path}: {index[name].name} has the same name; which one is meant? Remove one")
+    return index
+
+
+def index_files(folder: Path, suffixes: Sequence[str]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return {path below the folder, cut at the last dot: file} for every file with one of the suffixes.
+
+    Hidden files are left out. The second is the same of files whose name another one has already.
+
+    Raises:
+        DataError: no such folder.
+    """
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder; expected it there by data.layout, see 'your own data' in the README"
         )
     index: dict[str, Path] = {}
+    twice: dict[str, Path] = {}
     for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for file in files:
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        below = os.path.relpath(place, folder)
+        prefix = "" if below == "." else PurePath(below).as_posix() + "/"
+        for file in sorted(files):
             if file.startswith(".") or not file.lower().endswith(tuple(suffixes)):
                 continue
-            path = Path(place, file)
-            name = path.relative_to(folder).as_posix().rpartition(".")[0]
-            if name in index:
-                raise DataError(f"{path}: {index[name].name} has the same name; which one is meant? Remove one")
-            index[name] = path
-    return index
+            name = prefix + file.rpartition(".")[0]
+            (twice if name in index else index)[name] = Path(place, file)
+    return index, twice
 
 
 def _class_file(data: DataConfig) -> Path:
@@ -319,10 +337,3 @@ def voc_root(root: Path) -> Path:
         if (root / inner / "SegmentationClass").is_dir():
             return root / inner
     return root
-
-
-def _count(names: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts

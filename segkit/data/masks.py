@@ -19,30 +19,43 @@ from segkit.data.shards import File
 from segkit.errors import ConfigError, DataError
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+COLOR_MODES = ("RGB", "RGBA")
+JPEG_FORMATS = ("JPEG", "MPO")  # as Pillow names them
 
 
-def read_label_values(path: File) -> np.ndarray:
-    """Return what the file stores: ids uint8 or int32 [h, w], or colours uint8 RGB [h, w, 3].
+@dataclass(frozen=True)
+class StoredLabel:
+    """What a label file stores, sound or not: ids uint8 or int32 [h, w], or colours uint8 RGB [h, w, 3].
+
+    `format` (PNG, JPEG, ...) and `mode` (P, L, 1, I;16, RGB, RGBA, ...) are Pillow's words; `palette` holds R G B.
+    """
+
+    values: np.ndarray
+    format: str
+    mode: str
+    palette: bytes = b""
+
+
+def read_stored_label(path: File) -> StoredLabel:
+    """Return what the file stores, a JPEG's pixels too.
 
     Raises:
-        DataError: the file is missing, empty, broken, or a JPEG (whose compression changes label values).
+        DataError: the file is missing, empty or broken, or its pixels can be neither ids nor colours.
     """
     try:
         with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as opened:
-            if opened.format == "JPEG":
-                raise DataError(
-                    f"{path}: found a JPEG label, expected a lossless file; JPEG changes ids near every edge. Export "
-                    "the labels again as PNG"
-                )
-            if opened.mode in ("P", "L"):
-                return np.array(opened)
-            if opened.mode == "1":
-                return np.array(opened, dtype=np.uint8)
-            if opened.mode.startswith("I"):
-                return np.array(opened, dtype=np.int32)
-            if opened.mode in ("RGB", "RGBA"):
-                return np.array(opened.convert("RGB"))
-            mode = opened.mode
+            form, mode = str(opened.format), opened.mode
+            if mode == "P":
+                values = np.array(opened)
+                return StoredLabel(values, form, mode, bytes(opened.getpalette("RGB") or ()))
+            if mode == "L":
+                return StoredLabel(np.array(opened), form, mode)
+            if mode == "1":
+                return StoredLabel(np.array(opened, dtype=np.uint8), form, mode)
+            if mode.startswith("I"):
+                return StoredLabel(np.array(opened, dtype=np.int32), form, mode)
+            if mode in COLOR_MODES:
+                return StoredLabel(np.array(opened.convert("RGB")), form, mode)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: the label can't be read (no known image format); export or copy it again") from error
     except FileNotFoundError as error:
@@ -50,6 +63,21 @@ def read_label_values(path: File) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{path}: the label can't be read ({error}); export or copy it again") from error
     raise DataError(f"{path}: found label pixels of mode '{mode}', expected ids (palette, grey, 1 or 16 bit) or RGB")
+
+
+def read_label_values(path: File) -> np.ndarray:
+    """Return what the file stores: ids uint8 or int32 [h, w], or colours uint8 RGB [h, w, 3].
+
+    Raises:
+        DataError: as `read_stored_label`, or the label is a JPEG, whose compression changes label values.
+    """
+    stored = read_stored_label(path)
+    if stored.format in JPEG_FORMATS:
+        raise DataError(
+            f"{path}: found a JPEG label, expected a lossless file; JPEG changes ids near every edge. Export the "
+            "labels again as PNG"
+        )
+    return stored.values
 
 
 def color_codes(colors: np.ndarray) -> np.ndarray:

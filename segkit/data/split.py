@@ -15,8 +15,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segkit.config import DataConfig, LayoutName
-from segkit.data.layouts import EVERYTHING, Item, has_class_file, list_items, resolve_classes, voc_root
+from segkit.config import DataConfig
+from segkit.data.layouts import (
+    EVERYTHING,
+    Item,
+    find_layout,
+    has_class_file,
+    list_items,
+    resolve_classes,
+    voc_root,
+)
 from segkit.data.masks import color_codes, read_label_values
 from segkit.data.prefetch import prefetch
 from segkit.durable import write_bytes_durably
@@ -156,22 +164,6 @@ def make_units(labels: Mapping[str, frozenset[int]], group_by: str | None) -> li
             )
         groups.setdefault(found[1] if pattern.groups else found[0], []).append(name)
     return [Unit(tuple(names), frozenset().union(*(labels[name] for name in names))) for names in groups.values()]
-
-
-def find_layout(root: Path) -> LayoutName:
-    """Tell by its folders which layout a data set has.
-
-    Raises:
-        DataError: neither of those that have split files.
-    """
-    if (voc_root(root) / "SegmentationClass").is_dir():
-        return "voc"
-    if (root / "images").is_dir() and (root / "masks").is_dir():
-        return "folders"
-    raise DataError(
-        f"{root}: found neither images/ and masks/, nor JPEGImages/ and SegmentationClass/; expected the folder of a "
-        "data set"
-    )
 
 
 # ---- details

@@ -1,0 +1,151 @@
+"""Check a data set: read everything once, say what is wrong with it, and what to type.
+
+Training looks at every file too (segkit/data/doctor.py), but stops at what it can't train on; this looks for whatever
+makes a model bad or a figure worthless. Not here: the mended copy (mend), the page with pictures (report/check_page).
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from segkit.config import DataConfig, RunConfig, load_config
+from segkit.data.augment import build_augment
+from segkit.data.dataset import TrainingSet
+from segkit.data.examined import Examined, Verdict
+from segkit.data.facts import Facts, gather_facts
+from segkit.data.guess import guess_classes
+from segkit.data.inventory import Inventory, describe_folder, splits_there, take_inventory
+from segkit.data.layouts import Item, has_class_file, resolve_classes
+from segkit.data.masks import MaskReader
+from segkit.data.verdicts import judge
+from segkit.durable import write_bytes_durably
+from segkit.errors import ConfigError, DataError, RunFolderError
+from segkit.geometry import LetterBox, resize_image, resize_mask
+from segkit.report.pictures import panel, sheet
+
+CLEAN, WARNED, WRONG = 0, 1, 2  # exit codes
+NUM_AUGMENTATIONS = 16
+AUGMENTED_HW = (140, 140)  # what each fits into
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found. `config` is the run's, or the defaults around a folder's data section."""
+
+    config: RunConfig
+    examined: Examined
+    verdicts: list[Verdict]
+
+    @property
+    def exit_code(self) -> int:
+        """0: clean; 1: warnings; 2: errors."""
+        found = {verdict.severity for verdict in self.verdicts}
+        return WRONG if "error" in found else WARNED if "warning" in found else CLEAN
+
+
+def check(source: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -> Checked:
+    """Look at every file of a data set: that of a config, or of a folder in the voc or folders layout.
+
+    Of a config data.train, data.val and a test split are looked at, if there is one; of a folder the usual splits that
+    it has, or all of it.
+
+    Raises:
+        ConfigError: the config is wrong, or overrides without a config.
+        DataError: the folder or a split isn't there, or there is nothing in it.
+    """
+    config, is_folder = _config_of(source, overrides)
+    data = config.data
+    named = splits_there(data) if is_folder else None
+    inventory = take_inventory(data, named, seed=config.train.seed)
+    if not inventory.pairs:
+        raise DataError(f"{data.root}: no pictures in it, expected images with their labels; see the README")
+    if is_folder and named and data.train not in named:
+        data = replace(data, train=named[0])
+    if is_folder and named and data.val not in named:
+        data = replace(data, val=next((split for split in ("valid", "validation", "test") if split in named), named[0]))
+    examined = _examine(data, inventory, str(source), may_guess=is_folder, quiet=quiet)
+    return Checked(replace(config, data=examined.data), examined, judge(examined))
+
+
+def _config_of(source: Path, overrides: Sequence[str]) -> tuple[RunConfig, bool]:
+    if source.is_dir():
+        config = RunConfig(data=describe_folder(source))
+        if overrides:
+            raise ConfigError(
+                f"{overrides[0]}: settings go with a config, found the folder {source}; write a config with "
+                f"data.root: {source} and check that"
+            )
+        return config, True
+    if not source.exists() and source.suffix not in (".yaml", ".yml"):
+        raise DataError(f"{source}: no such file or folder; expected a data set's folder, or the config of a run")
+    return load_config(source, overrides), False
+
+
+def _examine(data: DataConfig, inventory: Inventory, source: str, *, may_guess: bool, quiet: bool) -> Examined:
+    reader, guessed = None, ""
+    named = data.classes is not None or has_class_file(data)
+    if named or (data.layout == "voc" and not may_guess):
+        reader = MaskReader.build(data, resolve_classes(data))
+    facts = _look(inventory, reader, quiet=quiet)
+    if reader is None:
+        with contextlib.suppress(ConfigError):  # data.mask_values that don't fit what was guessed: those are told apart
+            data, guessed = guess_classes(data, facts)
+        reader = MaskReader.build(data, resolve_classes(data))
+    return Examined(data, inventory, facts, reader.classes, reader, source, guessed)
+
+
+def _look(inventory: Inventory, reader: MaskReader | None, *, quiet: bool) -> Facts:
+    with tqdm(
+        total=len(inventory.pairs),
+        desc="checking",
+        unit="files",
+        leave=False,
+        dynamic_ncols=True,
+        disable=quiet or None,
+    ) as bar:
+        for step in gather_facts(inventory.pairs, reader):
+            if isinstance(step, Facts):
+                return step
+            bar.update()
+    raise AssertionError("gather_facts yields the facts last")
+
+
+# ---- the page
+
+
+def write_page(checked: Checked, path: Path, *, augment: bool = False) -> None:
+    """Write check.html; with `augment`, also one picture as training sees it, in 16 epochs.
+
+    Raises:
+        RunFolderError: something else is there, or it can't be written.
+    """
+    from segkit.report.check_page import MARK, check_page
+
+    if path.exists() and (not path.is_file() or MARK.encode() not in path.read_bytes()[:400]):
+        raise RunFolderError(f"{path}: found something that segkit check didn't write; name another file with --html")
+    augmented = _augmentations(checked) if augment else None
+    page = check_page(checked.examined, checked.verdicts, seed=checked.config.train.seed, augmented=augmented)
+    write_bytes_durably(path, page.encode(), elsewhere="--html FILE")
+
+
+def _augmentations(checked: Checked) -> np.ndarray:
+    """Return 16 epochs of the picture that shows the most classes, with its mask: uint8 RGB [h, w, 3]."""
+    examined, config = checked.examined, checked.config
+    if not examined.read_places:
+        raise DataError(f"{examined.data.root}: no label can be read, expected one to augment; mend them first")
+    place = max(examined.read_places, key=lambda place: (int(examined.presence[place].sum()), -place))
+    pair = examined.pairs[place]
+    assert pair.image is not None
+    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=examined.classes.ignore_index)
+    item = Item(pair.name, pair.image, pair.mask)
+    scenes = TrainingSet([item], examined.reader, recipe, seed=config.train.seed)
+    panels = []
+    for epoch in range(NUM_AUGMENTATIONS):
+        image, mask = scenes.draw((epoch, 0))
+        small_hw = LetterBox.fit(mask.shape, AUGMENTED_HW).inner_hw
+        panels.append(panel(resize_image(image, small_hw), [resize_mask(mask, small_hw)], examined.classes))
+    return sheet(panels, columns=4)

@@ -1,0 +1,148 @@
+"""A data set after one look at everything: what is there, what its files are like, and how its labels read."""
+
+import functools
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from segkit.classes import Classes
+from segkit.config import DataConfig
+from segkit.data.facts import Facts
+from segkit.data.inventory import Inventory, Pair
+from segkit.data.masks import COLOR_MODES, MaskReader
+
+Severity = Literal["error", "warning", "note"]
+SOFT = 0.9  # share of the unknown pixels that must lie between other values for a label to count as soft
+
+# how a label reads: right; a JPEG; colours or ids where the other was expected; soft edges; ids beyond 255; unknown ids
+Kind = Literal["right", "jpeg", "colors", "ids", "soft", "deep", "unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that was found: a stable code, what it is, a line for every file, what to type, and which pairs it is
+    about (as far as it is about pairs).
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    lines: tuple[str, ...]
+    remedy: str
+    places: tuple[int, ...] = ()
+
+
+def verdict(
+    code: str,
+    severity: Severity,
+    title: str,
+    places: Sequence[int] = (),
+    lines: Iterable[str] = (),
+    remedy: str = "",
+) -> Verdict | None:
+    """Return a verdict, or None where there is no line."""
+    listed = tuple(lines)
+    return Verdict(code, severity, title, listed, remedy, tuple(places)) if listed else None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What verdicts are made of. `guessed` is what was guessed of the classes, where nothing names them.
+
+    `label_hint` is how to come by labels that are there under another name; `source` is what the user typed.
+    """
+
+    data: DataConfig
+    inventory: Inventory
+    facts: Facts
+    classes: Classes
+    reader: MaskReader
+    source: str
+    guessed: str = ""
+    label_hint: str = ""
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        return self.facts.pairs
+
+    @functools.cached_property
+    def split_of(self) -> list[list[str]]:
+        """The splits of every pair."""
+        return self.inventory.split_of()
+
+    @functools.cached_property
+    def kinds(self) -> list[Kind | None]:
+        """How every label reads; None for those that weren't read."""
+        return [self._kind(place) if there else None for place, there in enumerate(self.facts.has_label)]
+
+    @functools.cached_property
+    def read_places(self) -> list[int]:
+        """The pairs whose labels can be counted: those that are right."""
+        return self.of_kind("right")
+
+    def of_kind(self, kind: Kind) -> list[int]:
+        """Return the pairs whose labels read so."""
+        return [place for place, found in enumerate(self.kinds) if found == kind]
+
+    def readable(self, places: Iterable[int]) -> bool:
+        """True if any of these labels can be counted."""
+        return any(self.kinds[place] == "right" for place in places)
+
+    def class_pixels(self, place: int) -> np.ndarray:
+        """Return the pixels of each class in one label, int64 [C]; all 0 where it can't be read as classes."""
+        counts = np.zeros(256, np.int64)
+        if self.kinds[place] == "right":
+            found = self.facts.values(place)
+            np.add.at(counts, self.reader.table[found.values], found.pixels)
+        return counts[: len(self.classes)]
+
+    @functools.cached_property
+    def presence(self) -> np.ndarray:
+        """Which classes each pair's label shows: bool [N, C]."""
+        return self._counted[1]
+
+    def pixels(self, split: str) -> np.ndarray:
+        """Return the pixels of each class in a split, int64 [C]."""
+        return self._counted[0][split]
+
+    def shown(self, split: str) -> np.ndarray:
+        """Return how many pictures of a split show each class, int64 [C]."""
+        counts: np.ndarray = self.presence[self.inventory.splits[split]].sum(axis=0)
+        return counts
+
+    @functools.cached_property
+    def _counted(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        pixels = {split: np.zeros(len(self.classes), np.int64) for split in self.inventory.splits}
+        presence = np.zeros((len(self.pairs), len(self.classes)), bool)
+        for place in self.read_places:
+            counts = self.class_pixels(place)
+            presence[place] = counts > 0
+            for split in self.split_of[place]:
+                pixels[split] += counts
+        return pixels, presence
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return a command of segkit for this data set's folder, as a user types it."""
+        return " ".join([f"segkit {verb}", shlex.quote(self.data.root), *options])
+
+    def _kind(self, place: int) -> Kind:
+        label = self.facts.labels[place]
+        if label["jpeg"]:
+            return "jpeg"
+        in_color = label["mode"] in COLOR_MODES
+        if in_color != self.reader.by_color:
+            return "colors" if in_color else "ids"
+        values = self.facts.values(place).values
+        inside = (values >= 0) & (values < len(self.reader.table))
+        if (
+            inside.all()
+            and (self.reader.table[values] != self.reader.unknown).all()
+            and label["num_values"] == len(values)
+        ):
+            return "right"
+        if label["soft"] >= SOFT:
+            return "soft"
+        return "deep" if not in_color and values.max() > 255 else "unknown"

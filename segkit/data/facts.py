@@ -1,0 +1,246 @@
+"""What one picture and its label are like: a few numbers about each, taken in one pass over the whole set.
+
+So little is kept of a picture that sets of 100,000 fit into memory; what the numbers mean is for verdicts to say.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from segkit.data.images import Opened, open_image, suffix_fits
+from segkit.data.inventory import Pair
+from segkit.data.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
+from segkit.data.prefetch import prefetch
+from segkit.data.shards import File
+from segkit.errors import DataError
+from segkit.runtime import count_threads
+
+MOST_VALUES = 64  # stored values that are kept of a label, the most frequent ones
+SMALL_SHARE = 0.002  # of a label's pixels: less of a value that is no class may be the soft edge of others
+
+IMAGE_FACTS = np.dtype([
+    ("hw", "u4", 2),  # upright
+    ("orientation", "u1"),  # EXIF's, 1 is upright
+    ("grey", "?"),
+    ("sums", "f8", 3),  # of R, G, B
+    ("squares", "f8", 3),
+    ("digest", "u8"),  # of the file's bytes; 0: not read
+    ("look", "u8"),  # perceptual hash
+])  # fmt: skip
+
+LABEL_FACTS = np.dtype([
+    ("hw", "u4", 2),
+    ("mode", "U5"),  # Pillow's word
+    ("jpeg", "?"),
+    ("num_values", "u4"),
+    ("soft", "f4"),  # share of the pixels of unknown values that lie where two others meet
+    ("digest", "u8"),
+    ("palette", "i4"),  # place in Facts.palettes, -1 without
+])  # fmt: skip
+
+
+class Values(NamedTuple):
+    """What a label stores: ids, or colours as R * 65536 + G * 256 + B, and how many pixels have each, int64 [n]."""
+
+    values: np.ndarray
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of every pair, in order. `image_faults` and `label_faults` say what was wrong with those not read."""
+
+    pairs: Sequence[Pair]
+    images: np.ndarray  # IMAGE_FACTS [N]; digest 0 where there is none
+    labels: np.ndarray  # LABEL_FACTS [N]; num_values 0 where there is none
+    packed_values: list[bytes]
+    palettes: list[bytes]  # R G B of the values in use
+    image_faults: dict[int, str]
+    label_faults: dict[int, str]
+    wrong_suffixes: dict[int, str]
+
+    def values(self, place: int) -> Values:
+        """Return the values of one label; none where it could not be read."""
+        both = np.frombuffer(self.packed_values[place], np.uint32).reshape(2, -1).astype(np.int64)
+        return Values(*both)
+
+    @property
+    def has_image(self) -> np.ndarray:
+        """True for pairs whose image was read: bool [N]."""
+        return self.images["digest"] != 0
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """True for pairs whose label was read: bool [N]."""
+        return self.labels["num_values"] != 0
+
+
+class _Look(NamedTuple):
+    image: np.ndarray | None = None
+    label: np.ndarray | None = None
+    values: bytes = b""
+    palette: bytes = b""
+    image_fault: str = ""
+    label_fault: str = ""
+    wrong_suffix: str = ""
+
+
+def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["Facts | int"]:
+    """Look at every file once, by threads. Yield the number of pairs done after each one, and at last the facts.
+
+    `reader` tells which values are known, where that is known.
+    """
+    images, labels = np.zeros(len(pairs), IMAGE_FACTS), np.zeros(len(pairs), LABEL_FACTS)
+    facts = Facts(pairs, images, labels, [], [], {}, {}, {})
+    palettes: dict[bytes, int] = {}
+    threads = count_threads()
+    seen = prefetch(lambda pair: _look(pair, reader), pairs, threads=threads, ahead=4 * threads)
+    for place, look in enumerate(seen):
+        if look.image is not None:
+            images[place] = look.image
+        if look.label is not None:
+            labels[place] = look.label
+            labels[place]["palette"] = palettes.setdefault(look.palette, len(palettes)) if look.palette else -1
+        facts.packed_values.append(look.values)
+        for faults, fault in (
+            (facts.image_faults, look.image_fault),
+            (facts.label_faults, look.label_fault),
+            (facts.wrong_suffixes, look.wrong_suffix),
+        ):
+            if fault:
+                faults[place] = fault
+        yield place + 1
+    facts.palettes.extend(palettes)
+    yield facts
+
+
+def _look(pair: Pair, reader: MaskReader | None) -> _Look:
+    look = _Look()
+    if pair.image is not None:
+        try:
+            opened = open_image(pair.image)
+            look = look._replace(image=_image_facts(opened), wrong_suffix=_wrong_suffix(pair.image, opened.format))
+        except DataError as error:
+            look = look._replace(image_fault=str(error))
+    if pair.mask is not None:
+        try:
+            stored = read_stored_label(pair.mask)
+            facts, values, palette = _label_facts(stored, reader)
+            look = look._replace(label=facts, values=values, palette=palette)
+            if wrong := _wrong_suffix(pair.mask, stored.format):
+                look = look._replace(wrong_suffix=wrong)
+        except DataError as error:
+            look = look._replace(label_fault=str(error))
+    return look
+
+
+# ---- images
+
+
+def _image_facts(opened: Opened) -> np.ndarray:
+    image = opened.pixels
+    facts = np.zeros((), IMAGE_FACTS)
+    mean, deviation = (channel.ravel() for channel in cv2.meanStdDev(image))
+    size = image.shape[0] * image.shape[1]
+    facts["hw"], facts["orientation"] = image.shape[:2], opened.orientation
+    facts["sums"], facts["squares"] = mean * size, (deviation**2 + mean**2) * size
+    facts["grey"] = np.ptp(mean) == 0 and (image == image[..., :1]).all()
+    facts["digest"] = _digest(opened.encoded)
+    facts["look"] = perceptual_hash(thumbnail(image))
+    return facts
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Shrink uint8 RGB [h, w, 3] to grey float32 [32, 32] by area."""
+    small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+
+def perceptual_hash(small: np.ndarray) -> int:
+    """Return 64 bits that change little when a picture is resized, compressed or brightened.
+
+    The signs of the 64 lowest frequencies but the mean of a discrete cosine transform, against their median (Zauner
+    2010, Implementation and Benchmarking of Perceptual Image Hash Functions).
+    """
+    low = cv2.dct(small)[1:9, 1:9].ravel()
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes())
+
+
+def _digest(encoded: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest()) or 1
+
+
+def _wrong_suffix(file: File, form: str) -> str:
+    """Return what is wrong with a file's suffix, if it says another format than Pillow found."""
+    return "" if suffix_fits(file.name, form) else f"{file}: a {form} file"
+
+
+# ---- labels
+
+
+def _label_facts(stored: StoredLabel, reader: MaskReader | None) -> tuple[np.ndarray, bytes, bytes]:
+    codes = color_codes(stored.values) if stored.values.ndim == 3 else stored.values
+    found = _count(codes)
+    facts = np.zeros((), LABEL_FACTS)
+    facts["hw"], facts["mode"], facts["jpeg"] = codes.shape, stored.mode, stored.format in JPEG_FORMATS
+    facts["num_values"], facts["digest"] = len(found.values), _digest(codes.tobytes())
+    facts["soft"] = softness(codes, found, _known(found.values, stored, reader))
+    most = np.sort(np.argsort(-found.pixels, kind="stable")[:MOST_VALUES])
+    kept = Values(found.values[most], found.pixels[most])
+    palette = b"".join(stored.palette[3 * v : 3 * v + 3] for v in kept.values) if stored.palette else b""
+    return facts, np.array(kept, np.uint32).tobytes(), palette
+
+
+def _count(codes: np.ndarray) -> Values:
+    if codes.dtype == np.uint8:
+        pixels = np.bincount(codes.ravel(), minlength=256)
+        values = np.flatnonzero(pixels)
+        return Values(values, pixels[values])
+    return Values(*np.unique(codes, return_counts=True))
+
+
+def _known(values: np.ndarray, stored: StoredLabel, reader: MaskReader | None) -> np.ndarray:
+    """Return which values are classes or ignored: bool [n]."""
+    if reader is None or reader.by_color != (stored.values.ndim == 3):
+        return np.zeros(len(values), bool)
+    inside = (values >= 0) & (values < len(reader.table))
+    known: np.ndarray = inside & (reader.table[values.clip(0, len(reader.table) - 1)] != reader.unknown)
+    return known
+
+
+def softness(codes: np.ndarray, found: Values, known: np.ndarray) -> float:
+    """Return which share of the pixels of small unknown values lies within 2 pixels of where two other values meet.
+
+    Near 1 where labels were smoothed, resized with interpolation or compressed; 0 where there are fewer than four such
+    values, or nothing for them to lie between. `codes` are integers [h, w], `known` bool by value.
+    """
+    large = known | (found.pixels >= SMALL_SHARE * codes.size)
+    if known.sum() < 2:  # of 0 and 255 with soft edges, 255 may be rare too
+        large[[0, -1]] = True
+    if (~large).sum() < 4 or not 2 <= large.sum() <= MOST_VALUES:
+        return 0.0
+    place = np.searchsorted(found.values, codes)
+    snapped = snap(found.values, found.values[large])[place]
+    edges = np.zeros(codes.shape, np.uint8)
+    edges[:, 1:] |= snapped[:, 1:] != snapped[:, :-1]
+    edges[1:] |= snapped[1:] != snapped[:-1]
+    near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
+    small = ~large[place]
+    return float((small & near).sum() / small.sum())
+
+
+def snap(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return for each value the nearest of `targets`; colours (beyond 255) by the sum of their channels' distances."""
+    in_color = max(values.max(), targets.max()) > 255
+    best, nearest = np.full(len(values), np.inf), np.zeros_like(values)
+    for target in targets:
+        distance = np.abs(values - target)
+        if in_color:
+            distance = sum(np.abs((values >> bits & 255) - (target >> bits & 255)) for bits in (16, 8, 0))
+        closer = distance < best
+        best[closer], nearest[closer] = distance[closer], target
+    return nearest

@@ -1,0 +1,69 @@
+"""What the classes of a data set that names none may be: guessed from the values of its labels, and called a guess."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+
+from segkit.classes import MAX_CLASSES, VOC_NAMES
+from segkit.config import DataConfig
+from segkit.data.facts import Facts
+from segkit.data.masks import COLOR_MODES
+
+RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
+MOST_COLORS = 64
+
+
+def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
+    """Return the config with data.classes and data.mask_values filled in, and what to tell the user ('': nothing).
+
+    Two values are background and object. More ids in the voc layout are VOC's classes, if they fit; else classes are
+    numbered. Labels of colours: every colour that isn't rare is a class, black first, then by frequency.
+    """
+    ids, colors = _count(facts)
+    if not ids and colors:
+        total = sum(colors.values())
+        usual = [code for code, pixels in colors.items() if pixels >= RARE * total]
+        codes = sorted(usual, key=lambda code: (code != 0, -colors[code], code))[:MOST_COLORS]
+        values = tuple((code >> 16, code >> 8 & 255, code & 255) for code in codes)
+        names = _numbered(max(2, len(values)))
+        values = values if len(values) > 1 else ((0, 0, 0), (255, 255, 255))
+        listed = str([list(color) for color in values])
+        return (
+            replace(data, classes=names, mask_values=values, ignore_values="rest"),
+            f"the labels hold {len(codes)} colours: data.mask_values: {listed}",
+        )
+    others = set(ids) - {0}
+    if len(others) == 1 and (value := others.pop()) <= 0xFFFF:
+        mapped = None if value == 1 else (0, value)
+        line = "" if value == 1 else f", data.mask_values: [0, {value}]"
+        return (
+            replace(data, classes=("background", "object"), mask_values=mapped),
+            f"the labels hold 0 and {value}: data.classes: [background, object]{line}",
+        )
+    if data.layout == "voc" and _are_below(len(VOC_NAMES), ids):
+        return replace(data, classes=VOC_NAMES), ""
+    last = max((value for value in ids if value != data.ignore_index and value < MAX_CLASSES), default=1)
+    return (
+        replace(data, classes=_numbered(max(2, last + 1))),
+        f"the labels hold the ids 0 to {last}" + (f" and {data.ignore_index}" if data.ignore_index in ids else ""),
+    )
+
+
+def _are_below(count: int, ids: Collection[int]) -> bool:
+    return all(value < count or value == 255 for value in ids)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"class_{k}" for k in range(count))
+
+
+def _count(facts: Facts) -> tuple[Counter[int], Counter[int]]:
+    """Return the pixels of every id and of every colour."""
+    ids: Counter[int] = Counter()
+    colors: Counter[int] = Counter()
+    for place, there in enumerate(facts.has_label):
+        if there and not facts.labels["jpeg"][place]:
+            found = facts.values(place)
+            kind = colors if facts.labels["mode"][place] in COLOR_MODES else ids
+            kind.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
+    return ids, colors

@@ -1,0 +1,49 @@
+"""The layouts that segkit trains from: PASCAL VOC's folders, and images/ beside masks/.
+
+Labels are palette PNGs of class ids, so that a config of the result needs no data.mask_values. classes.txt names the
+classes. A source without splits gets no split files: `segkit split` makes them.
+"""
+
+from pathlib import Path
+
+from segkit.data.layouts import voc_root
+from segkit.data.shards import File
+from segkit.errors import DataError
+from segkit.formats.pictures import NO_SPLIT, PictureSet
+from segkit.formats.writing import copy_image, encode_mask, masks_of, write_plainly
+
+
+def write_voc(pictures: PictureSet, output: Path) -> list[str]:
+    """Write JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt and classes.txt; return notes.
+
+    Raises:
+        DataError: a picture or label can't be read, or two pictures have the same name.
+        RunFolderError: the folder can't be written to.
+    """
+    assert voc_root(output) == output, output  # it is empty
+    return _write(pictures, output, "JPEGImages", "SegmentationClass", Path("ImageSets", "Segmentation"))
+
+
+def write_folders(pictures: PictureSet, output: Path) -> list[str]:
+    """Write images/, masks/, splits/<split>.txt and classes.txt; see `write_voc`."""
+    return _write(pictures, output, "images", "masks", Path("splits"))
+
+
+def _write(pictures: PictureSet, output: Path, images: str, masks: str, splits: Path) -> list[str]:
+    images_by_name: dict[str, File] = {}
+    for split, members in pictures.splits.items():
+        new = [picture for picture in members if picture.name not in images_by_name]
+        for picture in members:
+            if images_by_name.setdefault(picture.name, picture.image) != picture.image:
+                raise DataError(
+                    f"{picture.image}: its name '{picture.name}' is that of {images_by_name[picture.name]} too, "
+                    "expected each name once; rename one of them"
+                )
+        for picture, mask in masks_of(new, title=f"writing {split}"):
+            copy_image(picture, output / images)
+            write_plainly(output / masks / f"{picture.name}.png", encode_mask(mask, pictures.classes))
+        if split != NO_SPLIT:
+            names = "".join(f"{picture.name}\n" for picture in members)
+            write_plainly(output / splits / f"{split}.txt", names.encode())
+    write_plainly(output / "classes.txt", "".join(f"{name}\n" for name in pictures.classes.names).encode())
+    return []

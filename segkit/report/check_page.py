@@ -1,0 +1,212 @@
+"""`check.html`: one file with the verdicts, their pictures, histograms and random overlays, since a look finds what no
+rule does. It needs nothing else: pictures are inside, there is no script, and no address is fetched.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import cv2
+import jinja2
+import numpy as np
+
+from segkit import __version__
+from segkit.classes import Classes, voc_color
+from segkit.data.examined import Examined, Verdict
+from segkit.data.images import read_image
+from segkit.data.masks import read_stored_label
+from segkit.data.measures import Measures, measure
+from segkit.errors import DataError
+from segkit.report.check_text import describe_outcome, describe_sizes
+from segkit.report.pictures import overlay
+
+MARK = "<!-- made by segkit check -->"  # of files that may be replaced
+MOST_PICTURES = 12  # of a verdict
+NUM_OVERLAYS = 12
+PICTURE_HW = (180, 320)  # what a picture in the page fits into
+CHART_HW = (240, 420)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture in the page: a data URI, and the words below it."""
+
+    source: str
+    caption: str
+
+
+def check_page(
+    examined: Examined, verdicts: Sequence[Verdict], *, seed: int = 0, augmented: np.ndarray | None = None
+) -> str:
+    """Return the page; `augmented` is a sheet of training augmentations, uint8 RGB [h, w, 3], to show as well."""
+    text = files("segkit.report").joinpath("check.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    measures = measure(examined.facts)
+    return environment.from_string(text).render(
+        mark=MARK,
+        version=__version__,
+        root=examined.data.root,
+        outcome=describe_outcome(verdicts),
+        splits={split: len(places) for split, places in examined.inventory.splits.items()},
+        num_pictures=len(examined.pairs),
+        measures=measures,
+        sizes=describe_sizes(measures) if measures else "",
+        scatter=_scatter(measures) if measures else None,
+        classes=_class_rows(examined),
+        verdicts=[(verdict, _figures(examined, verdict)) for verdict in verdicts],
+        overlays=_overlays(examined, seed=seed),
+        augmented=_as_uri(augmented) if augmented is not None else None,
+    )
+
+
+# ---- numbers
+
+
+@dataclass(frozen=True)
+class _ClassRow:
+    name: str
+    color: str
+    share: float  # of the labelled pixels, 0..1
+    bar: float  # length for a logarithmic axis from 1e-5 to 1, 0..1
+    shown: dict[str, int]
+    pictures: float  # share of all pictures that show it, 0..1
+
+
+def _class_rows(examined: Examined) -> list[_ClassRow]:
+    splits = list(examined.inventory.splits)
+    pixels = sum((examined.pixels(split) for split in splits), np.zeros(len(examined.classes), np.int64))
+    shares = pixels / max(1, pixels.sum())
+    shown = {split: examined.shown(split).tolist() for split in splits}
+    anywhere = examined.presence.sum(axis=0) / max(1, len(examined.pairs))
+    return [
+        _ClassRow(
+            name,
+            "#{:02x}{:02x}{:02x}".format(*color),
+            float(share),
+            max(0.0, 1 + math.log10(share) / 5) if share > 0 else 0.0,
+            {split: counts[k] for split, counts in shown.items()},
+            float(anywhere[k]),
+        )
+        for k, (name, color, share) in enumerate(
+            zip(examined.classes.names, examined.classes.colors, shares.tolist(), strict=True)
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class _Scatter:
+    """Points (x, y, radius, title) of a chart of CHART_HW, and the ticks of its axes (place, label)."""
+
+    points: list[tuple[float, float, float, str]]
+    x_ticks: list[tuple[float, int]]
+    y_ticks: list[tuple[float, int]]
+    width: int = CHART_HW[1]
+    height: int = CHART_HW[0]
+
+
+def _scatter(measures: Measures) -> _Scatter:
+    left, bottom, margin = 44, CHART_HW[0] - 28, 12
+    most = measures.sizes.most_common(2000)
+    x_ticks, y_ticks = (_ticks(max(hw[axis] for hw, _ in most)) for axis in (1, 0))
+
+    def x(width: float) -> float:
+        return round(left + (CHART_HW[1] - margin - left) * width / x_ticks[-1], 1)
+
+    def y(height: float) -> float:
+        return round(bottom - (bottom - margin) * height / y_ticks[-1], 1)
+
+    largest = most[0][1]
+    return _Scatter(
+        [(x(w), y(h), round(3 + 7 * math.sqrt(count / largest), 1), f"{w}x{h}: {count}") for (h, w), count in most],
+        [(x(tick), tick) for tick in x_ticks],
+        [(y(tick), tick) for tick in y_ticks],
+    )
+
+
+def _ticks(largest: int) -> list[int]:
+    """Return 3 to 6 round numbers from 0 on, the last one not below `largest`."""
+    rough = largest / 4
+    step = 10 ** math.floor(math.log10(max(rough, 1)))
+    step = next(step * factor for factor in (1, 2, 5, 10) if step * factor >= rough)
+    return [step * k for k in range(math.ceil(largest / step) + 1)]
+
+
+# ---- pictures
+
+
+def _figures(examined: Examined, verdict: Verdict) -> list[Figure]:
+    """Draw the first pairs of a verdict: the image, if it can be read, and its label in colour beside it."""
+    places = list(dict.fromkeys(verdict.places))[:MOST_PICTURES]
+    return [figure for place in places if (figure := _pair_figure(examined, place)) is not None]
+
+
+def _pair_figure(examined: Examined, place: int) -> Figure | None:
+    pair, parts = examined.pairs[place], []
+    if pair.image is not None and place not in examined.facts.image_faults:
+        parts.append(_fit(read_image(pair.image), nearest=False))
+    if pair.mask is not None and place not in examined.facts.label_faults:
+        parts.append(_fit(label_in_color(read_stored_label(pair.mask).values, examined.classes), nearest=True))
+    if not parts:
+        return None
+    return Figure(_as_uri(_side_by_side(parts)), pair.name)
+
+
+def label_in_color(values: np.ndarray, classes: Classes) -> np.ndarray:
+    """Paint what a label stores, right or wrong: uint8 RGB [h, w, 3] for ids [h, w] or colours [h, w, 3].
+
+    Ids have the colours of the classes; those that are no class the VOC palette's, bright ones.
+    """
+    if values.ndim == 3:
+        return values
+    palette = np.array(classes.palette(), np.uint8).reshape(256, 3)
+    for value in range(len(classes), 256):
+        if value != classes.ignore_index:
+            palette[value] = np.maximum(voc_color(value), 64)
+    colored: np.ndarray = palette[values & 255]
+    return colored
+
+
+def _overlays(examined: Examined, *, seed: int) -> list[Figure]:
+    rng = np.random.default_rng(seed)
+    fit = [
+        place
+        for place in examined.read_places
+        if (examined.facts.images["hw"][place] == examined.facts.labels["hw"][place]).all()
+    ]
+    figures = []
+    for place in sorted(rng.permutation(len(fit))[:NUM_OVERLAYS].tolist()):
+        pair = examined.pairs[fit[place]]
+        assert pair.image is not None
+        assert pair.mask is not None
+        try:
+            image, mask = read_image(pair.image), examined.reader(pair.mask)
+        except DataError:  # it has changed since
+            continue
+        blended = overlay(_fit(image, nearest=False), _fit(mask, nearest=True), examined.classes)
+        figures.append(Figure(_as_uri(_side_by_side([_fit(image, nearest=False), blended])), pair.name))
+    return figures
+
+
+def _fit(array: np.ndarray, *, nearest: bool) -> np.ndarray:
+    """Shrink [h, w, ...] to fit PICTURE_HW, or enlarge what is tiny by a whole factor."""
+    height, width = array.shape[:2]
+    scale = min(PICTURE_HW[0] / height, PICTURE_HW[1] / width)
+    if scale > 1:
+        scale, nearest = float(int(scale)), True
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(array, size, interpolation=cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA)
+
+
+def _side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
+    height = max(part.shape[0] for part in parts)
+    padded = [np.pad(part, ((0, height - len(part)), (0, 4), (0, 0)), constant_values=255) for part in parts]
+    return np.concatenate(padded, axis=1)[:, :-4]
+
+
+def _as_uri(image: np.ndarray) -> str:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
