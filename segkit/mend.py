@@ -196,7 +196,7 @@ class Nearest:
         """Take the values that labels should hold; of two classes, dark and bright, those that they do hold."""
         reader = examined.reader
         ids = {int(value): int(reader.table[value]) for value in np.flatnonzero(reader.table != reader.unknown)}
-        bright = max((value for value in values_of(examined, kind) if value < 256), default=0)
+        bright = max((value & 255 for value in values_of(examined, kind)), default=0)  # of grey pixels, any channel
         if len(examined.classes) == 2 and not reader.mapped and bright > 16:
             ids = {0: 0, bright: 1}
         values = sorted(ids)

@@ -4,10 +4,10 @@ What is seen in training and scored in validation makes the score too good.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 
 import numpy as np
 
@@ -97,6 +97,7 @@ def sequences(facts: Facts, split_of: list[list[str]]) -> list[Sequence]:
     """
     hashes = facts.images["look"][facts.has_image]
     usual = np.median(np.bitwise_count(hashes ^ np.roll(hashes, len(hashes) // 2))) if len(hashes) else 0
+    splits = list(dict.fromkeys(chain.from_iterable(split_of)))
     groups: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for place, pair in enumerate(facts.pairs):
         number = re.search(r"(\d+)(\D*)$", pair.name)
@@ -105,13 +106,11 @@ def sequences(facts: Facts, split_of: list[list[str]]) -> list[Sequence]:
     found = []
     for pattern, members in groups.items():
         places = [place for _, place in sorted(members)]
-        counts: dict[str, int] = defaultdict(int)
-        for place in places:
-            for split in split_of[place]:
-                counts[split] += 1
+        held = Counter(split for place in places for split in split_of[place])
+        counts = {split: held[split] for split in splits if held[split]}
         if len(counts) < 2 or len(places) < MIN_SEQUENCE:
             continue
         ordered = facts.images["look"][places]
         if np.median(np.bitwise_count(ordered[1:] ^ ordered[:-1])) <= SEQUENCE_SHARE * usual:
-            found.append(Sequence(pattern, dict(counts)))
+            found.append(Sequence(pattern, counts))
     return sorted(found, key=lambda sequence: (-sum(sequence.counts.values()), sequence.pattern))

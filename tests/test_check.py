@@ -1,0 +1,536 @@
+"""Each verdict on a data set spoiled for it, and silence on sound ones."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.check import Checked, check
+from segkit.cli import main
+from segkit.data.examined import Verdict
+from segkit.data.label_verdicts import VERDICTS as LABEL_VERDICTS
+from segkit.data.shapes import draw_data_set
+from segkit.data.verdicts import VERDICTS
+from segkit.errors import ConfigError, DataError
+
+
+class DataSet:
+    """A drawn data set in VOC layout that a test may spoil: 24 pictures to train on, 12 to validate, 4 classes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names = [(root / "ImageSets/Segmentation" / f"{s}.txt").read_text().split() for s in ("train", "val")]
+        self.name = self.names[0][0]
+
+    @property
+    def train(self) -> list[str]:
+        return self.names[0]
+
+    @property
+    def val(self) -> list[str]:
+        return self.names[1]
+
+    def image(self, name: str) -> Path:
+        return self.root / "JPEGImages" / f"{name}.jpg"
+
+    def label(self, name: str) -> Path:
+        return self.root / "SegmentationClass" / f"{name}.png"
+
+    def mask(self, name: str) -> np.ndarray:
+        return np.array(Image.open(self.label(name)))
+
+    def write(self, name: str, mask: np.ndarray) -> None:
+        Image.fromarray(mask).save(self.label(name))
+
+    def split(self, name: str) -> Path:
+        return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+    def check(self) -> Checked:
+        return check(self.root, quiet=True)
+
+    def find(self, code: str) -> Verdict:
+        found = {verdict.code: verdict for verdict in self.check().verdicts}
+        assert code in found, list(found)
+        return found[code]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drawn")
+    draw_data_set(root, num_train=24, num_val=12, size_hw=(64, 80))
+    return root
+
+
+@pytest.fixture
+def clean(drawn: Path, tmp_path: Path) -> DataSet:
+    shutil.copytree(drawn, tmp_path / "data")
+    return DataSet(tmp_path / "data")
+
+
+# ---- one way to spoil a data set for each verdict: the code it must raise, and words of the line
+
+
+def drop_image(data: DataSet) -> str:
+    data.image(data.name).unlink()
+    return f"{data.name}: named by a split"
+
+
+def drop_label(data: DataSet) -> str:
+    data.label(data.name).unlink()
+    return f"{data.name}.jpg: no label"
+
+
+def double(data: DataSet) -> str:
+    shutil.copy(data.image(data.name), data.image(data.name).with_suffix(".png"))
+    return data.name
+
+
+def empty_image(data: DataSet) -> str:
+    data.image(data.name).write_bytes(b"")
+    return "0 bytes"
+
+
+def truncate_image(data: DataSet) -> str:
+    data.image(data.name).write_bytes(data.image(data.name).read_bytes()[:-300])
+    return "damaged or truncated"
+
+
+def text_image(data: DataSet) -> str:
+    data.image(data.name).write_text("<html>404</html>")
+    return "not an image"
+
+
+def truncate_label(data: DataSet) -> str:
+    data.label(data.name).write_bytes(data.label(data.name).read_bytes()[:-40])
+    return data.label(data.name).name
+
+
+def rename_png(data: DataSet) -> str:
+    Image.open(data.image(data.name)).save(data.image(data.name), format="PNG")
+    return "a PNG file"
+
+
+def add_label(data: DataSet) -> str:
+    shutil.copy(data.label(data.name), data.label("nobody"))
+    return "nobody.png: no image"
+
+
+def add_gif(data: DataSet) -> str:
+    Image.open(data.image(data.name)).save(data.image("moving").with_suffix(".gif"))
+    return "moving.gif"
+
+
+def unlist(data: DataSet) -> str:
+    data.split("train").write_text("\n".join(data.train[1:]))
+    return data.name
+
+
+def repeat_line(data: DataSet) -> str:
+    data.split("train").write_text("\n".join([*data.train, data.name]))
+    return f"'{data.name}' stands there more than once"
+
+
+def cut_label(data: DataSet) -> str:
+    data.write(data.name, data.mask(data.name)[:-5])
+    return data.label(data.name).name
+
+
+def turn_label(data: DataSet) -> str:
+    name = next(n for n in data.train if len(set(data.mask(n).shape)) == 2)
+    data.write(name, np.rot90(data.mask(name)).copy())
+    return f"{name}.png"
+
+
+def turn_image_by_exif(data: DataSet) -> str:
+    name = next(n for n in data.train if len(set(data.mask(n).shape)) == 2)
+    set_orientation(data, name, 6)
+    return "EXIF orientation 6"
+
+
+def mirror_image_by_exif(data: DataSet) -> str:
+    set_orientation(data, data.name, 2)
+    return "EXIF orientation 2"
+
+
+def set_orientation(data: DataSet, name: str, orientation: int) -> None:
+    with Image.open(data.image(name)) as image:
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.save(data.image(name), exif=exif)
+
+
+def as_jpeg(data: DataSet) -> str:
+    Image.open(data.label(data.name)).convert("L").save(data.label(data.name).with_suffix(".jpg"))
+    data.label(data.name).unlink()
+    return f"{data.name}.jpg: L"
+
+
+def as_rgb(data: DataSet) -> str:
+    Image.open(data.label(data.name)).convert("RGB").save(data.label(data.name))
+    return f"{data.name}.png: RGB"
+
+
+def as_rgba(data: DataSet) -> str:
+    Image.open(data.label(data.name)).convert("RGBA").save(data.label(data.name))
+    return f"{data.name}.png: RGBA"
+
+
+def foreign_id(data: DataSet) -> str:
+    mask = data.mask(data.name)
+    mask[:2, :3] = 77
+    data.write(data.name, mask)
+    return "77 (6 pixels)"
+
+
+def all_from_one(data: DataSet) -> str:
+    for name in data.train + data.val:
+        data.write(name, data.mask(name) + 1)
+    return "4 ("
+
+
+def deep(data: DataSet) -> str:
+    data.write(data.name, data.mask(data.name).astype(np.uint16) * 1000)
+    return "I;16"
+
+
+def soft(data: DataSet) -> str:
+    mask = (data.mask(data.name) > 0).astype(np.uint8) * 255
+    small = cv2.resize(mask, (40, 32), interpolation=cv2.INTER_AREA)
+    data.write(data.name, cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    return "different values"
+
+
+def other_palettes(data: DataSet) -> str:
+    for k, name in enumerate(data.train[:3]):  # the colours of 1 and 2 change places in the file, as quantisers do it
+        mask = data.mask(name)
+        mask[0, :2] = 1, 2
+        swapped = Image.fromarray(np.choose(mask, [0, 2, 1, 3]).astype(np.uint8))
+        palette = np.array(Image.open(data.label(data.train[5 + k])).getpalette(), np.uint8).reshape(-1, 3)
+        palette[[1, 2]] = palette[[2, 1]]
+        swapped.putpalette(palette.ravel().tolist())
+        swapped.save(data.label(name))
+    return "the colour of"
+
+
+def ignore_all(data: DataSet) -> str:
+    data.write(data.name, np.full_like(data.mask(data.name), 255))
+    return f"{data.name}.png: every pixel is ignored"
+
+
+def ignore_split(data: DataSet) -> str:
+    for name in data.val:
+        data.write(name, np.full_like(data.mask(name), 255))
+    return "val: not one labelled pixel in 12 pictures"
+
+
+def only_background(data: DataSet) -> str:
+    data.write(data.name, np.zeros_like(data.mask(data.name)))
+    return f"{data.name}.png: 'background' alone"
+
+
+def nearly_all_background(data: DataSet) -> str:
+    for name in data.train[1:] + data.val[1:]:
+        data.write(name, np.zeros_like(data.mask(name)))
+    return "'background' alone"
+
+
+def drop_class(data: DataSet) -> str:
+    for name in data.train:
+        mask = data.mask(name)
+        data.write(name, np.where(mask == 3, 0, mask).astype(np.uint8))
+    return "train: no pixel of 1 of 4 classes, which can't be learned: star"
+
+
+def make_rare(data: DataSet) -> str:
+    drop_class(data)
+    mask = data.mask(data.name)
+    mask[0, 0] = 3
+    data.write(data.name, mask)
+    return "in 1 picture of train"
+
+
+def shorten_val(data: DataSet) -> str:
+    data.split("val").write_text("\n".join(data.val[:3]))
+    return "val: 3 pictures, expected 10 or more"
+
+
+def in_both(data: DataSet) -> str:
+    data.split("val").write_text("\n".join([*data.val, data.name]))
+    return f"{data.name}: in 'train' and in 'val'"
+
+
+def copy_picture(data: DataSet, target: str, split: str) -> None:
+    shutil.copy(data.image(data.name), data.image(target))
+    shutil.copy(data.label(data.name), data.label(target))
+    data.split(split).write_text(data.split(split).read_text() + f"\n{target}")
+
+
+def same_bytes_across(data: DataSet) -> str:
+    copy_picture(data, "again", "val")
+    return "again.jpg (val)"
+
+
+def same_bytes_within(data: DataSet) -> str:
+    copy_picture(data, "again", "train")
+    data.write("again", np.zeros_like(data.mask(data.name)))
+    return "their labels differ"
+
+
+def nearly_same(data: DataSet) -> str:
+    copy_picture(data, "again", "val")
+    image = Image.open(data.image(data.name))
+    image.point(lambda value: min(255, int(value * 1.08))).save(data.image("again"), quality=80)
+    return "again.jpg (val)"
+
+
+def sequence(data: DataSet) -> str:
+    """A camera that moves over one large picture, its frames dealt to both splits."""
+    rng = np.random.default_rng(0)
+    world = cv2.resize(rng.integers(0, 255, (12, 60, 3), np.uint8), (600, 64), interpolation=cv2.INTER_CUBIC)
+    for k in range(12):
+        Image.fromarray(world[:, 3 * k : 3 * k + 80]).save(data.image(f"drive_{k:03d}"))
+        data.write(f"drive_{k:03d}", np.full((64, 80), k % 4, np.uint8))
+        split = data.split("val" if k % 3 == 0 else "train")
+        split.write_text(split.read_text() + f"\ndrive_{k:03d}")
+    return "drive_#: 8 in train, 4 in val"
+
+
+def grey(data: DataSet) -> str:
+    Image.open(data.image(data.name)).convert("L").save(data.image(data.name))
+    return f"{data.name}.jpg"
+
+
+def unname(data: DataSet) -> str:
+    (data.root / "classes.txt").unlink()
+    for name in data.train + data.val:
+        data.write(name, (data.mask(name) > 0).astype(np.uint8) * 255)
+    return "data.mask_values: [0, 255]"
+
+
+SPOILED: list[tuple[str, str, Callable[[DataSet], str]]] = [
+    ("missing-image", "error", drop_image),
+    ("missing-label", "error", drop_label),
+    ("same-name", "error", double),
+    ("unreadable-image", "error", empty_image),
+    ("unreadable-image", "error", truncate_image),
+    ("unreadable-image", "error", text_image),
+    ("unreadable-label", "error", truncate_label),
+    ("split-file", "error", repeat_line),
+    ("size", "error", cut_label),
+    ("transposed", "error", turn_label),
+    ("exif", "error", turn_image_by_exif),
+    ("exif-unsure", "warning", mirror_image_by_exif),
+    ("jpeg-label", "error", as_jpeg),
+    ("color-label", "error", as_rgb),
+    ("color-label", "error", as_rgba),
+    ("unknown-id", "error", foreign_id),
+    ("unknown-id", "error", all_from_one),
+    ("deep-label", "error", deep),
+    ("soft-label", "error", soft),
+    ("palette", "error", other_palettes),
+    ("no-label", "error", ignore_split),
+    ("overlap", "error", in_both),
+    ("identical", "error", same_bytes_across),
+    ("near-duplicate", "warning", nearly_same),
+    ("sequence", "warning", sequence),
+    ("all-ignored", "warning", ignore_all),
+    ("empty", "note", only_background),
+    ("empty", "warning", nearly_all_background),
+    ("absent-class", "warning", drop_class),
+    ("rare-class", "warning", make_rare),
+    ("small", "warning", shorten_val),
+    ("copies", "warning", same_bytes_within),
+    ("spare-label", "warning", add_label),
+    ("unread-format", "warning", add_gif),
+    ("wrong-suffix", "warning", rename_png),
+    ("unnamed-classes", "warning", unname),
+    ("unlisted", "note", unlist),
+    ("grey", "note", grey),
+]
+
+
+def test_a_sound_data_set_has_no_verdict(clean: DataSet) -> None:
+    checked = clean.check()
+    assert checked.verdicts == []
+    assert checked.exit_code == 0
+
+
+@pytest.mark.parametrize(("code", "severity", "spoil"), SPOILED, ids=[spoil.__name__ for _, _, spoil in SPOILED])
+def test_each_fault_has_its_verdict_file_and_remedy(
+    clean: DataSet, code: str, severity: str, spoil: Callable[[DataSet], str]
+) -> None:
+    words = spoil(clean)
+    checked = clean.check()
+    found = {verdict.code: verdict for verdict in checked.verdicts}
+    assert code in found, list(found)
+    assert found[code].severity == severity
+    assert any(words in line for line in found[code].lines), found[code].lines
+    assert found[code].remedy
+    expected = {"error": 2, "warning": 1, "note": 0}
+    assert checked.exit_code == max(expected[verdict.severity] for verdict in checked.verdicts)
+
+
+def test_every_verdict_is_tested_here() -> None:
+    tested = {code for code, _, _ in SPOILED} | {"id-label", "zero-255"}
+    assert len(tested) == len(VERDICTS)
+    assert set(LABEL_VERDICTS) <= set(VERDICTS)
+
+
+@pytest.mark.parametrize("name", ["camvid", "voc2012_sample", "weizmann_horses", "drive", "leaf_black_rot"])
+def test_real_data_sets_have_no_error(shared_data: Callable[[str], Path], name: str) -> None:
+    checked = check(shared_data(name), quiet=True)
+    assert [verdict for verdict in checked.verdicts if verdict.severity == "error"] == []
+
+
+def test_camvid_is_told_apart_from_numbered_photos(shared_data: Callable[[str], Path]) -> None:
+    camvid = {verdict.code: verdict for verdict in check(shared_data("camvid"), quiet=True).verdicts}
+    assert camvid["sequence"].lines == ("0016E5_#: 204 in train, 101 in val", "0001TP_#: 62 in train, 62 in test")
+    horses = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses"), quiet=True).verdicts}
+    assert "sequence" not in horses
+
+
+# ---- the words of remedies
+
+
+def test_masks_of_0_and_255_are_named_with_the_line_that_reads_them(clean: DataSet) -> None:
+    (clean.root / "classes.txt").write_text("background\nobject\n")
+    for name in clean.train + clean.val:
+        clean.write(name, (clean.mask(name) > 0).astype(np.uint8) * 255)
+    assert "data.mask_values: [0, 255]" in clean.find("zero-255").remedy
+    for name in clean.train:
+        clean.write(name, clean.mask(name) // 255)
+    assert "zero-255" not in {verdict.code for verdict in clean.check().verdicts}
+
+
+def test_ids_that_start_at_1_come_with_their_values(clean: DataSet) -> None:
+    all_from_one(clean)
+    found = clean.find("unknown-id")
+    assert found.title == "ids that start at 1"
+    assert "data.mask_values: [1, 2, 3, 4]" in found.remedy
+
+
+def test_instances_are_called_instances(clean: DataSet) -> None:
+    for k, name in enumerate(clean.train[:8]):
+        mask = np.zeros((64, 80), np.uint8)
+        for number in range(5 + k):
+            mask[5 * number : 5 * number + 4, 4:20] = number + 1
+        clean.write(name, mask)
+        Image.new("RGB", (80, 64), (9, 99, k)).save(clean.image(name))
+    assert "instances" in clean.find("unknown-id").title
+
+
+def test_the_colour_table_is_found(clean: DataSet) -> None:
+    colors = np.array([[0, 0, 0], [10, 20, 30], [40, 50, 60], [70, 80, 90]], np.uint8)
+    for name in clean.train + clean.val:
+        clean.write(name, colors[clean.mask(name)])
+    remedy = clean.find("color-label").remedy
+    assert all(str(color) in remedy for color in colors.tolist())
+    assert remedy.index("[0, 0, 0]") < min(remedy.index(str(color)) for color in colors.tolist()[1:])
+
+
+def test_ids_where_the_config_says_colours(clean: DataSet, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  root: {clean.root}\n  mask_values: [[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]]\n")
+    assert "id-label" in {verdict.code for verdict in check(config, quiet=True).verdicts}
+
+
+def test_other_colours_under_the_same_ids_alone_are_a_warning(clean: DataSet) -> None:
+    image = Image.open(clean.label(clean.name))
+    image.putpalette([200 + k % 50 for k in range(768)])
+    image.save(clean.label(clean.name))
+    assert clean.find("palette").severity == "warning"
+
+
+# ---- sources
+
+
+def sizes(checked: Checked) -> dict[str, int]:
+    return {split: len(places) for split, places in checked.examined.inventory.splits.items()}
+
+
+def test_a_config_s_own_splits_and_classes_count(clean: DataSet, tmp_path: Path) -> None:
+    clean.split("mine").write_text("\n".join(clean.train[:20]))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  root: {clean.root}\n  train: mine\n")
+    checked = check(config, ["data.val=val"], quiet=True)
+    assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
+        "mine": 20,
+        "val": 12,
+    }
+
+
+def test_a_share_held_out_by_seed_is_checked_as_training_would_draw_it(clean: DataSet, tmp_path: Path) -> None:
+    (clean.root / "JPEGImages").rename(clean.root / "images")
+    (clean.root / "SegmentationClass").rename(clean.root / "masks")
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
+    checked = check(config, quiet=True)
+    assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
+        "train": 27,
+        "val": 9,
+    }
+    assert checked.exit_code < 2
+
+
+def test_sources_that_are_none_are_refused(tmp_path: Path, clean: DataSet) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        check(tmp_path / "nowhere", quiet=True)
+    with pytest.raises(DataError, match="found neither images/ and masks/"):
+        check(tmp_path, quiet=True)
+    with pytest.raises(ConfigError, match="settings go with a config"):
+        check(clean.root, ["data.val=val"], quiet=True)
+    shutil.rmtree(clean.root / "JPEGImages")
+    (clean.root / "JPEGImages").mkdir()
+    clean.split("train").write_text("")
+    clean.split("val").write_text("")
+    with pytest.raises(DataError, match="no pictures"):
+        check(clean.root, quiet=True)
+
+
+# ---- the command
+
+
+def test_the_command_prints_what_it_found_and_ends_with_its_code(
+    clean: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", str(clean.root)]) == 0
+    assert "nothing to complain about" in capsys.readouterr().out
+    add_label(clean)
+    assert main(["check", str(clean.root)]) == 1
+    capsys.readouterr()
+    foreign_id(clean)
+    assert main(["check", str(clean.root)]) == 2
+    said = capsys.readouterr().out
+    assert "error:   ids that are no class: 1\n" in said
+    assert said.index("error:") < said.index("warning: labels without an image")
+    assert (tmp_path / "check.html").is_file()
+
+
+def test_only_ten_files_are_printed(clean: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in clean.train:
+        clean.label(name).unlink()
+    main(["check", str(clean.root), "--html", str(tmp_path / "c.html")])
+    said = capsys.readouterr().out
+    assert said.count(": no label") == 10
+    assert "... and 14 more" in said
+
+
+def test_a_file_that_is_not_ours_is_not_overwritten(
+    clean: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.html").write_text("my work")
+    assert main(["check", str(clean.root), "--html", str(tmp_path / "thesis.html")]) == 2
+    assert "found something that segkit check didn't write" in capsys.readouterr().err
+    assert (tmp_path / "thesis.html").read_text() == "my work"
+
+
+def test_the_source_is_left_as_it_is(clean: DataSet, tmp_path: Path) -> None:
+    foreign_id(clean)
+    before = {path: path.read_bytes() for path in clean.root.rglob("*") if path.is_file()}
+    main(["check", str(clean.root), "--html", str(tmp_path / "c.html"), "--fix", str(tmp_path / "fixed")])
+    assert {path: path.read_bytes() for path in clean.root.rglob("*") if path.is_file()} == before
