@@ -17,8 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from segkit import __version__
+from segkit.classes import read_class_names
 from segkit.config import load_config
 from segkit.errors import SegkitError
+
+# The formats of segkit/formats/table.py, which is too heavy for --help; a test compares them.
+SOURCES = ("folders",)
+TARGETS = ("voc", "folders", "webdataset")
 
 INTERRUPTED = 130
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -128,13 +133,32 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--html", type=Path, default=Path("check.html"), help="page to write (default: %(default)s)")
     command.add_argument("--augment", action="store_true", help="show one picture as training sees it, 16 times")
 
-    command = _add(commands, "convert", _convert, "write a data set in another form: tar shards (webdataset)")
-    command.add_argument("config", type=Path, help="YAML file that describes the data set, such as configs/demo.yaml")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
-    command.add_argument(
-        "--to", nargs=2, required=True, metavar=("FORMAT", "OUT"), help="webdataset, and the empty folder to write to"
+    command = _add(
+        commands, "convert", _convert, "read the labels of another tool, or write a data set in another form"
     )
-    command.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: data.train and data.val of the config")
+    command.add_argument("source", type=Path, metavar="SRC", help="a data set, or the config that describes one")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings of the config, as in data.root=DIR"
+    )
+    command.add_argument("--from", dest="source_format", metavar="FORMAT", help=f"one of: {', '.join(SOURCES)}")
+    command.add_argument(
+        "--to", nargs=2, required=True, metavar=("FORMAT", "OUT"), help=f"one of: {', '.join(TARGETS)}; an empty folder"
+    )
+    command.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="default: all; data.train and data.val of a config"
+    )
+    command.add_argument(
+        "--classes", metavar="A,B|FILE", help="names in id order, or a file of them; the rest is left out"
+    )
+    command.add_argument(
+        "--unlabeled",
+        choices=("background", "ignore"),
+        help="what pixels become that no shape covers; default: by format",
+    )
+    command.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are, if the labels don't say")
+    command.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="PX", help="simplify polygons by so much; 0: exact (default)"
+    )
     command.add_argument(
         "--samples-per-shard",
         type=int,
@@ -243,19 +267,30 @@ def _check(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     words = arguments.splits or []
     settings = [word for word in words if "=" in word]  # argparse gives --splits all words that follow
-    config = load_config(arguments.config, arguments.overrides + settings)
-    from segkit.convert import convert, describe_conversion
+    from segkit.convert import convert, describe_conversion, read_source
+    from segkit.formats.pictures import ReadOptions
+    from segkit.formats.table import WriteOptions
 
-    target, output = arguments.to[0], Path(arguments.to[1])
-    converted = convert(
-        config,
-        target,
-        output,
+    pictures = read_source(
+        arguments.source,
+        format=arguments.source_format,
+        overrides=arguments.overrides + settings,
         splits=[word for word in words if "=" not in word],
-        samples_per_shard=arguments.samples_per_shard,
+        options=ReadOptions(_class_names(arguments.classes), arguments.unlabeled, arguments.images),
     )
-    _say(describe_conversion(converted, target, output))
+    target, output = arguments.to
+    options = WriteOptions(arguments.samples_per_shard, arguments.tolerance)
+    _say(describe_conversion(convert(pictures, target, Path(output), options=options)))
     return 0
+
+
+def _class_names(given: str | None) -> tuple[str, ...] | None:
+    """Return the names of --classes: a file's lines, or words with commas between."""
+    if given is None:
+        return None
+    if Path(given).is_file():
+        return tuple(read_class_names(Path(given)))
+    return tuple(name.strip() for name in given.split(","))
 
 
 def _split(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from segkit.data.masks import COLOR_MODES, color_codes, read_stored_label
 from segkit.errors import DataError
 from segkit.formats.folders import write_voc
 from segkit.formats.pictures import Picture, PictureSet
-from segkit.formats.writing import check_free, write_plainly
+from segkit.formats.writing import fresh_folder, write_plainly
 from segkit.geometry import resize_mask
 
 GREY_LEVELS = 12  # by which the channels of a grey JPEG may differ
@@ -59,7 +59,6 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
         DataError: nothing is left, or a file has changed since it was examined.
         RunFolderError: the folder isn't empty, or can't be written to.
     """
-    check_free(output)
     changes: list[Change] = []
     remaps = _remaps(examined)
     places = range(len(examined.pairs))
@@ -71,8 +70,9 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
     pictures = {split: [replace(whole[p], name=named[p]) for p in kept] for split, kept in splits.items() if kept}
     if not pictures:
         raise DataError(f"{examined.data.root}: not one picture is left to write; see what was found above")
-    write_voc(PictureSet(pictures, examined.classes), output)
-    _write_changes(output / "changes.csv", changes)
+    with fresh_folder(output) as part:
+        write_voc(PictureSet(pictures, examined.classes), part)
+        _write_changes(part / "changes.csv", changes)
     counts = {split: len(kept) for split, kept in pictures.items()}
     return Mended(output, counts, len(places) - len(whole), changes)
 

@@ -1,6 +1,9 @@
-"""What every writer of a data set does: pictures copied byte for byte, labels read ahead by threads, a bar."""
+"""What every writer of a data set does: an empty folder, pictures copied byte for byte, labels read ahead, a bar."""
 
+import contextlib
 import io
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -8,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segkit.classes import Classes
-from segkit.data.images import read_encoded, right_suffix
+from segkit.data.images import image_size_hw, read_encoded, right_suffix
 from segkit.data.masks import write_mask
 from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, RunFolderError
@@ -16,23 +19,54 @@ from segkit.formats.pictures import Picture
 from segkit.runtime import count_threads
 
 ELSEWHERE = "another OUT"
+_PART = ".segkit-part"
 
 
-def check_free(output: Path) -> None:
-    """Refuse a folder that holds something.
+@contextlib.contextmanager
+def fresh_folder(output: Path) -> Iterator[Path]:
+    """Give a folder to write to, whose content becomes that of `output` at the end; what fails leaves nothing behind.
 
     Raises:
-        RunFolderError: it isn't empty, or is no folder.
+        RunFolderError: `output` holds something (but what a killed run left), is no folder, or can't be written to.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    part, was_there = output / _PART, output.is_dir()
+    if output.exists() and (not was_there or any(path.name != _PART for path in output.iterdir())):
         raise RunFolderError(f"{output}: found something there, expected an empty folder, or none; choose {ELSEWHERE}")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise RunFolderError(f"{output}: can't be written to ({error.strerror}); choose {ELSEWHERE}") from error
+    try:
+        yield part
+        for path in sorted(part.iterdir()):
+            os.replace(path, output / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if not was_there:
+            with contextlib.suppress(OSError):  # not empty: it was written
+                output.rmdir()
 
 
 def masks_of(pictures: Sequence[Picture], *, title: str) -> Iterator[tuple[Picture, np.ndarray]]:
-    """Yield each picture with its class ids, uint8 [h, w], in order, a few read ahead."""
+    """Yield each picture with its class ids, uint8 [h, w], in order, a few read ahead.
+
+    Raises:
+        DataError: a label can't be read, or hasn't the size of its picture.
+    """
+
+    def read(picture: Picture) -> np.ndarray:
+        mask, image_hw = picture.read_mask(), image_size_hw(picture.image)
+        if mask.shape != image_hw:
+            raise DataError(
+                f"{picture.image}: {image_hw[1]}x{image_hw[0]} pixels, its label {mask.shape[1]}x{mask.shape[0]}, "
+                "expected the same size; export the label again, or mend the source: segkit check SRC --fix OUT"
+            )
+        return mask
+
     threads = count_threads()
-    read = prefetch(lambda picture: picture.read_mask(), pictures, threads=threads, ahead=4 * threads)
-    bar = tqdm(read, total=len(pictures), desc=title, disable=None, leave=False, unit="files", dynamic_ncols=True)
+    masks = prefetch(read, pictures, threads=threads, ahead=4 * threads)
+    bar = tqdm(masks, total=len(pictures), desc=title, disable=None, leave=False, unit="files", dynamic_ncols=True)
     yield from zip(pictures, bar, strict=True)
 
 

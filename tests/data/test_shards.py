@@ -9,7 +9,7 @@ import shutil
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,8 @@ from segkit.data.prepare import prepare_data
 from segkit.data.shard_index import parse_index
 from segkit.data.shards import OPEN_SHARDS, Member, _open
 from segkit.errors import ConfigError, DataError, SegkitError
+from segkit.formats.configured import read_configured
+from segkit.formats.table import WriteOptions
 from segkit.runtime import user_cache
 
 
@@ -41,13 +43,18 @@ def fresh_handles() -> Iterator[None]:
     _open.cache_clear()
 
 
+def make_shards(data: DataConfig, output: Path, *, splits: Sequence[str] = (), samples_per_shard: int = 1000) -> None:
+    pictures = read_configured(RunConfig(data=data), splits)
+    convert(pictures, "webdataset", output, options=WriteOptions(samples_per_shard))
+
+
 @pytest.fixture(scope="session")
 def made(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn data set in shards of 5: 3 to train on, 2 to validate. Not to be changed."""
     output = tmp_path_factory.mktemp("shards") / "set"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(output.parent / "cache"))
-        convert(RunConfig(data=DataConfig(root=str(shapes))), "webdataset", output, samples_per_shard=5)
+        make_shards(DataConfig(root=str(shapes)), output, samples_per_shard=5)
     return output
 
 
@@ -153,7 +160,7 @@ def test_images_go_in_unchanged(shapes: Path, made: Path) -> None:
 
 
 def test_converting_twice_gives_the_same_bytes(shapes: Path, made: Path, tmp_path: Path) -> None:
-    convert(RunConfig(data=DataConfig(root=str(shapes))), "webdataset", tmp_path / "again", samples_per_shard=5)
+    make_shards(DataConfig(root=str(shapes)), tmp_path / "again", samples_per_shard=5)
     names = sorted(path.name for path in made.iterdir())
     assert names == sorted(path.name for path in (tmp_path / "again").iterdir())
     assert names == ["classes.txt", "train-000000.tar", "train-000001.tar", "train-000002.tar", "train.json",
@@ -168,7 +175,7 @@ def test_the_index_tells_size_and_checksum_of_every_shard(made: Path) -> None:
 
 
 def test_shards_of_shards_are_the_same_shards(made: Path, tmp_path: Path) -> None:
-    convert(RunConfig(data=shards(made)), "webdataset", tmp_path / "again", samples_per_shard=5)
+    make_shards(shards(made), tmp_path / "again", samples_per_shard=5)
     assert (made / "train-000001.tar").read_bytes() == (tmp_path / "again" / "train-000001.tar").read_bytes()
 
 
@@ -191,7 +198,7 @@ def test_dots_folders_png_images_and_mask_values_survive(
         (Path(data.root) / folder / "deep.er").mkdir()
         shutil.move(Path(data.root) / folder / "d.png", Path(data.root) / folder / "deep.er" / "d.png")
     (Path(data.root) / "train.txt").write_text("a.b\na_b\nc\ndeep.er/d\n")
-    convert(RunConfig(data=data), "webdataset", tmp_path / "out", splits=["train"])
+    make_shards(data, tmp_path / "out", splits=["train"])
     assert pixels(shards(tmp_path / "out"), "train") == pixels(data, "train")
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
         assert tar.getnames()[:2] == ["a_b.mask.png", "a_b.png"]
@@ -205,7 +212,6 @@ def test_dots_folders_png_images_and_mask_values_survive(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"target": "coco"}, "--to: found coco, expected one of: webdataset"),
         ({"samples_per_shard": 0}, "--samples-per-shard: found 0"),
         ({"splits": ["fold 1"]}, "no such split file"),
         ({"output": "."}, "expected an empty folder"),
@@ -215,10 +221,10 @@ def test_what_can_not_be_converted_is_refused(
     shapes: Path, tmp_path: Path, settings: dict[str, object], message: str
 ) -> None:
     (tmp_path / "something").touch()
-    given = {"target": "webdataset", "output": "out", **settings}
+    given = {"output": "out", **settings}
     output = tmp_path / str(given.pop("output"))
     with pytest.raises(SegkitError, match=message):
-        convert(RunConfig(data=DataConfig(root=str(shapes))), output=output, **given)  # type: ignore[arg-type]
+        make_shards(DataConfig(root=str(shapes)), output=output, **given)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["something"]
 
 
@@ -228,9 +234,9 @@ def test_a_conversion_that_fails_half_way_leaves_nothing(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segkit.convert._label_suffix", fail)
+    monkeypatch.setattr("segkit.formats.shards._label_suffix", fail)
     with pytest.raises(KeyboardInterrupt):
-        convert(RunConfig(data=DataConfig(root=str(shapes))), "webdataset", tmp_path / "out")
+        make_shards(DataConfig(root=str(shapes)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -559,7 +565,7 @@ def test_without_webdataset_the_remedy_is_told(made: Path, monkeypatch: pytest.M
     for needs in (
         lambda: list_items(shards("https://x"), "train"),
         lambda: list_items(shards(made), "train-{000000..000001}.tar"),
-        lambda: convert(RunConfig(data=shards(made)), "webdataset", tmp_path / "out"),
+        lambda: make_shards(shards(made), tmp_path / "out"),
     ):
         with pytest.raises(ConfigError, match=r"pip install 'segkit\[webdataset\]'"):
             needs()
@@ -592,8 +598,8 @@ def test_items_know_the_sizes_of_their_shards(shapes: Path, made: Path) -> None:
 
 
 def test_the_same_pictures_in_other_shards_are_other_data(made: Path, tmp_path: Path) -> None:
-    convert(RunConfig(data=shards(made)), "webdataset", tmp_path / "again", samples_per_shard=5)
-    convert(RunConfig(data=shards(made)), "webdataset", tmp_path / "other", samples_per_shard=6)
+    make_shards(shards(made), tmp_path / "again", samples_per_shard=5)
+    make_shards(shards(made), tmp_path / "other", samples_per_shard=6)
     ids = [prepare_data(shards(root), seed=0, quiet=True).id for root in (made, tmp_path / "again", tmp_path / "other")]
     assert ids[0] == ids[1] != ids[2]
 

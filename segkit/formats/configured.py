@@ -1,0 +1,44 @@
+"""A data set that a config describes, or a folder of a layout that segkit trains from, as pictures."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from segkit.config import RunConfig
+from segkit.data.doctor import survey
+from segkit.data.inventory import describe_folder, splits_there
+from segkit.data.layouts import list_items, resolve_classes
+from segkit.data.masks import MaskReader
+from segkit.formats.pictures import Picture, PictureSet, ReadOptions
+
+
+def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> PictureSet:
+    """Return the pictures of the given splits of a config's data set; by default of data.train and data.val.
+
+    Raises:
+        ConfigError: classes or label values that contradict each other.
+        DataError: anything that `list_items` or `survey` finds.
+    """
+    classes = resolve_classes(config.data)
+    reader = MaskReader.build(config.data, classes)
+    names = dict.fromkeys(splits or (config.data.train, config.data.val))
+    found = {}
+    for split in names:
+        items = list_items(config.data, split, seed=config.train.seed)
+        survey(items, reader, title=f"checking {split}")
+        found[split] = [
+            Picture(item.name, item.image, functools.partial(reader, item.mask)) for item in items if item.mask
+        ]
+    return PictureSet(found, classes)
+
+
+def read_folders(source: Path, options: ReadOptions) -> PictureSet:
+    """Return the pictures of a folder in the voc or folders layout, in the splits it has, labels as class ids.
+
+    Raises:
+        ConfigError: nothing names the classes.
+        DataError: as `read_configured`, or the folder is of no such layout.
+    """
+    data = replace(describe_folder(source), classes=options.classes)
+    return read_configured(RunConfig(data=data), splits_there(data))

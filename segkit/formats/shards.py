@@ -1,0 +1,94 @@
+"""Tar shards by the convention of webdataset, with an index per split, which data.layout: webdataset trains from."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from segkit.data.fetch import need_webdataset
+from segkit.data.images import read_encoded
+from segkit.data.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
+from segkit.durable import write_bytes_durably, write_durably
+from segkit.errors import ConfigError
+from segkit.formats.pictures import Picture, PictureSet
+from segkit.formats.writing import ELSEWHERE, encode_mask, masks_of
+
+MIB = 2**20
+
+
+def write_shards(pictures: PictureSet, output: Path, *, samples_per_shard: int = 1000) -> list[str]:
+    """Write <split>-NNNNNN.tar, <split>.json and classes.txt; return notes. The same pictures give the same bytes: no
+    time or user is written into the tars.
+
+    Raises:
+        ConfigError: webdataset isn't installed, or shards of no samples.
+        DataError: a split's name can't be a file's, or a picture or label can't be read.
+        RunFolderError: the folder can't be written to.
+    """
+    if samples_per_shard < 1:
+        raise ConfigError(f"--samples-per-shard: found {samples_per_shard}, expected 1 or more")
+    tar_writer = need_webdataset("--to webdataset").TarWriter
+    for split in pictures.splits:
+        check_name(split, where="--splits (or data.train, data.val)")
+
+    def write_shard(path: Path, members: Sequence[Picture], labels: Iterable[bytes]) -> IndexedShard:
+        keys = _keys(members)
+
+        def write(file: BinaryIO) -> None:
+            with tar_writer(file, user="", group="", mtime=0, encoder=False) as tar:
+                for picture, key, label in zip(members, keys, labels, strict=True):
+                    suffix = picture.image.name.lower().rpartition(".")[2]
+                    tar.write({"__key__": key, suffix: read_encoded(picture.image), _label_suffix(suffix): label})
+
+        write_durably(path, write, elsewhere=ELSEWHERE)
+        scanned = scan_shard(path, path.name)  # read back: the index tells what is there
+        samples = [Sample(picture.name, *sample[1:]) for picture, sample in zip(members, scanned.samples, strict=True)]
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return IndexedShard(path.name, scanned.bytes, digest, tuple(samples))
+
+    def write_split(split: str, members: Sequence[Picture]) -> str:
+        labels = _labels(pictures, members, title=f"writing {split}")
+        shards = []
+        for number, start in enumerate(range(0, len(members), samples_per_shard)):
+            part = members[start : start + samples_per_shard]
+            shards.append(write_shard(output / f"{split}-{number:06d}.tar", part, islice(labels, len(part))))
+        index = asdict(ShardIndex(VERSION, pictures.classes.to_dict(), tuple(shards)))
+        content = json.dumps(index, separators=(",", ":")).encode()
+        write_bytes_durably(output / f"{split}.json", content, elsewhere=ELSEWHERE)
+        return f"{split}: {len(shards)} shards, {sum(shard.bytes for shard in shards) / MIB:.1f} MiB"
+
+    names = "".join(f"{name}\n" for name in pictures.classes.names).encode()
+    write_bytes_durably(output / "classes.txt", names, elsewhere=ELSEWHERE)
+    notes = [write_split(split, members) for split, members in pictures.splits.items()]
+    return [
+        *notes,
+        "training gives shards to processes; with more processes than a split has shards, several read the same ones: "
+        "--samples-per-shard makes more",
+    ]
+
+
+def _labels(pictures: PictureSet, members: Sequence[Picture], *, title: str) -> Iterator[bytes]:
+    for _, mask in masks_of(members, title=title):
+        yield encode_mask(mask, pictures.classes)
+
+
+def _keys(members: Sequence[Picture]) -> list[str]:
+    """Return the names as keys, which hold no dot in their base name; the index keeps the names themselves."""
+    keys: dict[str, None] = {}
+    for picture in members:
+        place = PurePosixPath(picture.name)
+        key = plain = (place.parent / place.name.replace(".", "_")).as_posix()
+        number = 1
+        while key in keys:
+            number += 1
+            key = f"{plain}_{number}"
+        keys[key] = None
+    return list(keys)
+
+
+def _label_suffix(image_suffix: str) -> str:
+    return "mask.png" if image_suffix == "png" else "png"
