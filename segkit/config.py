@@ -33,7 +33,7 @@ ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
     "segformer", "dpt", "lite_unet",
 ]  # fmt: skip
-ClassWeighting = Literal["none", "balanced", "median_frequency", "log"]
+ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", "effective_number"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 

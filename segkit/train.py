@@ -164,6 +164,8 @@ def _train(
         config.loss.class_weights,
         class_pixels=data.survey.class_pixels,
         surrounding_pixels=data.survey.surrounding_pixels,
+        class_images=data.survey.class_images,
+        num_images=data.survey.num_images,
     )
     loss = build_loss(
         config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device,
