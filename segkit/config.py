@@ -29,6 +29,7 @@ RGBValue = tuple[int, int, int]
 
 CacheName = Literal["none", "ram", "disk"]
 LayoutName = Literal["voc", "folders", "webdataset"]
+SamplerName = Literal["uniform", "class_balanced", "repeat_factor"]
 ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
     "segformer", "dpt", "lite_unet",
@@ -51,6 +52,8 @@ class DataConfig:
     canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = (512, 512)
     cache: CacheName = "none"
     cache_gib: Positive = 4.0
+    sampler: SamplerName = "uniform"
+    repeat_threshold: Annotated[float, Gt(0), Le(1)] = 0.3
 
 
 @dataclass(frozen=True)
@@ -383,6 +386,7 @@ def _contradictions(config: RunConfig) -> list[str]:
             data.cache != "none" or data.layout == "webdataset",
             "data.cache: ram or disk, or data.layout: webdataset",
         ),
+        "data.repeat_threshold": (data.sampler == "repeat_factor", "data.sampler: repeat_factor"),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (pixel_losses, "loss.cross_entropy or loss.focal > 0"),
