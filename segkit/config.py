@@ -62,6 +62,7 @@ class AugmentConfig:
     scale: tuple[Positive, Positive] = (0.25, 2.0)
     aspect: Annotated[float, Ge(0), Lt(1)] = 0.3
     flip: Fraction = 0.5
+    rare_crops: Fraction = 0.0
     hue: Annotated[float, Ge(0), Le(1)] = 0.1
     saturation: Annotated[float, Ge(0), Le(1)] = 0.7
     value: Annotated[float, Ge(0), Le(1)] = 0.3
@@ -387,6 +388,10 @@ def _contradictions(config: RunConfig) -> list[str]:
             "data.cache: ram or disk, or data.layout: webdataset",
         ),
         "data.repeat_threshold": (data.sampler == "repeat_factor", "data.sampler: repeat_factor"),
+        "augment.rare_crops": (
+            any(augment.scale[1] * data.canvas[k] > (augment.crop or data.canvas)[k] for k in range(2)),
+            "pictures that are cropped: augment.scale above 1, or augment.crop smaller than data.canvas",
+        ),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (pixel_losses, "loss.cross_entropy or loss.focal > 0"),

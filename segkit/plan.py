@@ -209,7 +209,10 @@ def _peak_memory(device: torch.device) -> int:
 
 def _seconds_per_sample(config: RunConfig, data: PreparedData) -> float:
     """Draw samples in this thread for about a second."""
-    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index)
+    recipe = build_augment(
+        config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index,
+        class_pixels=data.survey.class_pixels,
+    )  # fmt: skip
     dataset = TrainingSet(data.train, MaskReader.build(config.data, data.classes), recipe, seed=config.train.seed)
     started, count = time.perf_counter(), 0
     while count < 4 or (time.perf_counter() - started < 1 and count < 200):

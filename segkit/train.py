@@ -149,7 +149,10 @@ def _train(
     reader = MaskReader.build(config.data, classes)
     sizes, views = shard_sizes(data.train), expected_views(config.data, data.survey.presence)
     plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size, sizes, views)
-    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
+    recipe = build_augment(
+        config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index,
+        class_pixels=data.survey.class_pixels,
+    )  # fmt: skip
     cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
     steps_per_epoch = plan.batches_per_epoch
     num_steps = settings.epochs * steps_per_epoch

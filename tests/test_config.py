@@ -154,6 +154,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("data: {val_fraction: 0.1}", "data.val_fraction"),
         ("data: {repeat_threshold: 0.1}", "data.repeat_threshold"),
         ("data: {sampler: class_balanced, repeat_threshold: 0.1}", "data.repeat_threshold"),
+        ("augment: {rare_crops: 0.5, scale: [0.5, 1.0]}", "augment.rare_crops"),
+        ("augment: {rare_crops: 0.5, scale: [1.0, 1.5], crop: [768, 800]}", "augment.rare_crops"),
     ],
 )
 def test_a_setting_without_effect_is_an_error(tmp_path: Path, text: str, key: str) -> None:
@@ -168,6 +170,8 @@ def test_a_setting_without_effect_is_an_error(tmp_path: Path, text: str, key: st
         "optim: {schedule: step, step_epochs: [3]}",
         "data: {layout: folders, val_fraction: 0.1}",
         "data: {sampler: repeat_factor, repeat_threshold: 0.1}",
+        "augment: {rare_crops: 0.5, scale: [1.0, 1.5], crop: [768, 700]}",
+        "augment: {rare_crops: 0.5, scale: [0.5, 1.0], crop: [512, 256]}",
         "loss: {gamma: 2.0}",  # the default is no setting
     ],
 )
