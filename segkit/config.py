@@ -29,11 +29,12 @@ RGBValue = tuple[int, int, int]
 
 CacheName = Literal["none", "ram", "disk"]
 LayoutName = Literal["voc", "folders", "webdataset"]
+SamplerName = Literal["uniform", "class_balanced", "repeat_factor"]
 ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
     "segformer", "dpt", "lite_unet",
 ]  # fmt: skip
-ClassWeighting = Literal["none", "balanced", "median_frequency", "log"]
+ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", "effective_number"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -51,6 +52,8 @@ class DataConfig:
     canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = (512, 512)
     cache: CacheName = "none"
     cache_gib: Positive = 4.0
+    sampler: SamplerName = "uniform"
+    repeat_threshold: Annotated[float, Gt(0), Le(1)] = 0.3
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class AugmentConfig:
     scale: tuple[Positive, Positive] = (0.25, 2.0)
     aspect: Annotated[float, Ge(0), Lt(1)] = 0.3
     flip: Fraction = 0.5
+    rare_crops: Fraction = 0.0
     hue: Annotated[float, Ge(0), Le(1)] = 0.1
     saturation: Annotated[float, Ge(0), Le(1)] = 0.7
     value: Annotated[float, Ge(0), Le(1)] = 0.3
@@ -382,6 +386,11 @@ def _contradictions(config: RunConfig) -> list[str]:
         "data.cache_gib": (
             data.cache != "none" or data.layout == "webdataset",
             "data.cache: ram or disk, or data.layout: webdataset",
+        ),
+        "data.repeat_threshold": (data.sampler == "repeat_factor", "data.sampler: repeat_factor"),
+        "augment.rare_crops": (
+            any(augment.scale[1] * data.canvas[k] > (augment.crop or data.canvas)[k] for k in range(2)),
+            "pictures that are cropped: augment.scale above 1, or augment.crop smaller than data.canvas",
         ),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),

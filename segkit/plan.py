@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 from segkit.checkpoint import Checkpoint
-from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
-from segkit.data.layouts import Item, list_items, resolve_classes
+from segkit.data.layouts import Item
 from segkit.data.loader import AHEAD, evaluation_batches
 from segkit.data.masks import MaskReader
+from segkit.data.prepare import PreparedData, prepare_data
+from segkit.data.sampler import expected_views
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
 from segkit.models.inference import for_inference
@@ -110,26 +111,25 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
     if processes_here() > 1:
         raise DeviceError("plan: found several processes, expected one; start it without torchrun")
     config = replace(config, train=replace(config.train, profile=False))
-    train_items, val_items = (
-        list_items(config.data, split, seed=config.train.seed) for split in (config.data.train, config.data.val)
-    )
+    data = prepare_data(config.data, seed=config.train.seed)
+    views = expected_views(config.data, data.survey.presence)
     largest = None
     if config.train.batch_size == "auto":
-        largest = _largest_batch(config, memory_share, num_train=len(train_items))
+        largest = _largest_batch(config, memory_share, num_train=len(data.train))
         config = _with_batch(config, largest)
     device = select_device(config.train.device)
     workers = count_workers(config.train.workers, device)
     num_steps = max(num_steps, WARM_UP_STEPS + 2 * AHEAD * workers)  # beyond what workers have loaded ahead at first
-    steps_per_epoch = BatchPlan(len(train_items), config.train.fixed_batch_size, seed=0).batches_per_epoch
+    batches = BatchPlan(len(data.train), config.train.fixed_batch_size, seed=0, views=views)
+    steps_per_epoch = batches.batches_per_epoch
     if (
         steps_per_epoch <= num_steps - WARM_UP_STEPS
     ):  # whole epochs: a step beside which a checkpoint is written is slow
         num_steps = WARM_UP_STEPS - (WARM_UP_STEPS - num_steps) // steps_per_epoch * steps_per_epoch
-    classes = resolve_classes(config.data)
     with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
         result, peak = _rehearse(config, Path(folder) / "run", num_steps)
         checkpoint_bytes = (result.folder / "checkpoints" / "last.pt").stat().st_size
-        validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, val_items, device)
+        validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, data.val, device)
     seconds = result.watch.means()
     return Plan(
         config=config,
@@ -137,13 +137,13 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         num_steps=result.watch.num_steps,
         load=seconds["loading"],
         compute=sum(value for name, value in seconds.items() if name != "loading"),
-        draw=_seconds_per_sample(config, train_items, classes),
+        draw=_seconds_per_sample(config, data),
         validate=validate,
         workers=workers,
         peak_memory=peak,
         total_memory=total_memory(device),
-        num_train=len(train_items),
-        num_val=len(val_items),
+        num_train=len(data.train),
+        num_val=len(data.val),
         steps_per_epoch=steps_per_epoch,
         checkpoint_bytes=checkpoint_bytes,
         largest_batch=largest,
@@ -207,13 +207,16 @@ def _peak_memory(device: torch.device) -> int:
     return peak_process_memory()
 
 
-def _seconds_per_sample(config: RunConfig, items: Sequence[Item], classes: Classes) -> float:
+def _seconds_per_sample(config: RunConfig, data: PreparedData) -> float:
     """Draw samples in this thread for about a second."""
-    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
-    dataset = TrainingSet(items, MaskReader.build(config.data, classes), recipe, seed=config.train.seed)
+    recipe = build_augment(
+        config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index,
+        class_pixels=data.survey.class_pixels,
+    )  # fmt: skip
+    dataset = TrainingSet(data.train, MaskReader.build(config.data, data.classes), recipe, seed=config.train.seed)
     started, count = time.perf_counter(), 0
     while count < 4 or (time.perf_counter() - started < 1 and count < 200):
-        dataset.draw((0, count % len(items)))
+        dataset.draw((0, count % len(data.train)))
         count += 1
     return (time.perf_counter() - started) / count
 

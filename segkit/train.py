@@ -6,7 +6,7 @@
 
 One step is one batch of `train.batch_size` pictures, on any number of ranks and micro-batches: losses are divided by
 what the whole batch holds, so the gradient is the same however the batch is split. Every random number is a function
-of seed, epoch, step, index and rank, so a run that goes on from a checkpoint is, bit for bit, the run that never broke.
+of seed, epoch, step, view and rank, so a run that goes on from a checkpoint is, bit for bit, the run that never broke.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, shard_siz
 from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
+from segkit.data.sampler import expected_views
 from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
@@ -146,9 +147,12 @@ def _train(
     if old:
         ranks.first(functools.partial(check_continues, old, data, folder, root=config.data.root))
     reader = MaskReader.build(config.data, classes)
-    sizes = shard_sizes(data.train)
-    plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size, sizes)
-    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index)
+    sizes, views = shard_sizes(data.train), expected_views(config.data, data.survey.presence)
+    plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size, sizes, views)
+    recipe = build_augment(
+        config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index,
+        class_pixels=data.survey.class_pixels,
+    )  # fmt: skip
     cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
     steps_per_epoch = plan.batches_per_epoch
     num_steps = settings.epochs * steps_per_epoch
@@ -164,6 +168,8 @@ def _train(
         config.loss.class_weights,
         class_pixels=data.survey.class_pixels,
         surrounding_pixels=data.survey.surrounding_pixels,
+        class_images=data.survey.class_images,
+        num_images=data.survey.num_images,
     )
     loss = build_loss(
         config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device,
@@ -232,7 +238,9 @@ def _train(
         log.info("run     %s", config.run)
         log.info(
             "%s",
-            describe_data(config.data.root, classes, data.survey, num_val=len(data.val), class_weights=weights),
+            describe_data(
+                config.data.root, classes, data.survey, num_val=len(data.val), class_weights=weights, views=views
+            ),
         )
         size = sum(parameter.numel() for parameter in segmenter.parameters())
         log.info(

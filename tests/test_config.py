@@ -152,6 +152,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("optim: {step_epochs: [3]}", "optim.step_epochs"),
         ("optim: {schedule: constant, min_lr: 0.1}", "optim.min_lr"),
         ("data: {val_fraction: 0.1}", "data.val_fraction"),
+        ("data: {repeat_threshold: 0.1}", "data.repeat_threshold"),
+        ("data: {sampler: class_balanced, repeat_threshold: 0.1}", "data.repeat_threshold"),
+        ("augment: {rare_crops: 0.5, scale: [0.5, 1.0]}", "augment.rare_crops"),
+        ("augment: {rare_crops: 0.5, scale: [1.0, 1.5], crop: [768, 800]}", "augment.rare_crops"),
     ],
 )
 def test_a_setting_without_effect_is_an_error(tmp_path: Path, text: str, key: str) -> None:
@@ -165,6 +169,9 @@ def test_a_setting_without_effect_is_an_error(tmp_path: Path, text: str, key: st
         "optim: {name: sgd, momentum: 0.5}",
         "optim: {schedule: step, step_epochs: [3]}",
         "data: {layout: folders, val_fraction: 0.1}",
+        "data: {sampler: repeat_factor, repeat_threshold: 0.1}",
+        "augment: {rare_crops: 0.5, scale: [1.0, 1.5], crop: [768, 700]}",
+        "augment: {rare_crops: 0.5, scale: [0.5, 1.0], crop: [512, 256]}",
         "loss: {gamma: 2.0}",  # the default is no setting
     ],
 )
@@ -220,11 +227,13 @@ def test_every_experiment_is_short_and_says_how_to_run_it(path: Path) -> None:
 
 def test_names_in_the_config_are_those_of_the_tables() -> None:
     from segkit.data.layouts import LAYOUTS
+    from segkit.data.sampler import SAMPLERS
     from segkit.losses import LOSSES
     from segkit.models.table import MODELS
 
     assert set(get_args(module.LayoutName)) == set(LAYOUTS)
     assert set(get_args(module.ModelName)) == set(MODELS)
+    assert set(get_args(module.SamplerName)) == set(SAMPLERS)
     assert set(LOSSES) <= {spec.name for spec in dataclasses.fields(module.LossConfig)}
 
 

@@ -1,9 +1,10 @@
 import itertools
+from typing import get_args
 
 import pytest
 import torch
 
-from segkit.config import LossConfig
+from segkit.config import ClassWeighting, LossConfig
 from segkit.errors import ConfigError
 from segkit.losses import LOSSES, NORMALIZERS, build_loss, class_weights, cross_entropy, dice, focal, pixel_weight
 
@@ -214,26 +215,67 @@ def test_alpha_needs_a_number_per_class() -> None:
         ("balanced", [100 / (3 * 80), 100 / (3 * 15), 100 / (3 * 5)]),
         ("median_frequency", [0.3 / 0.8, 1.0, 0.3 / 0.1]),
         ("log", [1 / 0.641854, 1 / 0.223144, 1 / 0.139762]),
+        ("sqrt", [0.742716, 1.715228, 2.970863]),  # 1 / sqrt(f), over their sum of sqrt(f)
+        ("effective_number", [0.882402, 1.403452, 1.671206]),
     ],
 )
 def test_class_weights_follow_their_rule(rule: str, expected: list[float] | None) -> None:
-    weights = class_weights(rule, class_pixels=[80, 15, 5], surrounding_pixels=[100, 50, 50])  # type: ignore[arg-type]
+    weights = class_weights(
+        rule,  # type: ignore[arg-type]
+        class_pixels=[80, 15, 5],
+        surrounding_pixels=[100, 50, 50],
+        class_images=[10, 5, 4],
+        num_images=10,
+    )
     assert weights == (None if expected is None else pytest.approx(expected, rel=1e-4))
 
 
-@pytest.mark.parametrize("rule", ["balanced", "median_frequency", "log"])
-def test_a_class_without_a_pixel_gets_no_weight_and_harms_no_other(rule: str) -> None:
-    weights = class_weights(rule, class_pixels=[80, 0, 20], surrounding_pixels=[100, 0, 100])  # type: ignore[arg-type]
+RULES = [rule for rule in get_args(ClassWeighting) if rule != "none"]
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 500])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_class_without_a_pixel_gets_no_weight_and_harms_no_other(rule: ClassWeighting, num_images: int) -> None:
+    weights = class_weights(
+        rule,
+        class_pixels=[80, 0, 20],
+        surrounding_pixels=[100, 0, 100],
+        class_images=[num_images, 0, 1],
+        num_images=num_images,
+    )
     assert weights is not None
     assert weights[1] == 0
     assert all(0 < weights[k] < 100 for k in (0, 2))
 
 
+@pytest.mark.parametrize("rule", ["balanced", "sqrt", "effective_number"])
+def test_the_mean_weight_of_a_labelled_pixel_is_1(rule: ClassWeighting) -> None:
+    pixels = [700, 200, 90, 10]
+    weights = class_weights(
+        rule, class_pixels=pixels, surrounding_pixels=[1000] * 4, class_images=[9, 9, 5, 1], num_images=9
+    )
+    assert weights is not None
+    assert sum(w * p for w, p in zip(weights, pixels, strict=True)) / 1000 == pytest.approx(1, rel=1e-5)
+
+
+def test_effective_numbers_tell_classes_apart_also_in_large_pictures() -> None:
+    million = 10**6
+    weights = class_weights(
+        "effective_number",
+        class_pixels=[500 * million, 50 * million],
+        surrounding_pixels=[550 * million, 55 * million],
+        class_images=[2000, 200],
+        num_images=2000,
+    )
+    assert weights is not None
+    assert weights[1] / weights[0] == pytest.approx(6.64, abs=0.02)  # (1 - exp(-1)) / (1 - exp(-0.1))
+
+
 def test_a_list_of_weights_is_taken_as_it_is_and_must_fit() -> None:
-    counts = {"class_pixels": [1, 2], "surrounding_pixels": [3, 3]}
-    assert class_weights((1.0, 5.0), **counts) == [1.0, 5.0]
+    counts = {"class_pixels": [1, 2], "surrounding_pixels": [3, 3], "class_images": [1, 1]}
+    assert class_weights((1.0, 5.0), **counts, num_images=1) == [1.0, 5.0]
     with pytest.raises(ConfigError, match="found 3 numbers, expected 2"):
-        class_weights((1.0, 5.0, 2.0), **counts)
+        class_weights((1.0, 5.0, 2.0), **counts, num_images=1)
 
 
 def test_pixel_weight_counts_labelled_pixels_by_their_class() -> None:

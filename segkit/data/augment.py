@@ -5,6 +5,7 @@ class with `sample(rng, hw)`, `image(pixels, parameters)` and `mask(ids, paramet
 The recipe is the usual one of UNet/VOC pipelines: aspect jitter, scale, flip, placement, then HSV jitter.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,6 +45,12 @@ class RandomPlacement:
     Scale 1 is the size at which the stretched picture just fits `fit_hw`, so at which validation sees it. What is
     larger than the canvas is cropped at random, what is smaller leaves grey bars (pixels) and `ignore_index` (mask).
     Only the visible part is resized, once.
+
+    With probability `rare_crops`, what is larger than the canvas is cropped so that a pixel of a rare class is in it:
+    of the classes that the picture shows one is drawn, with weights `rarity` (the inverse of its share of the pixels of
+    the training set), then one of its pixels, each as likely as the others, then where that pixel comes to lie on the
+    canvas, each place that there can be as likely as the others. What is thinner than a pixel of the canvas may still
+    be lost in shrinking.
     """
 
     canvas_hw: Size
@@ -52,15 +59,42 @@ class RandomPlacement:
     aspect: float
     flip: float
     ignore_index: int
+    rare_crops: float = 0.0
+    rarity: tuple[float, ...] = ()
 
-    def sample(self, rng: np.random.Generator, hw: Size) -> Placement:
+    def sample(self, rng: np.random.Generator, hw: Size, mask: np.ndarray | None = None) -> Placement:
+        """Draw a placement for a picture of size (height, width). `mask`, its ids [h, w], is needed for rare crops."""
         stretch = rng.uniform(1 - self.aspect, 1 + self.aspect) / rng.uniform(1 - self.aspect, 1 + self.aspect)
         fit = min(self.fit_hw[0] / hw[0], self.fit_hw[1] / (hw[1] * stretch))
         size = rng.uniform(*self.scale) * fit
         places = rng.uniform(size=2)
-        rows = _visible(hw[0], size, self.canvas_hw[0], places[0])
-        columns = _visible(hw[1], size * stretch, self.canvas_hw[1], places[1])
-        return Placement((rows[0], columns[0]), (rows[1], columns[1]), bool(rng.uniform() < self.flip))
+        flip = bool(rng.uniform() < self.flip)
+        scales = (size, size * stretch)
+        if self.rare_crops and rng.uniform() < self.rare_crops:
+            assert mask is not None, "a rare crop needs the mask"
+            places = self._places_of_rare_pixel(rng, mask, scales, places)
+        rows = _visible(hw[0], scales[0], self.canvas_hw[0], places[0])
+        columns = _visible(hw[1], scales[1], self.canvas_hw[1], places[1])
+        return Placement((rows[0], columns[0]), (rows[1], columns[1]), flip)
+
+    def _places_of_rare_pixel(
+        self, rng: np.random.Generator, mask: np.ndarray, scales: tuple[float, float], places: np.ndarray
+    ) -> np.ndarray:
+        """Return places for `_visible` that show a pixel of a rare class; those given if all is seen, or no label."""
+        axes = list(zip(mask.shape, scales, self.canvas_hw, strict=True))
+        if all(_scaled(length, scale) <= canvas for length, scale, canvas in axes):
+            return places
+        counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()[: len(self.rarity)]
+        weights = np.where(counts > 0, self.rarity, 0)
+        if not weights.any():  # not one label
+            return places
+        class_id = rng.choice(len(weights), p=weights / weights.sum())
+        pixels = np.flatnonzero(mask == class_id)
+        pixel = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
+        chosen = [
+            _place_showing(rng, at, *axis, otherwise=place) for at, axis, place in zip(pixel, axes, places, strict=True)
+        ]
+        return np.array(chosen)
 
     def reduction(self, hw: Size) -> int:
         """Return by how much (1, 2, 4 or 8) a picture can be shrunk beforehand without ever having to grow here.
@@ -129,8 +163,14 @@ class Recipe:
     colour: Sequence[Augmentation] = ()
 
 
-def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) -> Recipe:
-    """Return the steps of `config`, those that change nothing left out."""
+def build_augment(
+    config: AugmentConfig, *, canvas_hw: Size, ignore_index: int, class_pixels: Sequence[int] = ()
+) -> Recipe:
+    """Return the steps of `config`, those that change nothing left out.
+
+    `class_pixels`, how many pixels of each class the training set has, is needed for augment.rare_crops.
+    """
+    assert class_pixels or not config.rare_crops, "augment.rare_crops needs class_pixels"
     placement = RandomPlacement(
         canvas_hw=config.crop or canvas_hw,
         fit_hw=canvas_hw,
@@ -138,6 +178,8 @@ def build_augment(config: AugmentConfig, *, canvas_hw: Size, ignore_index: int) 
         aspect=config.aspect,
         flip=config.flip,
         ignore_index=ignore_index,
+        rare_crops=config.rare_crops,
+        rarity=tuple(sum(class_pixels) / pixels if pixels else 0.0 for pixels in class_pixels),
     )
     colour = ColorJitter(config.hue, config.saturation, config.value)
     changes_colour = config.hue or config.saturation or config.value
@@ -157,7 +199,7 @@ def augment(
     Returns uint8 RGB [H, W, 3] and ids [H, W], in the arrays of `out` where they are given.
     """
     placement = recipe.placement
-    where = placement.sample(rng, mask.shape)
+    where = placement.sample(rng, mask.shape, mask)
     drawn = [(step, step.sample(rng, mask.shape)) for step in recipe.colour]
 
     def change_colour(pixels: np.ndarray) -> np.ndarray:
@@ -184,12 +226,31 @@ def _visible(length: int, scale: float, canvas: int, place: float) -> tuple[slic
     `place` in [0, 1] slides the scaled axis between its two extreme positions: over the canvas when it is larger
     (a crop), within it when it is smaller (bars).
     """
-    scaled = max(1, round(length * scale))
+    scaled = _scaled(length, scale)
     start = round(place * (canvas - scaled))
     first, last = max(0, start), min(canvas, start + scaled)
     source_first = int((first - start) * length / scaled)
     source_last = max(source_first + 1, round((last - start) * length / scaled))
     return slice(source_first, min(length, source_last)), slice(first, last)
+
+
+def _place_showing(
+    rng: np.random.Generator, pixel: int, length: int, scale: float, canvas: int, *, otherwise: float
+) -> float:
+    """Return a `place` with which `_visible` shows a pixel of the source; `otherwise` where it shows the whole axis.
+
+    Uniform among the places (whole pixels of the canvas) with which the pixel's centre lies on the canvas.
+    """
+    scaled = _scaled(length, scale)
+    if scaled <= canvas:
+        return otherwise
+    centre = (pixel + 0.5) * scaled / length
+    fewest, most = max(0, math.floor(centre - canvas) + 1), min(scaled - canvas, math.floor(centre))
+    return int(rng.integers(fewest, most + 1)) / (scaled - canvas)
+
+
+def _scaled(length: int, scale: float) -> int:
+    return max(1, round(length * scale))
 
 
 def _lengths(rectangle: tuple[slice, slice]) -> Size:

@@ -1,9 +1,10 @@
-"""Samples, batches and their order. Everything random is a function of (seed, epoch, index).
+"""Samples, batches and their order. Everything random is a function of (seed, epoch, index, occurrence).
 
 So augmentation doesn't depend on the number of workers, of ranks, or on where a run was resumed. Batches are uint8;
 the model normalises on its own device.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from segkit.data.cache import PixelCache
 from segkit.data.images import image_size_hw, read_image, reduced_hw
 from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
+from segkit.data.sampler import count_views, num_draws
 from segkit.data.shards import Member
 from segkit.errors import ConfigError, DataError
 from segkit.geometry import LetterBox
@@ -61,7 +63,10 @@ class SceneBatch(NamedTuple):
 
 
 class TrainingSet(Dataset[Sample]):
-    """Items, read and augmented. A key is (epoch, index), so that an epoch needs no hidden state in the workers.
+    """Items, read and augmented. A key is (epoch, view), so that an epoch needs no hidden state in the workers.
+
+    View number index + occurrence * len(items) is a picture's view of that occurrence: a picture that is seen several
+    times in an epoch is augmented differently each time, and its first view has the number of the picture.
 
     With a `cache`, a picture is decoded once and then kept.
     """
@@ -82,7 +87,11 @@ class TrainingSet(Dataset[Sample]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         image, mask = self.draw(key)
-        return Sample(to_tensor(image), torch.from_numpy(mask), self.items[key[1]].name)
+        return Sample(to_tensor(image), torch.from_numpy(mask), self.item(key).name)
+
+    def item(self, key: tuple[int, int]) -> Item:
+        """Return the item that a key is a view of."""
+        return self.items[key[1] % len(self.items)]
 
     def draw(
         self, key: tuple[int, int], *, out: tuple[np.ndarray, np.ndarray] | None = None
@@ -92,8 +101,9 @@ class TrainingSet(Dataset[Sample]):
         Raises:
             DataError: as `read_pair`.
         """
-        epoch, index = key
-        return augment(self.recipe, sample_rng(self.seed, epoch, index), *self._decoded(index), out=out)
+        epoch, view = key
+        occurrence, index = divmod(view, len(self.items))
+        return augment(self.recipe, sample_rng(self.seed, epoch, index, occurrence), *self._decoded(index), out=out)
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         kept = self.cache.get(index) if self.cache else None
@@ -175,9 +185,12 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
-def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the generator of one sample: Philox, counter-based (Salmon et al. 2011), keyed by the seed."""
-    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, epoch, index]))
+def sample_rng(seed: int, epoch: int, index: int, occurrence: int = 0) -> np.random.Generator:
+    """Return the generator of one sample: Philox, counter-based (Salmon et al. 2011), keyed by the seed.
+
+    Its first word counts 2^64 blocks before the second, the occurrence, would change.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, occurrence, epoch, index]))
 
 
 # ---- batches
@@ -217,12 +230,16 @@ class BatchPlan:
     """Which samples make up which batch: a function of (seed, epoch) alone, the same on any number of ranks.
 
     An epoch is one permutation, cut into batches of `batch_size`. The last one is filled up from the permutation's
-    start, so that every picture is seen in every epoch and no batch is smaller than the others. A batch is divided
-    into `accumulate` micro-batches, each of which is divided over the ranks.
+    start, so that nothing is left out and no batch is smaller than the others. A batch is divided into `accumulate`
+    micro-batches, each of which is divided over the ranks.
+
+    Every picture is seen once per epoch, or as often as `views` says on average (see `expected_views`), rounded anew in
+    each epoch to one more or one less; see TrainingSet for how further views are numbered.
 
     With `shard_sizes` (how many of the items, in their order, are in each shard) shards are permuted, and the items
     within each; and every place of a batch walks along a stretch of its own of that order. So a rank, which always has
-    the same places, reads about its share of the shards, and each of them from end to end.
+    the same places, reads about its share of the shards, and each of them from end to end. All views of a picture then
+    lie within its shard's part of the order.
     """
 
     num_items: int
@@ -231,9 +248,11 @@ class BatchPlan:
     accumulate: int = 1
     num_ranks: int = 1
     shard_sizes: tuple[int, ...] | None = None
+    views: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         assert self.shard_sizes is None or sum(self.shard_sizes) == self.num_items
+        assert self.views is None or len(self.views) == self.num_items
         if self.batch_size > max(self.num_items, 16):
             raise ConfigError(
                 f"train.batch_size: found {self.batch_size}, but there are {self.num_items} training pictures, each of "
@@ -245,32 +264,37 @@ class BatchPlan:
                 f"train.accumulate {self.accumulate}; it is the whole batch of one step, choose a multiple"
             )
 
-    @property
+    @functools.cached_property
     def batches_per_epoch(self) -> int:
-        return -(-self.num_items // self.batch_size)
+        draws = self.num_items if self.views is None else num_draws(self.views)
+        return -(-draws // self.batch_size)
 
     def permutation(self, epoch: int) -> list[int]:
-        """Return the order of one epoch. Its key is another than that of `sample_rng`."""
+        """Return the views of one epoch in their order. Its key is another than that of `sample_rng`."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 1], counter=[0, 0, epoch, 0]))
+        counts = np.ones(self.num_items, np.int64)
+        if self.views is not None:
+            counts = count_views(self.views, seed=self.seed, epoch=epoch)
+        views = _number_views(counts)
         if self.shard_sizes is None:
-            return [int(index) for index in rng.permutation(self.num_items)]
-        ends = list(itertools.accumulate(self.shard_sizes))
+            return [int(view) for view in views[rng.permutation(len(views))]]
+        shards = np.split(views, np.cumsum(counts)[np.cumsum(self.shard_sizes) - 1])
         return [
-            ends[shard] - self.shard_sizes[shard] + int(index)
+            int(view)
             for shard in rng.permutation(len(self.shard_sizes))
-            for index in rng.permutation(self.shard_sizes[shard])
+            for view in shards[shard][rng.permutation(len(shards[shard]))]
         ]
 
     def batch(self, order: Sequence[int], number: int) -> list[int]:
-        """Return the indices of the batch of that number in an epoch of that order."""
+        """Return the views of the batch of that number in an epoch of that order."""
         if self.shard_sizes is None:
             places = range(number * self.batch_size, (number + 1) * self.batch_size)
         else:
             places = range(number, self.batch_size * self.batches_per_epoch, self.batches_per_epoch)
-        return [order[place % self.num_items] for place in places]
+        return [order[place % len(order)] for place in places]
 
     def micro_batches(self, *, rank: int, first_step: int, num_steps: int) -> Iterator[list[tuple[int, int]]]:
-        """Yield this rank's keys (epoch, index), micro-batch by micro-batch, from `first_step` to `num_steps`."""
+        """Yield this rank's keys (epoch, view), micro-batch by micro-batch, from `first_step` to `num_steps`."""
         share = self.batch_size // (self.accumulate * self.num_ranks)
         order: list[int] = []
         for step in range(first_step, num_steps):
@@ -280,4 +304,11 @@ class BatchPlan:
             batch = self.batch(order, place)
             for part in range(self.accumulate):
                 start = (part * self.num_ranks + rank) * share
-                yield [(epoch, index) for index in batch[start : start + share]]
+                yield [(epoch, view) for view in batch[start : start + share]]
+
+
+def _number_views(counts: np.ndarray) -> np.ndarray:
+    """Return the numbers index + occurrence * len(counts) of all views, picture by picture: int64 [sum of counts]."""
+    indices = np.repeat(np.arange(len(counts)), counts)
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    return indices + (np.arange(len(indices)) - firsts) * len(counts)

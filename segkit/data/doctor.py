@@ -1,7 +1,7 @@
 """Is this data set sound? Every image and label of a split is looked at before the first training step.
 
-Counts the pixels of each class on the way, since the masks are read anyhow. A clean result is remembered (by path,
-size and time of every file), so that the second run starts at once. Not here: repair.
+Counts the pixels of each class and notes which picture shows it on the way, since the masks are read anyhow. A clean
+result is remembered (by path, size and time of every file), so that the second run starts at once. Not here: repair.
 """
 
 import hashlib
@@ -29,13 +29,23 @@ from segkit.runtime import user_cache
 
 @dataclass(frozen=True)
 class Survey:
-    """What a split holds. By class: its pixels, the pictures that have it, all labelled pixels of those pictures."""
+    """What a split holds. By class: its pixels, the pictures that have it, all labelled pixels of those pictures.
+
+    `shown` packs which classes each picture has into bits, ceil(C / 8) bytes a picture; `presence` unpacks them.
+    """
 
     num_images: int
     class_pixels: tuple[int, ...]
     class_images: tuple[int, ...]
     surrounding_pixels: tuple[int, ...]
     ignored_pixels: int
+    shown: bytes
+
+    @property
+    def presence(self) -> np.ndarray:
+        """Which classes each picture shows, in the order of the items: bool [num_images, C]."""
+        rows = np.frombuffer(self.shown, np.uint8).reshape(self.num_images, -1)
+        return np.unpackbits(rows, axis=1, count=len(self.class_pixels)).astype(bool)
 
     def absent(self, classes: Classes) -> list[str]:
         """Return the names of classes without a single pixel."""
@@ -69,7 +79,7 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool
 def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool) -> Survey:
     num_classes = len(reader.classes)
     pixels, pictures, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
-    ignored, problems = 0, []
+    ignored, problems, shown = 0, [], bytearray()
 
     def look(item: Item) -> np.ndarray | str:
         assert item.mask is not None, item
@@ -98,6 +108,7 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
             pictures += labelled > 0
             surrounding += labelled.sum() * (labelled > 0)
             ignored += int(counts[reader.classes.ignore_index])
+            shown += np.packbits(labelled > 0).tobytes()
     if problems:
         raise DataError(summarize(problems))
     return Survey(
@@ -106,6 +117,7 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
         class_images=tuple(pictures.tolist()),
         surrounding_pixels=tuple(surrounding.tolist()),
         ignored_pixels=ignored,
+        shown=bytes(shown),
     )
 
 
@@ -130,22 +142,25 @@ def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
 def _recall(path: Path) -> Survey | None:
     try:
         plain = json.loads(path.read_text())
-        return Survey(
+        found = Survey(
             num_images=plain["num_images"],
             class_pixels=tuple(plain["class_pixels"]),
             class_images=tuple(plain["class_images"]),
             surrounding_pixels=tuple(plain["surrounding_pixels"]),
             ignored_pixels=plain["ignored_pixels"],
+            shown=bytes.fromhex(plain["shown"]),
         )
+        whole = tuple(found.presence.sum(axis=0).tolist()) == found.class_images
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there or damaged: look again
+        return None  # not there, damaged, or of a segkit that didn't note `shown`: look again
+    return found if whole else None
 
 
 def _remember(path: Path, found: Survey) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
-            json.dump(asdict(found), part)
+            json.dump({**asdict(found), "shown": found.shown.hex()}, part)
         os.replace(part.name, path)
     except OSError:
         return  # a read-only or full home costs the next run a few seconds, nothing else

@@ -19,7 +19,7 @@ from segkit.data.workers import map_in_processes
 from segkit.runtime import count_threads
 
 AHEAD = 2  # batches that each worker loads ahead
-Key = tuple[int, int]  # (epoch, index)
+Key = tuple[int, int]  # (epoch, view), see TrainingSet
 
 
 def training_batches(
@@ -44,6 +44,7 @@ def training_batches(
         DataError: while iterating, for a sample that can't be read, or on which a loading process died, or hung for
             more than `timeout` seconds.
     """
+    assert plan.num_items == len(dataset), (plan.num_items, len(dataset))
     batches = plan.micro_batches(rank=rank, first_step=first_step, num_steps=num_steps)
     to_gpu = device is not None and device.type == "cuda"
     ring = Ring(
@@ -121,7 +122,7 @@ class Ring:
     def write(self, slot: int, dataset: TrainingSet, place: int, key: Key) -> str:
         """Put a sample into its place; return its name."""
         dataset.draw(key, out=(self.images[slot, place].numpy(), self.masks[slot, place].numpy()))
-        return dataset.items[key[1]].name
+        return dataset.item(key).name
 
 
 def _load_by_processes(
@@ -144,7 +145,7 @@ def _load_by_processes(
         workers=workers,
         ahead=AHEAD,
         timeout=timeout,
-        describe=lambda job, place: str(dataset.items[job[1][place][1]].image),
+        describe=lambda job, place: str(dataset.item(job[1][place]).image),
     )
 
 

@@ -9,19 +9,27 @@ from tqdm import tqdm
 from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.doctor import Survey
+from segkit.data.sampler import num_draws
 from segkit.report.runlog import EpochRow
-from segkit.report.tables import percent, weights_table
+from segkit.report.tables import classes_table, percent
 
 
 def describe_data(
-    root: str, classes: Classes, found: Survey, *, num_val: int, class_weights: Sequence[float] | None
+    root: str,
+    classes: Classes,
+    found: Survey,
+    *,
+    num_val: int,
+    class_weights: Sequence[float] | None,
+    views: Sequence[float],
 ) -> str:
-    """Return lines that say what is trained on: pictures, and each class's share of the pixels and loss weight."""
-    shares = [pixels / sum(found.class_pixels) for pixels in found.class_pixels]
+    """Return lines that say what is trained on: pictures, whose expected views per epoch are `views`, and classes."""
     lines = [
         f"data    {root}: {found.num_images} to train on, {num_val} to validate, {len(classes)} classes",
-        weights_table(classes.names, shares, class_weights),
+        classes_table(classes, found, class_weights, views),
     ]
+    if set(views) != {1.0}:
+        lines.append(f"        an epoch is {num_draws(views)} samples of these {found.num_images} pictures")
     if absent := found.absent(classes):
         lines.append(f"        note: no training pixel of {', '.join(absent)}; that can't be learned")
     return "\n".join(lines)

@@ -33,10 +33,17 @@ def evaluation_set(root: Path) -> EvaluationSet:
 
 
 def digests(
-    root: Path, *, workers: int = 0, epochs: int = 1, num_ranks: int = 1, seed: int = 0, first: int = 0
+    root: Path,
+    *,
+    workers: int = 0,
+    epochs: int = 1,
+    num_ranks: int = 1,
+    seed: int = 0,
+    first: int = 0,
+    views: tuple[float, ...] | None = None,
 ) -> list[str]:
     """Hash every sample of some epochs in the order of the global batches, however they are loaded."""
-    plan = BatchPlan(12, 4, seed, num_ranks=num_ranks)
+    plan = BatchPlan(12, 4, seed, num_ranks=num_ranks, views=views)
     num_steps = epochs * plan.batches_per_epoch
     streams = [
         training_batches(
@@ -81,6 +88,29 @@ def test_generators_of_neighbours_are_unrelated() -> None:
         for seed, epoch, index in itertools.product(range(3), range(5), range(5))
     }
     assert len(draws) == 75
+
+
+def test_the_first_view_of_a_picture_draws_what_it_always_drew() -> None:
+    expected = np.random.Generator(np.random.Philox(key=[5, 0], counter=[0, 0, 2, 7])).uniform(size=4)
+    assert np.array_equal(sample_rng(5, 2, 7).uniform(size=4), expected)
+    assert not np.array_equal(sample_rng(5, 2, 7, 1).uniform(size=4), expected)
+
+
+def test_views_of_a_picture_in_one_epoch_are_augmented_differently(shapes: Path) -> None:
+    dataset = training_set(shapes)
+    samples = [dataset[0, 3 + 12 * occurrence] for occurrence in range(4)]
+    assert {sample.name for sample in samples} == {dataset.items[3].name}
+    assert len({sample.image.numpy().tobytes() for sample in samples}) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_repeats_are_the_same_however_they_are_loaded(shapes: Path, workers: int, num_ranks: int) -> None:
+    views = (3.5, 0.5, *(1.0,) * 10)  # 14 draws: more than there are pictures
+    found = [digests(shapes, epochs=2, workers=w, num_ranks=n, views=views) for w, n in ((0, 1), (workers, num_ranks))]
+    assert found[0] == found[1]
+    assert len(found[0]) == 2 * 16
+    assert len(set(found[0])) == 2 * 14  # no view is like another; the last batch of each epoch is filled up
 
 
 # ---- batches

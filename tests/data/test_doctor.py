@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,34 @@ def test_pixels_and_pictures_are_counted_by_class(write_folders: Callable[..., D
     assert found.class_images == (3, 1)
     assert found.surrounding_pixels == (7, 3)
     assert found.ignored_pixels == 2
+
+
+def test_a_survey_knows_which_classes_each_picture_shows(write_folders: Callable[..., DataConfig]) -> None:
+    names = tuple(f"class {k}" for k in range(11))  # more than a byte's worth
+    rows = np.random.default_rng(0).integers(0, 11, (20, 5)).astype(np.uint8)
+    data = write_folders({f"{k:02d}": row[None] for k, row in enumerate(rows)}, classes=names, val_fraction=0.0)
+    (Path(data.root) / "train.txt").write_text("".join(f"{k:02d}\n" for k in range(20)))
+    for found in (look(data), look(data)):  # the second is remembered
+        assert found.presence.shape == (20, 11)
+        assert [set(np.flatnonzero(shown)) for shown in found.presence] == [set(row) for row in rows.tolist()]
+        assert len(found.shown) == 20 * 2
+
+
+@pytest.mark.parametrize("change", ["missing", "cut", "other"])
+def test_a_memory_that_does_not_say_what_pictures_show_is_looked_at_again(
+    write_folders: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "memory"))
+    data = write_folders({name: np.array([[0, 1]], np.uint8) for name in "abcd"})
+    first = look(data)
+    (path,) = (tmp_path / "memory").rglob("survey-*.json")
+    plain = json.loads(path.read_text())
+    shown = plain.pop("shown")
+    if change != "missing":
+        plain["shown"] = shown[:2] if change == "cut" else "00" * (len(shown) // 2)
+    path.write_text(json.dumps(plain))
+    assert look(data) == first
+    assert json.loads(path.read_text())["shown"] == shown
 
 
 def test_wrong_files_are_all_counted_and_ten_are_shown(write_folders: Callable[..., DataConfig]) -> None:

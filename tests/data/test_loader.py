@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -154,6 +155,23 @@ def test_image_and_mask_of_a_reduced_picture_stay_aligned(photo: Item) -> None:
     image, mask = augment(recipe, sample_rng(0, 0, 0), *read_pair(photo, reader()))
     assert np.abs(small_image.astype(int) - image.astype(int)).mean() < 3
     assert (small_mask == mask).mean() > 0.98  # but for pixels on an outline
+
+
+def test_rare_crops_find_their_pixels_in_reduced_pictures_too(photo: Item) -> None:
+    assert photo.mask is not None
+    mask = np.zeros((603, 805), np.uint8)
+    mask[500:516, 30:46] = 3
+    Image.fromarray(mask).save(photo.mask)
+    config = AugmentConfig(crop=(15, 20), scale=(1, 2), rare_crops=1)
+    recipe = build_augment(config, canvas_hw=(60, 80), ignore_index=255, class_pixels=[603 * 805, 0, 0, 256])
+    assert recipe.placement.reduction(mask.shape) > 1
+    shares = []
+    for rare_crops in (0.0, 1.0):
+        changed = replace(recipe.placement, rare_crops=rare_crops, rarity=(0.0, 0.0, 0.0, 1.0))
+        dataset = TrainingSet([photo], reader(), replace(recipe, placement=changed), seed=0)
+        shares.append(np.mean([bool((dataset[0, view].mask == 3).any()) for view in range(100)]))
+    assert shares[0] < 0.15
+    assert shares[1] > 0.85  # at times only an edge of it lies in the crop, and is lost in shrinking
 
 
 def test_a_mask_of_another_size_is_refused_for_a_reduced_picture_too(photo: Item) -> None:

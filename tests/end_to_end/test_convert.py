@@ -96,10 +96,11 @@ def test_a_command_in_a_checkpoint_is_not_run_unless_the_user_repeats_it(
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("sampler", ["uniform", "class_balanced"])
 def test_a_stopped_run_from_shards_goes_on_bit_for_bit(
-    make_config: MakeConfig, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    settings = (f"data.root={sharded}", "data.layout=webdataset")
+    settings = (f"data.root={sharded}", "data.layout=webdataset", f"data.sampler={sampler}")
     train(make_config(tmp_path / "straight", *settings))
     original = module.seed_step
 

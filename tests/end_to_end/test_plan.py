@@ -57,6 +57,16 @@ def test_the_plan_counts_what_the_run_will_do(make_config: MakeConfig, tmp_path:
     ]  # fmt: skip
 
 
+def test_the_plan_counts_the_views_of_a_sampler(make_config: MakeConfig, tmp_path: Path) -> None:
+    settings = ("data.sampler=repeat_factor", "data.repeat_threshold=1.0", "augment.rare_crops=0.5")
+    config = make_config(tmp_path / "run", *settings, "train.epochs=1")
+    plan = make_plan(config, num_steps=5)
+    assert plan.num_train == 12
+    assert plan.steps_per_epoch > 3
+    train(config)
+    assert f",{plan.steps_per_epoch}," in (tmp_path / "run" / "log.csv").read_text().splitlines()[1]
+
+
 def test_auto_finds_the_largest_batch_within_the_share(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", "train.batch_size=auto")
     plan = make_plan(config, num_steps=5)

@@ -179,6 +179,32 @@ def test_one_small_file_predicts_as_the_checkpoint_does(trained: TrainResult) ->
     assert np.array_equal(Predictor.load(small, device="cpu")(image), Predictor.load(trained.best, device="cpu")(image))
 
 
+@pytest.mark.parametrize("sampler", ["repeat_factor", "class_balanced"])
+@pytest.mark.parametrize("stop_step", [1, 4])
+def test_a_run_that_repeats_rare_pictures_goes_on_as_the_straight_one(
+    make_config: MakeConfig, tmp_path: Path, stop_at: Callable[[int], None], sampler: str, stop_step: int
+) -> None:
+    settings = (
+        f"data.sampler={sampler}", "augment.rare_crops=0.5", "augment.scale=[1.0, 2.0]", "loss.class_weights=sqrt",
+        *(["data.repeat_threshold=1.0"] if sampler == "repeat_factor" else []),
+    )  # fmt: skip
+    outcomes = []
+    for name, step in (("straight", -1), ("stopped", stop_step)):
+        config = make_config(tmp_path / name, *settings)
+        stop_at(step)
+        assert train(config).finished == (step == -1)
+        stop_at(-1)
+        if step >= 0:
+            assert train(config, resume=True).finished
+        outcomes.append(Checkpoint.load(tmp_path / name / "checkpoints" / "last.pt"))
+    straight, stopped = outcomes
+    assert straight.progress.step == stopped.progress.step == (8 if sampler == "repeat_factor" else 6)
+    assert all(torch.equal(straight.weights[name], stopped.weights[name]) for name in straight.weights)
+    uniform = train(make_config(tmp_path / "uniform", *settings[1:4]))
+    other = Checkpoint.load(uniform.folder / "checkpoints" / "last.pt")
+    assert not all(torch.equal(straight.weights[name], other.weights[name]) for name in straight.weights)
+
+
 # ---- stopping, and going on by itself
 
 

@@ -50,12 +50,13 @@ def losses(run: Path) -> list[tuple[float, float, float]]:
 
 
 @pytest.mark.slow
-def test_two_ranks_train_as_one_does(make_config: MakeConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seen", [(), ("data.sampler=class_balanced", "augment.rare_crops=0.5")])
+def test_two_ranks_train_as_one_does(make_config: MakeConfig, tmp_path: Path, seen: tuple[str, ...]) -> None:
     # LayerNorm in the encoder, nothing in the decoder: no statistics that depend on how a batch is split
     settings = (
         "model.name=unet", "model.encoder=tu-convnext_atto", "train.precision=fp32", "loss.dice=0.5",
         "model.options={decoder_channels: [16, 16, 16, 16], encoder_depth: 4, decoder_use_norm: identity}",
-        "loss.class_weights=log", "train.epochs=2", "train.ema=0.5", "eval.batch_size=1",
+        "loss.class_weights=log", "train.epochs=2", "train.ema=0.5", "eval.batch_size=1", *seen,
     )  # fmt: skip
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(make_config(tmp_path / "unused", *settings)))

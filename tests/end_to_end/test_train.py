@@ -207,6 +207,21 @@ def test_absent_classes_are_mentioned(
     assert "no training pixel of ghost" in caplog.text
 
 
+def test_classes_are_described_before_training(
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(tmp_path / "run", "data.sampler=class_balanced", "loss.class_weights=sqrt", "train.epochs=1")
+    with caplog.at_level(logging.INFO):
+        train(config)
+    lines = caplog.text.splitlines()
+    head = next(k for k, line in enumerate(lines) if line.split()[:2] == ["class", "pixels"])
+    assert lines[head].split() == ["class", "pixels", "pictures", "weight", "seen", "per", "epoch"]
+    assert lines[head + 1].split()[0] == "background"
+    assert "12 -> 12.0" in lines[head + 1]  # every picture shows it
+    assert "an epoch is 12 samples of these 12 pictures" in caplog.text
+    assert next(k for k, line in enumerate(lines) if "epoch   1/1" in line) > head
+
+
 # ---- refusals leave no half-written run
 
 
@@ -220,6 +235,7 @@ def test_absent_classes_are_mentioned(
         (("train.device=cuda:77",), DeviceError, "isn't there"),
         (("train.precision=fp16",), DeviceError, "fp16 needs a GPU"),
         (("loss.class_weights=[1, 2]",), ConfigError, "found 2 numbers, expected 4"),
+        (("data.sampler=repeat_factor", "data.repeat_threshold=0.01"), ConfigError, "which changes nothing here"),
         (("optim.lr=1e30", "optim.warmup=0"), TrainingDiverged, "lower optim.lr"),
     ],
 )

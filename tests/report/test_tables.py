@@ -1,12 +1,26 @@
 import csv
 import io
 import math
+from typing import get_args
+
+import numpy as np
 
 from segkit.classes import Classes
+from segkit.config import ClassWeighting
+from segkit.data.doctor import Survey
+from segkit.losses import class_weights
 from segkit.metrics import ConfusionMatrix
-from segkit.report.tables import confusion_csv, percent, scores_table, weights_table
+from segkit.report.tables import classes_table, confusion_csv, percent, scores_table, weight_rules_table
 
 CLASSES = Classes.build(["background", "a rather long class name", "never"])
+FOUND = Survey(
+    num_images=4,
+    class_pixels=(75, 25, 0),
+    class_images=(4, 1, 0),
+    surrounding_pixels=(100, 30, 0),
+    ignored_pixels=0,
+    shown=np.packbits([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0]], axis=1).tobytes(),
+)
 SCORES = ConfusionMatrix.from_counts([[50, 10, 0], [5, 35, 0], [0, 0, 0]], num_images=2).scores()
 
 
@@ -31,9 +45,30 @@ def test_the_confusion_matrix_is_a_csv_with_names_both_ways() -> None:
     assert rows[2] == ["a rather long class name", "5", "35", "0"]
 
 
-def test_weights_stand_beside_the_share_of_their_class() -> None:
-    assert "background   75.00 % of pixels   weight 0.500" in weights_table(["background", "b"], [0.75, 0.25], [0.5, 2])
-    assert "weight" not in weights_table(["background"], [1.0], None)
+def test_a_class_is_described_by_its_pixels_its_pictures_its_weight_and_how_often_it_is_seen() -> None:
+    lines = classes_table(CLASSES, FOUND, [0.5, 2, 0], [1.0, 1.0, 1.0, 2.5]).splitlines()
+    assert lines[0].split() == ["class", "pixels", "pictures", "weight", "seen", "per", "epoch"]
+    assert lines[1].split() == ["background", "75.00", "%", "100.0", "%", "0.500", "4", "->", "5.5"]
+    assert lines[2].split()[5:] == ["25.00", "%", "25.0", "%", "2.000", "1", "->", "2.5"]
+    assert lines[3].split()[1:] == ["0.00", "%", "0.0", "%", "0.000", "0", "->", "0.0"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    assert "weight" not in classes_table(CLASSES, FOUND, None, [1.0] * 4)
+    assert "seen" not in classes_table(CLASSES, FOUND, None, [1.0] * 4)
+
+
+def test_the_weights_of_every_rule_stand_side_by_side() -> None:
+    lines = [line.split() for line in weight_rules_table(CLASSES, FOUND).splitlines()]
+    rules = [rule for rule in get_args(ClassWeighting) if rule != "none"]
+    assert lines[0] == ["class", "pixels", *rules]
+    for place, rule in enumerate(rules, start=3):
+        weights = class_weights(
+            rule, class_pixels=(75, 25, 0), surrounding_pixels=(100, 30, 0), class_images=(4, 1, 0), num_images=4
+        )
+        assert weights is not None
+        assert [lines[1][place], lines[2][place + 4], lines[3][place]] == [f"{weight:.3f}" for weight in weights]
 
 
 def test_nan_is_a_dash() -> None:
