@@ -140,7 +140,13 @@ def _augmentations(checked: Checked) -> np.ndarray:
     place = max(examined.read_places, key=lambda place: (int(examined.presence[place].sum()), -place))
     pair = examined.pairs[place]
     assert pair.image is not None
-    recipe = build_augment(config.augment, canvas_hw=config.data.canvas, ignore_index=examined.classes.ignore_index)
+    split = examined.split_of[place][0] if examined.split_of[place] else examined.data.train
+    recipe = build_augment(
+        config.augment,
+        canvas_hw=config.data.canvas,
+        ignore_index=examined.classes.ignore_index,
+        class_pixels=tuple(examined.pixels(split).tolist()),
+    )
     item = Item(pair.name, pair.image, pair.mask)
     scenes = TrainingSet([item], examined.reader, recipe, seed=config.train.seed)
     panels = []

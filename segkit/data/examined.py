@@ -10,6 +10,7 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config import DataConfig
+from segkit.data.doctor import Survey
 from segkit.data.facts import Facts
 from segkit.data.inventory import Inventory, Pair
 from segkit.data.masks import COLOR_MODES, MaskReader
@@ -106,22 +107,37 @@ class Examined:
 
     def pixels(self, split: str) -> np.ndarray:
         """Return the pixels of each class in a split, int64 [C]."""
-        return self._counted[0][split]
+        return self._counted[0][split][0]
 
     def shown(self, split: str) -> np.ndarray:
         """Return how many pictures of a split show each class, int64 [C]."""
         counts: np.ndarray = self.presence[self.inventory.splits[split]].sum(axis=0)
         return counts
 
+    def survey(self, split: str) -> Survey:
+        """Return what the labels of a split that can be counted hold, as training's own look does."""
+        places = [place for place in self.inventory.splits[split] if self.kinds[place] == "right"]
+        pixels, surrounding = self._counted[0][split]
+        presence = self.presence[places]
+        return Survey(
+            num_images=len(places),
+            class_pixels=tuple(pixels.tolist()),
+            class_images=tuple(presence.sum(axis=0).tolist()),
+            surrounding_pixels=tuple(surrounding.tolist()),
+            ignored_pixels=int(self.facts.labels["hw"][places].prod(axis=1).sum() - pixels.sum()),
+            shown=np.packbits(presence, axis=1).tobytes(),
+        )
+
     @functools.cached_property
     def _counted(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        pixels = {split: np.zeros(len(self.classes), np.int64) for split in self.inventory.splits}
+        """By split, the pixels of each class and those of the pictures that show it, int64 [2, C]; and presence."""
+        pixels = {split: np.zeros((2, len(self.classes)), np.int64) for split in self.inventory.splits}
         presence = np.zeros((len(self.pairs), len(self.classes)), bool)
         for place in self.read_places:
             counts = self.class_pixels(place)
             presence[place] = counts > 0
             for split in self.split_of[place]:
-                pixels[split] += counts
+                pixels[split] += counts, counts.sum() * (counts > 0)
         return pixels, presence
 
     def command(self, verb: str, *options: str) -> str:

@@ -19,7 +19,7 @@ from segkit.data.images import read_image
 from segkit.data.masks import read_stored_label
 from segkit.data.measures import Measures, measure
 from segkit.errors import DataError
-from segkit.report.check_text import describe_outcome, describe_sizes
+from segkit.report.check_text import describe_outcome, describe_sizes, suggested_weights
 from segkit.report.pictures import overlay
 
 MARK = "<!-- made by segkit check -->"  # of files that may be replaced
@@ -57,6 +57,7 @@ def check_page(
         sizes=describe_sizes(measures) if measures else "",
         scatter=_scatter(measures) if measures else None,
         classes=_class_rows(examined),
+        weights=suggested_weights(examined),
         verdicts=[(verdict, _figures(examined, verdict)) for verdict in verdicts],
         overlays=_overlays(examined, seed=seed),
         augmented=_as_uri(augmented) if augmented is not None else None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from segkit.data.examined import Examined, Verdict
 from segkit.data.measures import Measures, measure
+from segkit.report.tables import weight_rules_table
 
 SHOWN = 10  # files of a verdict
 
@@ -21,7 +22,17 @@ def describe_examined(examined: Examined) -> str:
             f"canvas  median size in multiples of 32: data.canvas: {list(measures.canvas_hw)}",
             f"pixels  RGB mean {_numbers(measures.mean)}, deviation {_numbers(measures.deviation)}, of 0..1",
         ]
-    return "\n".join([*lines, class_table(examined)])
+    lines.append(class_table(examined))
+    if weights := suggested_weights(examined):
+        lines += ["", "weights that loss.class_weights gives on the training split, by rule:", weights]
+    return "\n".join(lines)
+
+
+def suggested_weights(examined: Examined) -> str:
+    """Return the table of class weights by every rule, from the training split; '' where nothing is labelled there."""
+    splits = examined.inventory.splits
+    split = examined.data.train if examined.data.train in splits else next(iter(splits))
+    return weight_rules_table(examined.classes, examined.survey(split)) if examined.pixels(split).sum() else ""
 
 
 def describe_sizes(measures: Measures) -> str:
