@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -132,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
         help="default: %(default)s; fewer make more shards, of which each training process wants several",
     )
 
+    command = _add(
+        commands, "download", _download, "fetch a public data set, ready to train on; without a name: a list"
+    )
+    command.add_argument("name", nargs="?", help="such as voc2012; without it, what there is")
+    command.add_argument("--output", type=Path, help="folder for it (default: data/NAME)")
+    command.add_argument("--keep-archives", action="store_true", help="leave what was fetched in its archives/")
+
     command = _add(commands, "split", _split, "divide a data set into train, val and test, or into folds")
     command.add_argument("folder", type=Path, help="data set with JPEGImages/SegmentationClass, or images/masks")
     command.add_argument("--val", type=float, default=0.1, help="fraction or number of pictures (default: %(default)s)")
@@ -226,6 +234,16 @@ def _convert(arguments: argparse.Namespace) -> int:
         samples_per_shard=arguments.samples_per_shard,
     )
     _say(describe_conversion(converted, target, output))
+    return 0
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    from segkit.download import download, list_sets
+
+    if arguments.name is None:
+        _say(list_sets(shutil.get_terminal_size(fallback=(120, 24)).columns), "fetch one: segkit download NAME")
+    else:
+        _say(download(arguments.name, arguments.output, keep_archives=arguments.keep_archives).describe())
     return 0
 
 

@@ -95,8 +95,9 @@ class Web:
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server on loopback that knows ranges and versions, and loses connections on demand."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     shown = Web()
 
     class Handler(http.server.BaseHTTPRequestHandler):

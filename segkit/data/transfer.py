@@ -49,8 +49,8 @@ def obtain(file: RemoteFile, folder: Path) -> Path:
     """Return the file in `folder`: as it lies there if it is the right one, else fetched, going on from where it broke
     off.
 
-    Whatever interrupts a transfer leaves `NAME.part`, with which the next call goes on. The environment's proxies are
-    used (`https_proxy`).
+    Whatever interrupts a transfer leaves `NAME.part`, with which the next call goes on. Beside what was fetched lies
+    `NAME.json`, which says from where. The environment's proxies are used (`https_proxy`).
 
     Raises:
         DataError: it can't be had from any of its URLs, or what comes isn't what was published.
@@ -66,8 +66,7 @@ def obtain(file: RemoteFile, folder: Path) -> Path:
     for url in file.urls:
         problem = _fetch_from(url, file, part)
         if problem is None:
-            os.replace(part.path, path)
-            part.forget()
+            part.finish(path)
             return path
         problems.append(f"{url}: {problem}")
     described = f", whose {file.digest.replace(':', ' is ')}" if file.digest else ""
@@ -76,6 +75,14 @@ def obtain(file: RemoteFile, folder: Path) -> Path:
         f"again, or put the file{described}, to {path} by hand, then give the command again"
     )
     raise DataError("\n".join(problems))
+
+
+def discard(path: Path) -> None:
+    """Remove a file that `obtain` fetched; one that somebody put there stays."""
+    note = _note_of(path)
+    if note.is_file():
+        path.unlink(missing_ok=True)
+        note.unlink()
 
 
 def find_fault(file: RemoteFile, path: Path) -> str | None:
@@ -125,7 +132,7 @@ class _Part:
     """The first part of a file, and beside it what the server said that it is a part of: URL, version, full length."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.note = path, path.with_name(f"{path.name}.json")
+        self.path, self.note = path, _note_of(path)
 
     @property
     def num_bytes(self) -> int:
@@ -147,6 +154,16 @@ class _Part:
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
+
+    def finish(self, path: Path) -> None:
+        """Give the file its name, and its note along, which tells it from files that somebody put there."""
+        os.replace(self.path, path)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.note, _note_of(path))
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 def _fetch_from(url: str, file: RemoteFile, part: _Part) -> str | None:

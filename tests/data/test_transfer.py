@@ -1,4 +1,6 @@
 import hashlib
+import json
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +8,7 @@ from typing import Any
 import pytest
 
 from segkit.data import transfer
-from segkit.data.transfer import RemoteFile, obtain
+from segkit.data.transfer import RemoteFile, discard, obtain
 from segkit.errors import DataError, RunFolderError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -34,10 +36,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_fetched_whole_and_nothing_else_is_left(remote: Any, tmp_path: Path) -> None:
+def test_a_file_is_fetched_whole_and_all_else_that_is_left_says_from_where(remote: Any, tmp_path: Path) -> None:
     path = obtain(remote(num_bytes=len(CONTENT)), tmp_path)
     assert path.read_bytes() == CONTENT
-    assert names(tmp_path) == ["set.tar"]
+    assert names(tmp_path) == ["set.tar", "set.tar.json"]
+    assert json.loads((tmp_path / "set.tar.json").read_text())["url"].endswith("/set.tar")
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha1", "sha256"])
@@ -78,7 +81,7 @@ def test_a_call_goes_on_where_an_earlier_one_gave_up(remote: Any, web: Any, tmp_
     assert (tmp_path / "set.tar.part").stat().st_size == 300_000
     assert obtain(remote(), tmp_path).read_bytes() == CONTENT
     assert web.sent == len(CONTENT)
-    assert names(tmp_path) == ["set.tar"]
+    assert names(tmp_path) == ["set.tar", "set.tar.json"]
 
 
 def test_ctrl_c_leaves_what_was_fetched(remote: Any, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +174,15 @@ def test_a_wrong_file_put_there_by_hand_is_named_and_left_alone(remote: Any, web
     assert web.requests == []
 
 
+def test_only_what_was_fetched_is_discarded(remote: Any, tmp_path: Path) -> None:
+    fetched = obtain(remote(), tmp_path / "fetched")
+    discard(fetched)
+    assert names(tmp_path / "fetched") == []
+    (tmp_path / "set.tar").write_bytes(CONTENT)
+    discard(obtain(remote(), tmp_path))
+    assert (tmp_path / "set.tar").is_file()
+
+
 # ---- servers that don't give it
 
 
@@ -207,6 +219,18 @@ def test_without_a_network_the_message_says_what_to_put_where(remote: Any, tmp_p
     assert "http://127.0.0.1:9/set.tar: can't be reached" in message
     assert str(tmp_path / "set.tar") in message
     assert hashlib.sha256(CONTENT).hexdigest() in message
+
+
+def test_the_proxy_of_the_environment_is_used(
+    remote: Any, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", web.url)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which remembers the proxies of the first request
+    url = "http://nowhere.invalid/set.tar"  # which only a proxy could find
+    web.files[url] = CONTENT
+    assert obtain(remote(urls=(url,)), tmp_path).read_bytes() == CONTENT
+    assert web.requests == [(url, None)]
 
 
 def test_too_little_room_is_said_before_the_transfer(
