@@ -81,10 +81,18 @@ def download(name: str, output: Path | None = None, *, keep_archives: bool = Fal
         _refuse_other_content(folder)
         log.info(f"{known.title}: {known.num_images} labelled pictures, {known.num_classes} classes")
         log.info(f"home:    {known.home}\nlicence: {known.terms}")
-        if not _holds(folder / UNPACKING / "set", name):
-            archives = _fetch(known, folder, name)
-            _arrange(known, folder, name, archives)
-        _move_into_place(folder)
+        try:
+            if not _holds(folder / UNPACKING / "set", name):
+                shutil.rmtree(folder / UNPACKING, ignore_errors=True)  # of a call that was interrupted
+                archives = _fetch(known, folder, name)
+                _arrange(known, folder, name, archives)
+            _move_into_place(folder)
+        except KeyboardInterrupt:
+            kept = sum(_num_bytes_of(folder / ARCHIVES, source) for source in known.sources)
+            options = ["--output", str(folder), *["--keep-archives"][: int(keep_archives)]]
+            again = shlex.join(["segkit", "download", name, *options])
+            log.info(f"stopped; {kept / MIB:.1f} MiB are kept in {folder / ARCHIVES}. Go on with: {again}")
+            raise
     if not keep_archives:
         for source in known.sources:
             discard(folder / ARCHIVES / source.file.name)
@@ -123,11 +131,6 @@ def _fetch(known: PublicSet, folder: Path, name: str) -> dict[Source, Path]:
             if source.needed:
                 raise
             log.info(f"{error}\n{source.file.name} isn't needed: the set is made without it")
-        except KeyboardInterrupt:
-            kept = _num_bytes_of(there, source)
-            again = shlex.join(["segkit", "download", name, "--output", str(folder)])
-            log.info(f"stopped; {kept / MIB:.1f} MiB of {source.file.name} are kept. Go on with: {again}")
-            raise
         if source in found and source.file.digest is None:
             log.info(
                 f"{source.file.name}: no checksum is published, so the archive's own checks and the number of pictures "
@@ -139,7 +142,8 @@ def _fetch(known: PublicSet, folder: Path, name: str) -> dict[Source, Path]:
 def _arrange(known: PublicSet, folder: Path, name: str, archives: dict[Source, Path]) -> None:
     """Unpack the archives beside, make a data set of them, count its pictures, and describe it in its last file."""
     work = folder / UNPACKING
-    shutil.rmtree(work, ignore_errors=True)  # of a call that was interrupted
+    size = sum(path.stat().st_size for path in archives.values())
+    check_room(folder, _UNPACKED * size, f"unpacking {name}")
     unpacked, root = work / "source", work / "set"
     _make(unpacked)
     _make(root)

