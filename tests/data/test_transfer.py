@@ -150,6 +150,14 @@ def test_without_a_digest_a_part_of_the_same_version_is_joined(remote: Any, web:
     assert web.requests[1] == ("set.tar", "bytes=300000-")
 
 
+def test_without_a_digest_a_part_of_another_version_is_not_joined(remote: Any, web: Any, tmp_path: Path) -> None:
+    web.cuts = [300_000, 0, 0]
+    with pytest.raises(DataError):
+        obtain(remote(OTHER, digest=None), tmp_path)
+    web.etag = '"2"'
+    assert obtain(remote(CONTENT, digest=None), tmp_path).read_bytes() == CONTENT
+
+
 def test_without_a_digest_a_part_longer_than_the_file_is_dropped(remote: Any, web: Any, tmp_path: Path) -> None:
     web.cuts = [300_000, 0, 0, 0]
     with pytest.raises(DataError):
