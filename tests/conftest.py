@@ -1,5 +1,6 @@
 """Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint trained for a moment."""
 
+import contextlib
 import faulthandler
 import http.server
 import os
@@ -131,7 +132,8 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
             self.end_headers()
             end = start + shown.cuts.pop(0) if shown.cuts else len(content)
             shown.sent += len(content[start:end])
-            self.wfile.write(content[start:end])
+            with contextlib.suppress(OSError):  # the client has left, as after Ctrl-C
+                self.wfile.write(content[start:end])
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     shown.url = f"http://127.0.0.1:{server.server_port}"
