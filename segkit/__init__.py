@@ -8,7 +8,7 @@ How the package is laid out, lowest floor first (a floor imports only from floor
     sharding                       models spread over ranks
     data  models  losses  metrics  optim         the parts; they never import one another
     checkpoint  evaluate  report  resume  divergence
-    train  eval_miou  predict  convert           the verbs
+    train  eval_miou  predict  convert  download the verbs
     plan  demo                     a few steps of one; all of them in a row
     cli                            the `segkit` command; tools/*.py are the same commands as scripts
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -166,6 +167,13 @@ def _parser() -> argparse.ArgumentParser:
         help="default: %(default)s; fewer make more shards, of which each training process wants several",
     )
 
+    command = _add(
+        commands, "download", _download, "fetch a public data set, ready to train on; without a name: a list"
+    )
+    command.add_argument("name", nargs="?", help="such as voc2012; without it, what there is")
+    command.add_argument("--output", type=Path, help="folder for it (default: data/NAME)")
+    command.add_argument("--keep-archives", action="store_true", help="leave what was fetched in its archives/")
+
     command = _add(commands, "split", _split, "divide a data set into train, val and test, or into folds")
     command.add_argument("folder", type=Path, help="data set with JPEGImages/SegmentationClass, or images/masks")
     command.add_argument("--val", type=float, default=0.1, help="fraction or number of pictures (default: %(default)s)")
@@ -291,6 +299,16 @@ def _class_names(given: str | None) -> tuple[str, ...] | None:
     if Path(given).is_file():
         return tuple(read_class_names(Path(given)))
     return tuple(name.strip() for name in given.split(","))
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    from segkit.download import download, list_sets
+
+    if arguments.name is None:
+        _say(list_sets(shutil.get_terminal_size(fallback=(120, 24)).columns), "fetch one: segkit download NAME")
+    else:
+        _say(download(arguments.name, arguments.output, keep_archives=arguments.keep_archives).describe())
+    return 0
 
 
 def _split(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,13 @@
 """Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint trained for a moment."""
 
+import contextlib
 import faulthandler
+import http.server
 import os
-from collections.abc import Callable
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +78,70 @@ def write_folders(tmp_path: Path) -> Callable[..., DataConfig]:
         return DataConfig(root=str(root), layout="folders", **{**defaults, **settings})  # type: ignore[arg-type]
 
     return write
+
+
+@dataclass
+class Web:
+    """What a server on loopback gives, and what it was asked for. `cuts` are the bytes after which its next answers
+    break off; `statuses` what it answers first instead of a file."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    ranges: bool = True
+    etag: str | None = '"1"'
+    cuts: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)  # name, Range
+    sent: int = 0
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A server on loopback that knows ranges and versions, and loses connections on demand."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    shown = Web()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            name, asked = self.path.lstrip("/"), self.headers.get("Range")
+            shown.requests.append((name, asked))
+            content = shown.files.get(name)
+            status = shown.statuses.pop(0) if shown.statuses else 200 if content is not None else 404
+            if status != 200:
+                self.send_error(status)
+                return
+            assert content is not None
+            start = 0
+            if asked and shown.ranges and self.headers.get("If-Range") in (None, shown.etag):
+                found = re.fullmatch(r"bytes=(\d+)-", asked)
+                assert found, asked
+                start = int(found[1])
+                if start >= len(content):
+                    self.send_error(416)
+                    return
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            else:
+                self.send_response(200)
+            if shown.etag:
+                self.send_header("ETag", shown.etag)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            end = start + shown.cuts.pop(0) if shown.cuts else len(content)
+            shown.sent += len(content[start:end])
+            with contextlib.suppress(OSError):  # the client has left, as after Ctrl-C
+                self.wfile.write(content[start:end])
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    shown.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield shown
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
