@@ -476,6 +476,15 @@ def test_a_share_held_out_by_seed_is_checked_as_training_would_draw_it(clean: Da
     assert checked.exit_code < 2
 
 
+def test_shards_are_checked_too(clean: DataSet, tmp_path: Path) -> None:
+    assert main(["convert", str(clean.root), "--to", "webdataset", str(tmp_path / "shards")]) == 0
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  root: {tmp_path / 'shards'}\n  layout: webdataset\n")
+    checked = check(config, quiet=True)
+    assert checked.verdicts == []
+    assert sizes(checked) == {"train": 24, "val": 12}
+
+
 def test_sources_that_are_none_are_refused(tmp_path: Path, clean: DataSet) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         check(tmp_path / "nowhere", quiet=True)

@@ -110,7 +110,9 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
             ignored += int(counts[reader.classes.ignore_index])
             shown += np.packbits(labelled > 0).tobytes()
     if problems:
-        raise DataError(summarize(problems))
+        raise DataError(
+            f"{summarize(problems)}\nsegkit check CONFIG tells more, and with --fix OUT mends what can be mended"
+        )
     return Survey(
         num_images=len(items),
         class_pixels=tuple(pixels.tolist()),
