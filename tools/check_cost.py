@@ -1,7 +1,7 @@
 """Measure what `segkit check` costs: python tools/check_cost.py [DATA_SET ...] [--pictures 10000 40000]
 
 For each data set the seconds of the whole command, medians of three. Then its peak memory on drawn sets of two sizes,
-hence the memory that each 1,000 pictures take; pictures are tiny there, since what is kept doesn't depend on their size.
+hence the memory that 1,000 pictures take; they are tiny, since what is kept does not depend on their size.
 """
 
 import argparse
