@@ -44,7 +44,7 @@ from segkit.formats.labelling import Labelling, choose_classes, find_background
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, Unlabeled
 from segkit.formats.polygons import fill_polygon
 from segkit.formats.runs import check_runs, decode_counts, run_pixels
-from segkit.formats.sources import count, field, optional_field
+from segkit.formats.sources import count, field, optional_field, rename_splits
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier
 _REACH = 10  # how many times the picture's size a point may be away from it
@@ -119,7 +119,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
                 Picture(name, found.image.file, functools.partial(_draw, found, labelling))
                 for name, found in sorted(pictures.items())
             ]
-            for split, pictures in splits.items()
+            for split, pictures in rename_splits(splits).items()
         },
         labelling.classes,
         tuple(filter(None, notes)),

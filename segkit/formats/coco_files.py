@@ -12,7 +12,7 @@ from typing import Any
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, summarize
 from segkit.formats.pictures import NO_SPLIT
-from segkit.formats.sources import SPLIT_FOLDERS, field, load_json, optional_field
+from segkit.formats.sources import field, is_split, load_json, optional_field
 
 _KINDS = ("instances", "stuff", "panoptic")
 _OTHER_FILES = ("captions", "person_keypoints", "image_info")  # of COCO's own folder
@@ -48,12 +48,15 @@ def list_coco_files(source: Path, *, panoptic: bool) -> list[CocoFile]:
     if source.is_file():
         paths = [source]
     else:
-        folders = [source / "annotations", source, *(source / split for split in SPLIT_FOLDERS)]
+        if not source.is_dir():
+            raise DataError(f"{source}: no such file or folder, expected COCO's JSON file, or the folder of several")
+        splits = sorted(path for path in source.iterdir() if path.is_dir() and is_split(path.name))
+        folders = [source / "annotations", source, *splits]
         paths = [path for folder in folders for path in sorted(folder.glob("*.json"))]
     files = [_describe(path) for path in paths if not path.name.startswith(_OTHER_FILES)]
     if not source.is_file():
         files = [file for file in files if (file.kind == "panoptic") == panoptic]
-    if len(files) == 1 and files[0].split not in SPLIT_FOLDERS and not files[0].path.name.startswith(_KINDS):
+    if len(files) == 1 and not is_split(files[0].split) and not files[0].path.name.startswith(_KINDS):
         files = [replace(files[0], split=NO_SPLIT)]  # one JSON of any name
     if not files:
         wanted = "panoptic_*.json" if panoptic else "instances_*.json, stuff_*.json or others of COCO's form"
@@ -71,7 +74,7 @@ def _describe(path: Path) -> CocoFile:
     assert found
     split, year = found[1].strip("_-"), found[2] or ""
     if split in (word.strip("_") for word in _NO_SPLIT_WORDS):
-        split = path.parent.name if path.parent.name in SPLIT_FOLDERS else NO_SPLIT
+        split = path.parent.name if is_split(path.parent.name) else NO_SPLIT
     return CocoFile(path, kind, split, year)
 
 

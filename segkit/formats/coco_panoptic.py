@@ -26,7 +26,7 @@ from segkit.formats.coco_files import (
 )
 from segkit.formats.labelling import Labelling, choose_classes
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions
-from segkit.formats.sources import count, field, optional_field
+from segkit.formats.sources import count, field, optional_field, rename_splits
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_panoptic(source: Path, options: ReadOptions) -> PictureSet:
                 Picture(found.image.name, found.image.file, functools.partial(_draw, found, labelling))
                 for found in sorted(listed, key=lambda found: found.image.name)
             ]
-            for split, listed in splits.items()
+            for split, listed in rename_splits(splits).items()
         },
         labelling.classes,
         tuple(filter(None, notes)),

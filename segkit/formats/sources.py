@@ -1,6 +1,6 @@
 """The files around labels, of which nothing is trusted: JSON and its fields, pictures that are looked for by name.
 
-Splits have no common rule; what the formats here share is that folders called train, val or test are splits.
+Splits have no common rule; what the formats here share is that folders called train, val (valid) and test are splits.
 """
 
 import json
@@ -14,7 +14,10 @@ from segkit.errors import DataError, summarize
 from segkit.formats.pictures import NO_SPLIT
 from segkit.runtime import count_threads
 
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -132,12 +135,23 @@ def split_by_folder(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """
     names = sorted(names)
     parts = [name.partition("/") for name in names]
-    if not all(slash and first in SPLIT_FOLDERS for first, slash, _ in parts):
+    if not all(slash and is_split(first) for first, slash, _ in parts):
         return {NO_SPLIT: {name: name for name in names}}
     splits: dict[str, dict[str, str]] = {}
     for first, slash, rest in parts:
         splits.setdefault(first, {})[first + slash + rest] = rest
-    return splits
+    return rename_splits(splits)
+
+
+def is_split(word: str) -> bool:
+    """True for the name of a folder that is a split's."""
+    return word.lower() in SPLIT_WORDS
+
+
+def rename_splits(splits: dict[str, T]) -> dict[str, T]:
+    """Call splits train, val and test, as segkit does, where they are called valid and the like; not if two are one."""
+    renamed = {SPLIT_WORDS.get(word.lower(), word): content for word, content in splits.items()}
+    return renamed if len(renamed) == len(splits) else splits
 
 
 def count(number: int, noun: str) -> str:

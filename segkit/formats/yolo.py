@@ -24,7 +24,7 @@ from segkit.formats.copies import check_path, copy_picture, each_picture, write_
 from segkit.formats.labelling import Labelling, choose_classes, find_background, is_background
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions
 from segkit.formats.polygons import fill_polygon
-from segkit.formats.sources import SPLIT_FOLDERS, collect, count, list_images, read_lines
+from segkit.formats.sources import collect, count, is_split, list_images, read_lines, rename_splits
 from segkit.strict_yaml import parse_yaml
 
 _NO_SPLITS = ("path", "names", "nc", "download", "yaml_file", "channels", "kpt_shape", "flip_idx", "roboflow")
@@ -47,7 +47,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         raise ConfigError("images: this form says itself where its pictures are; leave it out")
     described = _find_yaml(source)
     names, folders = _read_yaml(described) if described else _look_around(source, options)
-    pictures = {split: _name_pictures(_list_pictures(places)) for split, places in folders.items()}
+    pictures = {split: _name_pictures(_list_pictures(places)) for split, places in rename_splits(folders).items()}
     every = [(image, _label_path(image)) for listed in pictures.values() for image in listed.values()]
     if not every:
         raise DataError(f"{source}: no pictures, expected some below images/, or where data.yaml says; mend it")
@@ -106,11 +106,11 @@ def _read_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
         )
     root = plain.get("path", "")
     splits: dict[str, list[Path]] = {}
-    for key, value in plain.items():
+    for key, value in ((str(key), value) for key, value in plain.items()):
         entries = value if isinstance(value, list) else [value]
         if key in _NO_SPLITS or not entries or not all(isinstance(entry, str) for entry in entries):
             continue
-        if key in SPLIT_FOLDERS or key == NO_SPLIT or all(_resolve(path.parent, root, entry) for entry in entries):
+        if is_split(key) or key == NO_SPLIT or all(_resolve(path.parent, root, entry) for entry in entries):
             splits[key] = [_need(_resolve(path.parent, root, entry), f"{path}: {key}", entry) for entry in entries]
     if not splits:
         raise DataError(f"{path}: found no split, expected train and val, as in train: images/train; add them")
@@ -152,7 +152,7 @@ def _look_around(source: Path, options: ReadOptions) -> tuple[list[str], dict[st
             f"{source}: found no names of classes, expected a data.yaml or classes.txt; or give the classes"
         )
     folders = [path for path in sorted(images.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    if folders and all(path.name in SPLIT_FOLDERS for path in folders):
+    if folders and all(is_split(path.name) for path in folders):
         return names, {path.name: [path] for path in folders}
     return names, {NO_SPLIT: [images]}
 

@@ -296,7 +296,7 @@ def test_a_picture_without_annotations_is_background(tmp_path: Path) -> None:
         ("annotations/instances_val.json", "images/val", "val"),
         ("annotations/instances_default.json", "images", NO_SPLIT),
         ("annotations/train.json", "images", "train"),
-        ("train/_annotations.coco.json", "train", "train"),
+        ("valid/_annotations.coco.json", "valid", "val"),
         ("labels.json", ".", NO_SPLIT),
         ("mine.json", "images", NO_SPLIT),
         ("annotations/instances_fold0.json", "images/fold0", "fold0"),
@@ -463,6 +463,8 @@ def test_a_folder_without_annotations_says_what_is_expected(tmp_path: Path) -> N
     for reader in (read, read_panoptic):
         with pytest.raises(DataError, match="no annotations there"):
             reader(tmp_path, OPTIONS)
+        with pytest.raises(DataError, match="no such file or folder"):
+            reader(tmp_path / "none", OPTIONS)
 
 
 # ---- panoptic

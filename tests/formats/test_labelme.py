@@ -85,6 +85,25 @@ def test_splits_and_folders_come_back(make_set: Callable[..., PictureSet], tmp_p
     }
 
 
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (("Train", "valid"), ["train", "val"]),
+        (("val", "valid"), ["val", "valid"]),
+        (("train", "other"), [NO_SPLIT]),
+        (("train", "."), [NO_SPLIT]),
+    ],
+)
+def test_folders_are_splits_where_all_are_called_so(
+    tmp_path: Path, folders: tuple[str, ...], splits: list[str]
+) -> None:
+    for folder in folders:
+        save(tmp_path / folder, "a", [shape("cat", SQUARE)])
+    again = read(tmp_path, OPTIONS)
+    assert list(again.splits) == splits
+    assert sum(len(listed) for listed in again.splits.values()) == 2
+
+
 def test_writing_gives_what_labelme_opens(make_set: Callable[..., PictureSet], tmp_path: Path) -> None:
     mask = np.zeros((9, 9), np.uint8)
     mask[1:8, 1:8], mask[3:6, 3:6], mask[4, 4] = 1, 0, 255

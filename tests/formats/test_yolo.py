@@ -222,6 +222,7 @@ def test_points_a_little_outside_are_cut_off(tmp_path: Path) -> None:
         f"train: ../images/train\n{NAMES}",
         f"train: [images/train]\n{NAMES}nc: 2\n",
         f"train: train.txt\n{NAMES}",
+        f"train: images/train\n7: [5]\n{NAMES}",
         "train: images/train\nnames: [cat, dog]\n",
         "train: images/train\nnames: {1: dog, 0: cat}\ndownload: |\n  import os\n  os._exit(3)\n",
     ],
@@ -251,8 +252,9 @@ def test_a_folder_without_a_yaml_has_its_names_in_a_list(tmp_path: Path, split: 
 def test_labels_are_found_beside_images_in_any_order_of_folders(tmp_path: Path) -> None:
     save(tmp_path, "x/a.png", LEFT_HALF, images="train/images", labels="train/labels")
     save(tmp_path, "b.png", LEFT_HALF, images="val", labels="val")
-    pictures = read(describe(tmp_path, f"train: train/images\nval: val\n{NAMES}"), OPTIONS)
-    assert [[p.name for p in listed] for listed in pictures.splits.values()] == [["x/a"], ["b"]]
+    pictures = read(describe(tmp_path, f"train: train/images\nvalid: val\n{NAMES}"), OPTIONS)
+    found = {split: [picture.name for picture in listed] for split, listed in pictures.splits.items()}
+    assert found == {"train": ["x/a"], "val": ["b"]}
     assert all(p.read_mask().any() for listed in pictures.splits.values() for p in listed)
 
 
