@@ -134,8 +134,8 @@ def read_images(
         path = _find(place, folders)
         if path is None:
             problems.append(
-                f"{file.path}: {place}: no such picture in {', '.join(map(str, folders[:3]))}; put it there, or say "
-                "where the pictures are (images)"
+                f"{file.path}: {place}: no such picture in {', '.join(map(str, folders[:3]))}; put it there, or give "
+                "their folder: --images DIR"
             )
             continue
         size = [optional_field(entry, key, int, where=where) for key in ("height", "width")]

@@ -66,8 +66,8 @@ def choose_classes(
     if unlabeled == "background" and background is None:
         if options.classes or options.unlabeled:
             raise ConfigError(
-                f"classes: found {', '.join(names)}, expected '{BACKGROUND}' among them, which pixels without a label "
-                f"become; add it, or leave such pixels out (unlabeled: ignore)"
+                f"--classes: found {','.join(names)}, expected '{BACKGROUND}' among them, which pixels without a label "
+                f"become; add it, or leave such pixels out: --unlabeled ignore"
             )
         notes.append("pixels without a label are ignored, since no class is called background")
     value = classes.ignore_index if background is None or unlabeled == "ignore" else background

@@ -205,7 +205,7 @@ def _find_image(path: Path, document: _Document, source: Path, images: Path | No
     inside = "; the picture in its imageData isn't used: save it as a file" if document.has_image_data else ""
     raise DataError(
         f"{path}: no picture: found neither {document.image_path or 'an imagePath'} nor one picture {path.stem}.* in "
-        f"{', '.join(map(str, dict.fromkeys(folders)))}{inside}; put it there, or say where the pictures are (images)"
+        f"{', '.join(map(str, dict.fromkeys(folders)))}{inside}; put it there, or give their folder: --images DIR"
     )
 
 

@@ -44,7 +44,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         DataError: files that are missing or broken, lines that are no polygon, boxes; the first ten, with their number.
     """
     if options.images is not None:
-        raise ConfigError("images: this form says itself where its pictures are; leave it out")
+        raise ConfigError("--images: this form says itself where its pictures are; leave it out")
     described = _find_yaml(source)
     names, folders = _read_yaml(described) if described else _look_around(source, options)
     pictures = {split: _name_pictures(_list_pictures(places)) for split, places in rename_splits(folders).items()}
@@ -149,7 +149,8 @@ def _look_around(source: Path, options: ReadOptions) -> tuple[list[str], dict[st
         names = [name for name in options.classes if not is_background(name)]
     else:
         raise DataError(
-            f"{source}: found no names of classes, expected a data.yaml or classes.txt; or give the classes"
+            f"{source}: found no names of classes, expected a data.yaml or classes.txt; or name "
+            "them: --classes background,..."
         )
     folders = [path for path in sorted(images.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     if folders and all(is_split(path.name) for path in folders):
