@@ -11,6 +11,14 @@ from segkit.errors import ConfigError
 class _Loader(yaml.SafeLoader):
     """Reads by the rules above."""
 
+    keys: tuple[type, ...] = (str,)
+
+
+class _NumberKeyLoader(_Loader):
+    """Takes whole numbers as keys too."""
+
+    keys = (str, int)
+
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] not in ("float", "bool", "timestamp")]
@@ -28,7 +36,7 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
+        if not isinstance(key, loader.keys) or isinstance(key, bool):
             raise yaml.MarkedYAMLError(
                 problem=f"found the key {key!r}, expected a word", problem_mark=key_node.start_mark
             )
@@ -43,14 +51,14 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 
 
-def parse_yaml(text: str, *, where: str) -> Any:
-    """Return what a YAML text holds. `where` names it in messages.
+def parse_yaml(text: str, *, where: str, number_keys: bool = False) -> Any:
+    """Return what a YAML text holds. `where` names it in messages. With `number_keys`, keys may be whole numbers.
 
     Raises:
         ConfigError: it is no YAML, or holds a key twice.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_NumberKeyLoader if number_keys else _Loader)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{where}{line}: {error.problem}") from error

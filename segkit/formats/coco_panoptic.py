@@ -1,0 +1,153 @@
+"""COCO's panoptic form: a JSON file that says what each segment is, and a PNG per picture that says where.
+
+A pixel's segment is R + 256 G + 65536 B; 0 is no segment and is ignored. Segments of crowds (iscrowd) are ignored too,
+as in coco.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segkit.data.images import image_size_hw
+from segkit.data.masks import color_codes, read_label_values
+from segkit.errors import DataError, summarize
+from segkit.formats.coco_files import (
+    CocoFile,
+    CocoImage,
+    check_sizes,
+    join_splits,
+    list_coco_files,
+    load_coco,
+    read_categories,
+    read_images,
+)
+from segkit.formats.labelling import Labelling, choose_classes
+from segkit.formats.pictures import Picture, PictureSet, ReadOptions
+from segkit.formats.sources import count, field, optional_field, rename_splits
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """The segments of a picture: their numbers in its PNG, ascending, and the label of each; None for a crowd."""
+
+    image: CocoImage
+    png: Path
+    numbers: np.ndarray  # int64 [n]
+    labels: tuple[str | None, ...]
+
+
+def read_panoptic(source: Path, options: ReadOptions) -> PictureSet:
+    """Read a panoptic JSON file, or a folder with panoptic_<split>.json files, in annotations/ or as it is.
+
+    The PNGs are in the folder beside the JSON that is called as it is. Pictures are looked for as in coco.read, and
+    those without segments are passed over, and counted. Classes are options.classes, or the categories by id; pixels
+    without a segment are ignored.
+
+    Raises:
+        ConfigError: fewer than two classes, or too many.
+        DataError: broken or missing files, missing pictures, a segment of no category; the first ten and their
+            number.
+    """
+    categories: dict[tuple[int, str], None] = {}
+    splits: dict[str, list[_Segments]] = {}
+    num_without = 0
+    for split, parts in join_splits(list_coco_files(source, panoptic=True), ("panoptic",)).items():
+        for file in parts:
+            plain = load_coco(file)
+            known = read_categories(plain, where=str(file.path))
+            categories |= dict.fromkeys(known.items())
+            images = read_images(plain, file, source=source, images=options.images)
+            splits[split] = _read_annotations(plain, file, images, known)
+            num_without += len(images) - len(splits[split])
+    if not any(splits.values()):
+        raise DataError(f"{source}: no panoptic annotations, expected one per picture; choose another file")
+    labelling = choose_classes([name for _, name in sorted(categories)], options, rule="ignore")
+    num_crowds = sum(found.labels.count(None) for listed in splits.values() for found in listed)
+    notes = [
+        *labelling.notes,
+        f"{count(num_without, 'picture')} without segments: not read" if num_without else "",
+        f"{count(num_crowds, 'crowd')} (iscrowd) ignored" if num_crowds else "",
+    ]
+    return PictureSet(
+        {
+            split: [
+                Picture(found.image.name, found.image.file, functools.partial(_draw, found, labelling))
+                for found in sorted(listed, key=lambda found: found.image.name)
+            ]
+            for split, listed in rename_splits(splits).items()
+        },
+        labelling.classes,
+        tuple(filter(None, notes)),
+    )
+
+
+def _read_annotations(
+    plain: dict[str, Any], file: CocoFile, images: dict[int | str, CocoImage], categories: dict[int, str]
+) -> list[_Segments]:
+    folder = file.path.with_suffix("")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, expected the PNGs of {file.path.name} in it; unpack them there")
+    present = {path.name for path in folder.iterdir()}
+    found: dict[int | str, _Segments] = {}
+    problems = []
+    for number, entry in enumerate(plain["annotations"], start=1):
+        where = f"{file.path}: annotation {number}"
+        try:
+            image: int | str = field(entry, "image_id", (int, str), where=where)
+            if image not in images or image in found:
+                what = "has two annotations" if image in found else "isn't among the images"
+                raise DataError(f"{where}: the picture {image} {what}, expected one of each; mend the file")
+            name = field(entry, "file_name", str, where=where)
+            if name not in present:
+                raise DataError(f"{where}: {folder / name}: no such file, expected its PNG there; unpack them again")
+            listed = field(entry, "segments_info", list, where=where)
+            labels = dict(_read_segment(segment, categories, where=where) for segment in listed)
+            numbers = np.array(sorted(labels), np.int64)
+            found[image] = _Segments(images[image], folder / name, numbers, tuple(labels[n] for n in sorted(labels)))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError(summarize(problems))
+    return list(found.values())
+
+
+def _read_segment(entry: object, categories: dict[int, str], *, where: str) -> tuple[int, str | None]:
+    number, category = (field(entry, key, int, where=f"{where}: segment") for key in ("id", "category_id"))
+    assert isinstance(entry, dict)
+    if not 0 < number < 2**24:
+        raise DataError(f"{where}: segment: id: found {number}, expected 1..16777215; mend the file")
+    if category not in categories:
+        raise DataError(f"{where}: segment {number}: category_id: found {category}, expected one that the file lists")
+    crowd = optional_field(entry, "iscrowd", (int, bool), where=f"{where}: segment {number}")
+    return number, None if crowd else categories[category]
+
+
+def _draw(found: _Segments, labelling: Labelling) -> np.ndarray:
+    stored = read_label_values(found.png)
+    if stored.ndim != 3:
+        raise DataError(f"{found.png}: found a picture without colours, expected segments as R + 256 G + 65536 B")
+    there = image_size_hw(found.image.file)
+    check_sizes(found.image, there, where=str(found.png))
+    if stored.shape[:2] != there:
+        raise DataError(
+            f"{found.png}: found {stored.shape[1]}x{stored.shape[0]} pixels, expected {there[1]}x{there[0]} as "
+            f"{found.image.file} has; copy it again"
+        )
+    segments = color_codes(stored[:, :, ::-1])
+    ignored = labelling.classes.ignore_index
+    values = [ignored if label is None else labelling.value_of(label) for label in found.labels]
+    numbers = np.concatenate([[0], found.numbers])
+    table = np.array([labelling.unlabelled, *values], np.uint8)
+    place = np.searchsorted(numbers, segments).clip(max=len(numbers) - 1)
+    wrong = numbers[place] != segments
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0].tolist()
+        raise DataError(
+            f"{found.png}: segment {segments[row, column]} at row {row}, column {column} isn't among the picture's "
+            "segments_info, expected all of them; mend the JSON, or copy the PNG again"
+        )
+    mask: np.ndarray = table[place]
+    return mask
