@@ -39,12 +39,12 @@ from segkit.formats.coco_files import (
     read_images,
 )
 from segkit.formats.contours import Region, simplify, trace_regions
-from segkit.formats.copies import ELSEWHERE, check_path, copy_picture, each_picture
 from segkit.formats.labelling import Labelling, choose_classes, find_background
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, Unlabeled
 from segkit.formats.polygons import fill_polygon
 from segkit.formats.runs import check_runs, decode_counts, run_pixels
 from segkit.formats.sources import count, field, optional_field, rename_splits
+from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_picture, read_mask
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier
 _REACH = 10  # how many times the picture's size a point may be away from it
@@ -278,8 +278,8 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
         folder = output / "images" / check_path(split, where="split")
 
         def work(picture: Picture, folder: Path = folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-            mask = picture.read_mask()
-            file = copy_picture(picture, folder).relative_to(folder).as_posix()
+            mask = read_mask(picture)
+            file = copy_image(picture, folder).relative_to(folder).as_posix()
             regions = [region for region in trace_regions(mask) if region.class_id not in left_out]
             annotations = [_describe(mask, region, region.class_id + shift, tolerance) for region in regions]
             if (mask == classes.ignore_index).any():

@@ -9,8 +9,8 @@ from pathlib import Path
 from segkit.data.layouts import voc_root
 from segkit.data.shards import File
 from segkit.errors import DataError
-from segkit.formats.pictures import NO_SPLIT, PictureSet
-from segkit.formats.writing import copy_image, encode_mask, masks_of, write_plainly
+from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet
+from segkit.formats.writing import copy_image, each_picture, encode_mask, read_mask, write_plainly, write_text
 
 
 def write_voc(pictures: PictureSet, output: Path) -> list[str]:
@@ -39,11 +39,15 @@ def _write(pictures: PictureSet, output: Path, images: str, masks: str, splits: 
                     f"{picture.image}: its name '{picture.name}' is that of {images_by_name[picture.name]} too, "
                     "expected each name once; rename one of them"
                 )
-        for picture, mask in masks_of(new, title=f"writing {split}"):
+
+        def write(picture: Picture) -> None:
             copy_image(picture, output / images)
-            write_plainly(output / masks / f"{picture.name}.png", encode_mask(mask, pictures.classes))
+            encoded = encode_mask(read_mask(picture), pictures.classes)
+            write_plainly(output / masks / f"{picture.name}.png", encoded)
+
+        for _ in each_picture(write, new, title=f"writing {split}"):
+            pass
         if split != NO_SPLIT:
-            names = "".join(f"{picture.name}\n" for picture in members)
-            write_plainly(output / splits / f"{split}.txt", names.encode())
-    write_plainly(output / "classes.txt", "".join(f"{name}\n" for name in pictures.classes.names).encode())
+            write_text(output / splits / f"{split}.txt", "".join(f"{picture.name}\n" for picture in members))
+    write_text(output / "classes.txt", "".join(f"{name}\n" for name in pictures.classes.names))
     return []

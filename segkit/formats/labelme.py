@@ -30,7 +30,6 @@ from segkit.classes import Classes, read_class_names
 from segkit.data.images import IMAGE_SUFFIXES, image_size_hw
 from segkit.errors import DataError
 from segkit.formats.contours import Region, simplify, trace_regions
-from segkit.formats.copies import copy_picture, each_picture, write_text
 from segkit.formats.labelling import Labelling, choose_classes, find_background, is_background
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions
 from segkit.formats.polygons import fill_polygon
@@ -46,6 +45,7 @@ from segkit.formats.sources import (
     optional_field,
     split_by_folder,
 )
+from segkit.formats.writing import copy_image, each_picture, read_mask, write_text
 
 IGNORE, BACKGROUND = "__ignore__", "_background_"
 VERSION = "5.5.0"  # of the fields that are written
@@ -350,8 +350,8 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
         folder = output if split == NO_SPLIT else output / split
 
         def work(picture: Picture, folder: Path = folder) -> None:
-            mask = picture.read_mask()
-            image = copy_picture(picture, folder)
+            mask = read_mask(picture)
+            image = copy_image(picture, folder)
             content = _describe(mask, image.name, classes, tolerance)
             write_text(folder / f"{picture.name}.json", json.dumps(content, indent=2))
 

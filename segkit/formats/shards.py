@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ from segkit.data.shard_index import VERSION, IndexedShard, Sample, ShardIndex, c
 from segkit.durable import write_bytes_durably, write_durably
 from segkit.errors import ConfigError
 from segkit.formats.pictures import Picture, PictureSet
-from segkit.formats.writing import ELSEWHERE, encode_mask, masks_of
+from segkit.formats.writing import ELSEWHERE, each_picture, encode_mask, read_mask
 
 MIB = 2**20
 
@@ -51,7 +51,11 @@ def write_shards(pictures: PictureSet, output: Path, *, samples_per_shard: int =
         return IndexedShard(path.name, scanned.bytes, digest, tuple(samples))
 
     def write_split(split: str, members: Sequence[Picture]) -> str:
-        labels = _labels(pictures, members, title=f"writing {split}")
+
+        def encode(picture: Picture) -> bytes:
+            return encode_mask(read_mask(picture), pictures.classes)
+
+        labels = each_picture(encode, members, title=f"writing {split}")
         shards = []
         for number, start in enumerate(range(0, len(members), samples_per_shard)):
             part = members[start : start + samples_per_shard]
@@ -69,11 +73,6 @@ def write_shards(pictures: PictureSet, output: Path, *, samples_per_shard: int =
         "training gives shards to processes; with more processes than a split has shards, several read the same ones: "
         "--samples-per-shard makes more",
     ]
-
-
-def _labels(pictures: PictureSet, members: Sequence[Picture], *, title: str) -> Iterator[bytes]:
-    for _, mask in masks_of(members, title=title):
-        yield encode_mask(mask, pictures.classes)
 
 
 def _keys(members: Sequence[Picture]) -> list[str]:

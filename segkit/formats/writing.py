@@ -3,9 +3,11 @@
 import contextlib
 import io
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +22,8 @@ from segkit.runtime import count_threads
 
 ELSEWHERE = "another OUT"
 _PART = ".segkit-part"
+
+R = TypeVar("R")
 
 
 @contextlib.contextmanager
@@ -48,26 +52,28 @@ def fresh_folder(output: Path) -> Iterator[Path]:
                 output.rmdir()
 
 
-def masks_of(pictures: Sequence[Picture], *, title: str) -> Iterator[tuple[Picture, np.ndarray]]:
-    """Yield each picture with its class ids, uint8 [h, w], in order, a few read ahead.
+def each_picture(work: Callable[[Picture], R], pictures: Sequence[Picture], *, title: str) -> Iterator[R]:
+    """Yield work(picture) in order, done by threads a few pictures ahead, with a bar."""
+    threads = count_threads()
+    results = prefetch(work, pictures, threads=threads, ahead=4 * threads)
+    return iter(
+        tqdm(results, total=len(pictures), desc=title, disable=None, leave=False, unit="files", dynamic_ncols=True)
+    )
+
+
+def read_mask(picture: Picture) -> np.ndarray:
+    """Return a picture's class ids, uint8 [h, w].
 
     Raises:
-        DataError: a label can't be read, or hasn't the size of its picture.
+        DataError: its label can't be read, or hasn't the size of its picture.
     """
-
-    def read(picture: Picture) -> np.ndarray:
-        mask, image_hw = picture.read_mask(), image_size_hw(picture.image)
-        if mask.shape != image_hw:
-            raise DataError(
-                f"{picture.image}: {image_hw[1]}x{image_hw[0]} pixels, its label {mask.shape[1]}x{mask.shape[0]}, "
-                "expected the same size; export the label again, or mend the source: segkit check SRC --fix OUT"
-            )
-        return mask
-
-    threads = count_threads()
-    masks = prefetch(read, pictures, threads=threads, ahead=4 * threads)
-    bar = tqdm(masks, total=len(pictures), desc=title, disable=None, leave=False, unit="files", dynamic_ncols=True)
-    yield from zip(pictures, bar, strict=True)
+    mask, image_hw = picture.read_mask(), image_size_hw(picture.image)
+    if mask.shape != image_hw:
+        raise DataError(
+            f"{picture.image}: {image_hw[1]}x{image_hw[0]} pixels, its label {mask.shape[1]}x{mask.shape[0]}, "
+            "expected the same size; export the label again, or mend the source: segkit check SRC --fix OUT"
+        )
+    return mask
 
 
 def encode_mask(mask: np.ndarray, classes: Classes) -> bytes:
@@ -77,6 +83,20 @@ def encode_mask(mask: np.ndarray, classes: Classes) -> bytes:
     return encoded.getvalue()
 
 
+def check_path(name: str, *, where: str) -> str:
+    """Return a name that becomes a path below OUT, of parts joined by '/', if it can.
+
+    Raises:
+        DataError: it is absolute, leaves its folder, or holds what no file name may.
+    """
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or re.search(r"[\\:\x00-\x1f]", part) for part in parts):
+        raise DataError(
+            f"{where}: found the name {name!r}, expected a relative path without .. \\ : and empty parts; rename it"
+        )
+    return name
+
+
 def copy_image(picture: Picture, folder: Path) -> Path:
     """Copy a picture byte for byte below a folder, under its name and the suffix of its format; return where it is.
 
@@ -84,13 +104,16 @@ def copy_image(picture: Picture, folder: Path) -> Path:
         DataError: its name leaves the folder, or it can't be read.
         RunFolderError: it can't be written.
     """
-    name = PurePosixPath(picture.name)
-    if name.is_absolute() or ".." in name.parts:
-        raise DataError(f"{picture.image}: the name '{picture.name}' leaves the data set; rename it")
+    name = check_path(picture.name, where=str(picture.image))
     encoded = read_encoded(picture.image)
-    path = folder / f"{picture.name}.{right_suffix(picture.image, encoded)}"
+    path = folder / f"{name}.{right_suffix(picture.image, encoded)}"
     write_plainly(path, encoded)
     return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8; see `write_plainly`."""
+    write_plainly(path, text.encode())
 
 
 def write_plainly(path: Path, content: bytes) -> None:

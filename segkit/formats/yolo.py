@@ -20,11 +20,11 @@ from segkit.classes import read_class_names
 from segkit.data.images import IMAGE_SUFFIXES, image_size_hw
 from segkit.errors import ConfigError, DataError
 from segkit.formats.contours import keyhole, simplify, trace_regions
-from segkit.formats.copies import check_path, copy_picture, each_picture, write_text
 from segkit.formats.labelling import Labelling, choose_classes, find_background, is_background
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions
 from segkit.formats.polygons import fill_polygon
 from segkit.formats.sources import collect, count, is_split, list_images, read_lines, rename_splits
+from segkit.formats.writing import check_path, copy_image, each_picture, read_mask, write_text
 from segkit.strict_yaml import parse_yaml
 
 _NO_SPLITS = ("path", "names", "nc", "download", "yaml_file", "channels", "kpt_shape", "flip_idx", "roboflow")
@@ -257,8 +257,8 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
         check_path(split, where="split")
 
         def work(picture: Picture, split: str = split) -> int:
-            mask = picture.read_mask()
-            copy_picture(picture, output / "images" / split)
+            mask = read_mask(picture)
+            copy_image(picture, output / "images" / split)
             lines = [
                 _line(written.index(region.class_id), keyhole(simplify(region.outer, tolerance), holes), mask.shape)
                 for region in trace_regions(mask)
