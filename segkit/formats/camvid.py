@@ -1,10 +1,10 @@
 """CamVid, in both forms that are about.
 
 The original: 701_StillsRaw_full/ and LabeledApproved_full/*_L.png in RGB, 32 classes by label_colors.txt (where it is
-missing, by the table below; G. Brostow et al., Pattern Recognition Letters 2009). Void, black, is ignored.
-SegNet's: train/ and trainannot/, val/ and valannot/, test/ and testannot/ with ids of 11 classes; 11, void, and 255 are
-ignored. The first label tells which it is; all others must be of the same kind. Every pixel has a label; those of
-classes that options.classes don't name are ignored, or become background.
+missing, by the table below; G. Brostow et al., Pattern Recognition Letters 2009). Void is black.
+SegNet's: train/ and trainannot/, val/ and valannot/, test/ and testannot/ with ids of 11 classes; 11 and 255 are void.
+The first label tells which it is; all others must be of the same kind. Void, and classes that options.classes don't
+name, are ignored, or become background if options.unlabeled says so.
 """
 
 from pathlib import Path
@@ -59,10 +59,13 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         unlabeled="ignore",
         colors={name: color for color, name in names.items()},
     )
-    ignored = vocabulary.classes.ignore_index
     if by_color:
-        ids = {code(color): vocabulary.ids[names[color]] if color in names else ignored for color in colors}
+        ids = {code(color): vocabulary.ids[names[color]] if color in names else vocabulary.rest for color in colors}
     else:
-        ids = {VOID: ignored, 255: ignored, **{k: vocabulary.ids[name] for k, name in enumerate(ELEVEN)}}
+        ids = {
+            VOID: vocabulary.rest,
+            255: vocabulary.rest,
+            **{k: vocabulary.ids[name] for k, name in enumerate(ELEVEN)},
+        }
     table = LabelTable(ids, by_color, "for colours or classes of your own use color_masks or voc")
     return PictureSet(pairing.pictures(table), vocabulary.classes, (*vocabulary.notes, *pairing.notes))

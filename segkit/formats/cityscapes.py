@@ -1,9 +1,9 @@
 """Cityscapes: leftImg8bit/<split>/<city>/*_leftImg8bit.png beside gtFine/<split>/<city>/*_gtFine_labelIds.png.
 
 The 34 ids of labelIds become the 19 train ids by the official table (labels.py of cityscapesScripts, M. Cordts et al.,
-CVPR 2016); all other ids are ignored. Where there are no labelIds, labelTrainIds are taken as they are (255: ignored).
-gtCoarse is read where there is no gtFine. A split is a folder; test, whose published labels hold no class, is left out.
-Classes that options.classes don't name are ignored too, or become background.
+CVPR 2016). Where there are no labelIds, labelTrainIds are taken as they are. Pixels of all other ids (255 of train ids,
+classes that options.classes don't name) are ignored, or become background if options.unlabeled says so. gtCoarse is
+read where there is no gtFine. A split is a folder; test, whose published labels hold no class, is left out.
 """
 
 from functools import partial
@@ -79,11 +79,17 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
 
 
 def _table(kind: str, vocabulary: Vocabulary) -> LabelTable:
-    ignored = vocabulary.classes.ignore_index
     if kind == "labelIds":
-        ids = {**dict.fromkeys(range(-1, 34), ignored), **{id_: vocabulary.ids[name] for name, id_, _ in LABELS}}
+        ids = {
+            **dict.fromkeys(range(-1, 34), vocabulary.rest),
+            **{id_: vocabulary.ids[name] for name, id_, _ in LABELS},
+        }
     else:
-        ids = {-1: ignored, 255: ignored, **{k: vocabulary.ids[name] for k, (name, _, _) in enumerate(LABELS)}}
+        ids = {
+            -1: vocabulary.rest,
+            255: vocabulary.rest,
+            **{k: vocabulary.ids[name] for k, (name, _, _) in enumerate(LABELS)},
+        }
     return LabelTable(ids, remedy=f"these are no {kind} of Cityscapes; make them again with cityscapesScripts")
 
 

@@ -16,9 +16,9 @@ TABLE_FILES = ("labelmap.txt", "label_colors.txt", "class_dict.csv", "colors.csv
 IGNORED = "__ignore__"
 
 _NOTATIONS = (
-    re.compile(r"(?P<name>[^:]+):\s*(?P<r>\d+)\s*,\s*(?P<g>\d+)\s*,\s*(?P<b>\d+)\s*(:.*)?"),
-    re.compile(r"(?P<r>\d+)\s+(?P<g>\d+)\s+(?P<b>\d+)\s+(?P<name>\S.*)"),
-    re.compile(r"\"?(?P<name>[^\"]+?)\"?\s*,\s*(?P<r>\d+)\s*,\s*(?P<g>\d+)\s*,\s*(?P<b>\d+)"),
+    re.compile(r"(?P<name>[^:]+):\s*(?P<r>[0-9]+)\s*,\s*(?P<g>[0-9]+)\s*,\s*(?P<b>[0-9]+)\s*(:.*)?"),
+    re.compile(r"(?P<r>[0-9]+)\s+(?P<g>[0-9]+)\s+(?P<b>[0-9]+)\s+(?P<name>\S.*)"),
+    re.compile(r"\"?(?P<name>[^\"]+?)\"?\s*,\s*(?P<r>[0-9]+)\s*,\s*(?P<g>[0-9]+)\s*,\s*(?P<b>[0-9]+)"),
 )
 _HEADER = re.compile(r"\w+\s*,\s*r(ed)?\s*,\s*g(reen)?\s*,\s*b(lue)?", re.IGNORECASE)
 

@@ -3,7 +3,7 @@
 1. Roles. A folder is one of labels if a word of its name is in LABEL_WORDS (`masks`, `ann_dir`, `train_annot`), one of
    pictures if a word is in IMAGE_WORDS; the deepest such folder decides. Where there are folders of labels but none of
    pictures, all other files are pictures; where there are folders of pictures but none of labels, all other files are
-   labels. `options.images` and `options.labels` name folders instead.
+   labels; both with a note. `options.images` and `options.labels` name folders instead.
 2. Names. A label belongs to a picture if their names without suffix are equal, as they are or without their words of
    role: 0007_img and 0007_gt, 0007 and mask_0007.
 3. One folder. Where no folder has a role, the file is a label whose name is another's with a word of LABEL_WORDS more,
@@ -32,7 +32,7 @@ from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.layouts import read_split
 from segkit.data.masks import MASK_SUFFIXES
 from segkit.errors import DataError, summarize
-from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions
+from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions, arrange
 
 IMAGE_WORDS = {
     "image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photo", "photos", "pic", "pics", "picture",
@@ -75,10 +75,12 @@ class Pairing:
 
     def pictures(self, read: Callable[[Path], np.ndarray]) -> dict[str, list[Picture]]:
         """Return the pictures by split; `read` turns a label file into class ids uint8 [h, w]."""
-        return {
-            split: [Picture(pair.name, pair.image, partial(read, pair.label)) for pair in pairs]
-            for split, pairs in self.splits.items()
-        }
+        return arrange(
+            {
+                split: [Picture(pair.name, pair.image, partial(read, pair.label)) for pair in pairs]
+                for split, pairs in self.splits.items()
+            }
+        )
 
 
 def find_pairs(root: Path, options: ReadOptions) -> Pairing:
@@ -109,6 +111,7 @@ def find_pairs(root: Path, options: ReadOptions) -> Pairing:
     paired = {image.path for image, _ in pairs}
     unlabelled = tuple(image.path for image in images if image.path not in paired)
     splits, notes = _split(root, pairs, unlabelled)
+    notes += _assumed(root, pairs, options)
     if unlabelled:
         notes.append(
             f"{len(unlabelled)} picture(s) without a label are left out: {', '.join(map(str, unlabelled[:10]))}"
@@ -161,9 +164,24 @@ def _roles(root: Path, options: ReadOptions) -> tuple[list[_File], list[_File]]:
     )
 
 
+def _assumed(root: Path, pairs: Sequence[tuple[_File, _File]], options: ReadOptions) -> list[str]:
+    """Say which folders were taken for pictures, or labels, only because the others have names that tell."""
+    images, labels = zip(*pairs, strict=True)
+    notes = []
+    for kind, files, others, named in (
+        ("pictures", images, labels, options.images),
+        ("labels", labels, images, options.labels),
+    ):
+        if named is None and not any(file.role for file in files) and all(file.role for file in others):
+            folders = sorted({file.path.parent.relative_to(root).as_posix() for file in files})
+            listed = ", ".join(folders[:4]) + (", ..." if len(folders) > 4 else "")
+            notes.append(f"no folder's name tells that it holds {kind}; they are taken from {listed}")
+    return notes
+
+
 def _without(files: Iterable[_File], others: Iterable[_File]) -> list[_File]:
-    taken = {file.path.resolve() for file in others}
-    return [file for file in files if file.path.resolve() not in taken]
+    taken = {os.path.abspath(file.path) for file in others}
+    return [file for file in files if os.path.abspath(file.path) not in taken]
 
 
 def _scan(folder: Path, base: Path) -> list[_File]:

@@ -1,7 +1,8 @@
 """The labels of a source become classes: which id each name has, and what pixels without a label become.
 
 A class called background (or _background_) is the background, of which there is at most one; it goes first where the
-user doesn't say otherwise. Not here: what the source means to be left out (void, borders), which stays ignored always.
+user doesn't say otherwise. Not here: what a source means to be left out (__ignore__, VOC's borders), which is ignored
+always.
 """
 
 from collections.abc import Mapping, Sequence

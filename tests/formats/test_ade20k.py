@@ -62,5 +62,5 @@ def test_a_value_beyond_150_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("info", ["", rows(NAMES[:-1]), rows([*NAMES[:-1], "wall"]), "1 wall\n2 building\n"])
 def test_a_list_of_another_form_is_refused(tmp_path: Path, info: str) -> None:
-    with pytest.raises(DataError, match="objectInfo150.txt: found"):
+    with pytest.raises(DataError, match=r"objectInfo150\.txt: found"):
         read(lay_out(tmp_path, [[1]], info=info), ReadOptions())

@@ -70,3 +70,11 @@ def test_labels_of_both_kinds_are_refused(tmp_path: Path) -> None:
     save(root / "valannot" / "val_1.png", [[ROAD, SKY]])
     with pytest.raises(DataError, match="found RGB colours, expected one id"):
         read(root, ReadOptions()).splits["val"][0].read_mask()
+
+
+def test_void_becomes_background_if_asked(tmp_path: Path) -> None:
+    options = ReadOptions(classes=("background", "Road"), unlabeled="background")
+    mask = read(original(tmp_path / "a", [ROAD, SKY, VOID]), options).splits["all"][0].read_mask()
+    assert mask.tolist() == [[1, 0, 0]]
+    mask = read(segnet(tmp_path / "b", [0, 11]), ReadOptions(unlabeled="background")).splits["val"][0].read_mask()
+    assert mask.tolist() == [[1, 0]]

@@ -59,5 +59,5 @@ def test_later_shapes_cover_earlier_ones_and_the_rest_is_filled(tmp_path: Path) 
 
 def test_a_declared_size_that_differs_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="made for 4x6 pixels, but .*a.png has 6x4"):
+    with pytest.raises(DataError, match=r"made for 4x6 pixels, but .*a.png has 6x4"):
         draw_shapes(tmp_path / "a.png", (6, 4), "a.json", [], 0)

@@ -129,6 +129,20 @@ def test_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
     assert [pair.label.name for pair in pairing.splits["all"]] == ["1.png"]
 
 
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        (["Predictions/1.png", "masks/1.png"], "holds pictures; they are taken from Predictions"),
+        (["images/1.png", "v1.2/1.png"], "holds labels; they are taken from v1.2"),
+        (["images/1.png", "masks/1.png"], None),
+        (["1.jpg", "1_mask.png"], None),
+    ],
+)
+def test_folders_that_only_remain_are_said(tmp_path: Path, files: list[str], note: str | None) -> None:
+    notes = find_pairs(lay_out(tmp_path, files), ReadOptions()).notes
+    assert notes == () if note is None else note in notes[0]
+
+
 def test_the_name_as_it_is_goes_before_the_name_without_words(tmp_path: Path) -> None:
     root = lay_out(tmp_path, ["images/1.png", "images/1_rgb.png", "masks/1.png", "masks/1_rgb.png"])
     assert [entry[2] for entry in paired(root)["all"]] == ["masks/1.png", "masks/1_rgb.png"]
@@ -150,7 +164,7 @@ def test_lists_tell_the_splits_where_no_folder_does(tmp_path: Path, place: str) 
 def test_a_listed_name_that_isnt_there_is_an_error(tmp_path: Path) -> None:
     root = lay_out(tmp_path, ["images/0.png", "images/1.png", "masks/0.png"])
     (root / "train.txt").write_text("0\n1\n9\n")
-    with pytest.raises(DataError, match="'1' has no label(.|\n)*no picture '9'"):
+    with pytest.raises(DataError, match=r"'1' has no label(.|\n)*no picture '9'"):
         find_pairs(root, ReadOptions())
 
 

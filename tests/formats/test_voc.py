@@ -89,7 +89,7 @@ def test_a_name_twice_and_a_line_that_is_no_color_are_refused(tmp_path: Path) ->
     with pytest.raises(DataError, match="a stands there more than once"):
         read(root, ReadOptions())
     (root / "labelmap.txt").write_text("background:0,0,0::\ncow;9,8,7\ndog:300,0,0::\nelk:0,0,0::\n")
-    with pytest.raises(DataError, match="line 2(.|\n)*line 3(.|\n)*line 4: .* stands for background already"):
+    with pytest.raises(DataError, match=r"line 2(.|\n)*line 3(.|\n)*line 4: .* stands for background already"):
         read(root, ReadOptions())
 
 
