@@ -40,6 +40,7 @@ def test_runs_survive_the_round_trip() -> None:
         assert (decode(encode(inside), (17, 29), where="x") == inside).all()
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0 with numpy 2
 def test_runs_are_those_of_coco_but_for_their_notation() -> None:
     """COCO's run lengths go down the columns too, by another author's decoder."""
     from pycocotools import mask as coco
