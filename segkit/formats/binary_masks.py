@@ -1,0 +1,128 @@
+"""Folders of binary masks: 0 is background, and the one other value that a file holds is the object.
+
+The other value may be 1, 255 or anything else, and differ from file to file; black and another colour are fine too. A
+file with a single value is all background if that is 0, all object otherwise. A third value stops the run.
+
+One mask per class: where the folder of labels holds nothing but folders (masks/cat/, masks/dog/), none of which is a
+folder of pictures or a split, each is a class; classes are sorted by name, later ones cover earlier ones, and a picture
+lacks the classes whose folder has no mask for it. Every pixel has a label, so `options.unlabeled` isn't taken.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from segkit.classes import Classes
+from segkit.data.masks import color_codes, read_label_values
+from segkit.errors import ConfigError, DataError
+from segkit.formats.pairs import LABEL_WORDS, SPLIT_WORDS, Pair, find_pairs
+from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.values import as_color
+from segkit.formats.vocabulary import Vocabulary
+
+
+def read(source: Path, options: ReadOptions) -> PictureSet:
+    """Read a folder of pictures and binary masks.
+
+    Raises:
+        DataError: as `find_pairs`.
+        ConfigError: options.unlabeled is set, or options.classes aren't two names.
+    """
+    if options.unlabeled is not None:
+        raise ConfigError("--unlabeled: binary masks have a label for every pixel; leave it out")
+    folders = _class_folders(source, options)
+    if folders:
+        return _read_class_folders(source, folders, options)
+    if options.classes is not None and len(options.classes) != 2:
+        raise ConfigError(f"--classes: found {len(options.classes)} names, expected two: background and the object")
+    pairing = find_pairs(source, options)
+    classes = Classes.build(options.classes or ("background", "object"))
+    return PictureSet(pairing.pictures(_read_mask), classes, pairing.notes)
+
+
+def read_object(path: Path) -> np.ndarray:
+    """Return the pixels of the object, bool [h, w].
+
+    Raises:
+        DataError: the mask can't be read, or holds more than 0 and one other value.
+    """
+    stored = read_label_values(path)
+    by_color = stored.ndim == 3
+    if by_color:
+        stored = color_codes(stored)
+    values = np.unique(stored)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        listed = ", ".join(str(as_color(value) if by_color else value) for value in values[:8].tolist())
+        listed += f", ... ({len(values)} values)" if len(values) > 8 else ""
+        if len(values) > 8:
+            remedy = "they look like soft edges (resized, or once a JPEG); export the mask again with hard ones"
+        else:
+            remedy = "for more than one class use color_masks or voc"
+        raise DataError(f"{path}: found {listed}, expected 0 and one other value; {remedy}")
+    inside: np.ndarray = stored != 0
+    return inside
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    return read_object(path).astype(np.uint8)
+
+
+# ---- one mask per class
+
+
+def _class_folders(source: Path, options: ReadOptions) -> list[Path]:
+    if not source.is_dir():
+        return []
+    named = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and folder.name.lower() in LABEL_WORDS]
+    root = options.labels or (named[0] if len(named) == 1 else None)
+    if root is None or not root.is_dir():
+        return []
+    inner = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
+    if not all(path.is_dir() for path in inner):
+        return []
+    others = {path.name for path in source.rglob("*") if path.is_dir() and not path.is_relative_to(root)}
+    if options.images is not None:
+        others |= {path.name for path in options.images.rglob("*") if path.is_dir()}
+    return [] if any(path.name.lower() in SPLIT_WORDS or path.name in others for path in inner) else inner
+
+
+def _read_class_folders(source: Path, folders: list[Path], options: ReadOptions) -> PictureSet:
+    vocabulary = Vocabulary.build(source, ["background", *(folder.name for folder in folders)], options)
+    masks: dict[str, dict[str, list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
+    pairs: dict[str, Pair] = {}
+    unlabelled: set[Path] = set()
+    for folder in folders:
+        pairing = find_pairs(source, replace(options, labels=folder))
+        unlabelled |= set(pairing.unlabelled)
+        for split, found in pairing.splits.items():
+            for pair in found:
+                pairs[pair.name] = pair
+                masks[split][pair.name].append((vocabulary.ids[folder.name], pair.label))
+    splits = {
+        split: [Picture(name, pairs[name].image, partial(_overlay, layers)) for name, layers in named.items()]
+        for split, named in masks.items()
+    }
+    left_out = sorted(unlabelled - {pair.image for pair in pairs.values()})
+    notes = list(vocabulary.notes)
+    if left_out:
+        notes.append(f"{len(left_out)} picture(s) without a mask are left out: {', '.join(map(str, left_out[:10]))}")
+    return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
+
+
+def _overlay(masks: list[tuple[int, Path]]) -> np.ndarray:
+    first = masks[0][1]
+    mask: np.ndarray | None = None
+    for class_id, path in masks:
+        inside = read_object(path)
+        if mask is None:
+            mask = np.zeros(inside.shape, np.uint8)
+        if mask.shape != inside.shape:
+            raise DataError(
+                f"{path}: found {inside.shape} pixels, expected {mask.shape} as {first} has; export it again"
+            )
+        mask[inside] = class_id
+    assert mask is not None
+    return mask

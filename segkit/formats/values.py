@@ -1,0 +1,77 @@
+"""Stored values of label files become class ids: a table of ids, or of colours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from segkit.classes import RGB
+from segkit.data.masks import color_codes, read_label_values
+from segkit.data.shards import File
+from segkit.errors import DataError
+
+
+def code(color: RGB) -> int:
+    """Return a colour as one number, as `color_codes` does."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def as_color(number: int) -> RGB:
+    """Return the colour that `code` made a number of."""
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Class id by stored id, or by colour code where `by_color`. Palette files hold ids, never colours."""
+
+    ids: Mapping[int, int]
+    by_color: bool = False
+    remedy: str = "mend the label, or choose another format"
+
+    def __call__(self, path: File) -> np.ndarray:
+        """Return the label file as class ids uint8 [h, w].
+
+        Raises:
+            DataError: the file can't be read, holds ids for colours or the reverse, or a value that isn't in the table.
+        """
+        return self.translate(path, read_label_values(path))
+
+    def translate(self, path: File, stored: np.ndarray) -> np.ndarray:
+        """Do the same to what `read_label_values` returned."""
+        if self.by_color != (stored.ndim == 3):
+            kinds = ("RGB colours", "one id per pixel")
+            found, expected = kinds[::-1] if self.by_color else kinds
+            raise DataError(f"{path}: found {found}, expected {expected}; {self.remedy}")
+        if stored.ndim == 3:
+            stored = color_codes(stored)
+        known = np.array(sorted(self.ids))
+        place = np.searchsorted(known, stored).clip(max=len(known) - 1)
+        wrong = known[place] != stored
+        if wrong.any():
+            row, column = (int(number) for number in np.argwhere(wrong)[0])
+            value = int(stored[row, column])
+            raise DataError(
+                f"{path}: found {f'the colour {as_color(value)}' if self.by_color else f'the value {value}'} at "
+                f"({row}, {column}), expected one of {self._listed()}; {self.remedy}"
+            )
+        mask: np.ndarray = np.array([self.ids[value] for value in known.tolist()], np.uint8)[place]
+        return mask
+
+    def _listed(self) -> str:
+        values = sorted(self.ids)
+        shown = ", ".join(str(as_color(value) if self.by_color else value) for value in values[:12])
+        return shown + (f", ... ({len(values)})" if len(values) > 12 else "")
+
+
+@dataclass(frozen=True)
+class EitherTable:
+    """Label files of ids, or of colours, or of both kinds."""
+
+    ids: LabelTable
+    colors: LabelTable
+
+    def __call__(self, path: File) -> np.ndarray:
+        """Return the label file as class ids uint8 [h, w]; raises as `LabelTable`."""
+        stored = read_label_values(path)
+        return (self.colors if stored.ndim == 3 else self.ids).translate(path, stored)
