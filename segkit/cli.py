@@ -23,8 +23,11 @@ from segkit.config import load_config
 from segkit.errors import SegkitError
 
 # The formats of segkit/formats/table.py, which is too heavy for --help; a test compares them.
-SOURCES = ("folders",)
-TARGETS = ("voc", "folders", "webdataset")
+SOURCES = (
+    "labelme", "coco", "coco-panoptic", "yolo", "cvat", "labelstudio", "supervisely", "cityscapes", "ade20k", "camvid",
+    "voc", "folders", "color-masks", "binary-masks", "rle-csv",
+)  # fmt: skip
+TARGETS = ("voc", "folders", "webdataset", "labelme", "coco", "yolo")
 
 INTERRUPTED = 130
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -157,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what pixels become that no shape covers; default: by format",
     )
     command.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are, if the labels don't say")
+    command.add_argument("--labels", type=Path, metavar="DIR", help="where the labels are, if several folders could be")
     command.add_argument(
         "--tolerance", type=float, default=0.0, metavar="PX", help="simplify polygons by so much; 0: exact (default)"
     )
@@ -284,7 +288,12 @@ def _convert(arguments: argparse.Namespace) -> int:
         format=arguments.source_format,
         overrides=arguments.overrides + settings,
         splits=[word for word in words if "=" not in word],
-        options=ReadOptions(_class_names(arguments.classes), arguments.unlabeled, arguments.images),
+        options=ReadOptions(
+            classes=_class_names(arguments.classes),
+            unlabeled=arguments.unlabeled,
+            images=arguments.images,
+            labels=arguments.labels,
+        ),
     )
     target, output = arguments.to
     options = WriteOptions(arguments.samples_per_shard, arguments.tolerance)

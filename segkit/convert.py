@@ -14,7 +14,7 @@ from segkit.config import load_config
 from segkit.errors import ConfigError, DataError
 from segkit.formats.configured import read_configured
 from segkit.formats.pictures import NO_SPLIT, PictureSet, ReadOptions
-from segkit.formats.table import POLYGONS, READERS, WRITERS, WriteOptions
+from segkit.formats.table import POLYGONS, READERS, TAKE_LABELS, WRITERS, WriteOptions
 from segkit.formats.writing import fresh_folder
 
 
@@ -47,7 +47,9 @@ def read_source(
     options = options or ReadOptions()
     if format is None and source.suffix in (".yaml", ".yml"):
         if options != ReadOptions():
-            raise ConfigError(f"{source}: --classes, --unlabeled and --images go with --from; the config says the rest")
+            raise ConfigError(
+                f"{source}: --classes, --unlabeled, --images and --labels go with --from; a config says all that itself"
+            )
         return read_configured(load_config(source, overrides), splits)
     if overrides:
         raise ConfigError(f"{overrides[0]}: settings go with a config, found {source}; see segkit convert --help")
@@ -56,6 +58,8 @@ def read_source(
         raise ConfigError(f"--from: found {name}, expected one of: {', '.join(READERS)}{_near(name, READERS)}")
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; expected a data set, or the config of one")
+    if options.labels is not None and name not in TAKE_LABELS:
+        raise ConfigError(f"--labels: without effect on {name}: it needs --from {' or '.join(TAKE_LABELS)}")
     found = READERS[name](source, options)
     missing = [split for split in splits if split not in found.splits]
     if missing:
@@ -96,7 +100,7 @@ def describe_conversion(converted: Converted) -> str:
     lines = [f"{split}: {count} pictures" for split, count in converted.counts.items()]
     lines += [f"note: {note}" for note in converted.notes]
     root = shlex.quote(str(converted.output))
-    if converted.target in ("labelme", "coco", "yolo"):
+    if converted.target in POLYGONS:
         return "\n".join(
             [*lines, f"written: {converted.output}; back again: segkit convert {root} --from {converted.target}"]
         )

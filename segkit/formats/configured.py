@@ -10,6 +10,7 @@ from segkit.data.doctor import survey
 from segkit.data.inventory import describe_folder, splits_there
 from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.masks import MaskReader
+from segkit.errors import ConfigError
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions
 
 
@@ -37,8 +38,13 @@ def read_folders(source: Path, options: ReadOptions) -> PictureSet:
     """Return the pictures of a folder in the voc or folders layout, in the splits it has, labels as class ids.
 
     Raises:
-        ConfigError: nothing names the classes.
+        ConfigError: nothing names the classes, or options without effect here.
         DataError: as `read_configured`, or the folder is of no such layout.
     """
+    if options != ReadOptions(classes=options.classes):
+        raise ConfigError(
+            f"{source}: --unlabeled, --images and --labels are without effect on the layouts of segkit, whose labels say "
+            "all; leave them out, or say what it is: --from voc, color-masks or binary-masks"
+        )
     data = replace(describe_folder(source), classes=options.classes)
     return read_configured(RunConfig(data=data), splits_there(data))

@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from segkit.data.images import IMAGE_SUFFIXES
-from segkit.data.layouts import read_split
 from segkit.data.masks import MASK_SUFFIXES
+from segkit.data.split_files import read_split
 from segkit.errors import DataError, summarize
 from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions, arrange
 

@@ -4,6 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from segkit.formats import (
+    ade20k,
+    binary_masks,
+    camvid,
+    cityscapes,
+    coco,
+    coco_panoptic,
+    color_masks,
+    cvat,
+    labelme,
+    labelstudio,
+    rle_csv,
+    supervisely,
+    voc,
+    yolo,
+)  # fmt: skip
 from segkit.formats.configured import read_folders
 from segkit.formats.folders import write_folders, write_voc
 from segkit.formats.pictures import PictureSet, Reader
@@ -21,7 +37,21 @@ class WriteOptions:
 Writer = Callable[[PictureSet, Path, WriteOptions], list[str]]  # returns notes for the user
 
 READERS: dict[str, Reader] = {
+    "labelme": labelme.read,
+    "coco": coco.read,
+    "coco-panoptic": coco_panoptic.read_panoptic,
+    "yolo": yolo.read,
+    "cvat": cvat.read,
+    "labelstudio": labelstudio.read,
+    "supervisely": supervisely.read,
+    "cityscapes": cityscapes.read,
+    "ade20k": ade20k.read,
+    "camvid": camvid.read,
+    "voc": voc.read,
     "folders": read_folders,
+    "color-masks": color_masks.read,
+    "binary-masks": binary_masks.read,
+    "rle-csv": rle_csv.read,
 }
 
 WRITERS: dict[str, Writer] = {
@@ -30,6 +60,10 @@ WRITERS: dict[str, Writer] = {
     "webdataset": lambda pictures, output, options: write_shards(
         pictures, output, samples_per_shard=options.samples_per_shard
     ),
+    "labelme": lambda pictures, output, options: labelme.write(pictures, output, tolerance=options.tolerance),
+    "coco": lambda pictures, output, options: coco.write(pictures, output, tolerance=options.tolerance),
+    "yolo": lambda pictures, output, options: yolo.write(pictures, output, tolerance=options.tolerance),
 }
 
-POLYGONS = ("labelme", "coco", "yolo")  # targets that take a tolerance
+TAKE_LABELS = ("ade20k", "camvid", "voc", "color-masks", "binary-masks")  # sources that take --labels
+POLYGONS = ("labelme", "coco", "yolo")  # targets of other tools: they take a tolerance, and can be read again
