@@ -5,6 +5,7 @@ makes a model bad or a figure worthless. Not here: the mended copy (mend), the p
 """
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from segkit.data.masks import MaskReader
 from segkit.data.verdicts import judge
 from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError, RunFolderError
+from segkit.formats.recognize import recognize
 from segkit.geometry import LetterBox, resize_image, resize_mask
 from segkit.report.pictures import panel, sheet
 
@@ -67,13 +69,20 @@ def check(source: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -
         data = replace(data, train=named[0])
     if is_folder and named and data.val not in named:
         data = replace(data, val=next((split for split in ("valid", "validation", "test") if split in named), named[0]))
-    examined = _examine(data, inventory, str(source), may_guess=is_folder, quiet=quiet)
+    examined = _examine(data, inventory, may_guess=is_folder, quiet=quiet)
     return Checked(replace(config, data=examined.data), examined, judge(examined))
 
 
 def _config_of(source: Path, overrides: Sequence[str]) -> tuple[RunConfig, bool]:
     if source.is_dir():
-        config = RunConfig(data=describe_folder(source))
+        try:
+            config = RunConfig(data=describe_folder(source))
+        except DataError as error:
+            if (looks := recognize(source)) is None:
+                raise
+            raise DataError(
+                f"{error}. It looks like {looks}: segkit convert {shlex.quote(str(source))} --from {looks} --to voc OUT"
+            ) from error
         if overrides:
             raise ConfigError(
                 f"{overrides[0]}: settings go with a config, found the folder {source}; write a config with "
@@ -85,7 +94,7 @@ def _config_of(source: Path, overrides: Sequence[str]) -> tuple[RunConfig, bool]
     return load_config(source, overrides), False
 
 
-def _examine(data: DataConfig, inventory: Inventory, source: str, *, may_guess: bool, quiet: bool) -> Examined:
+def _examine(data: DataConfig, inventory: Inventory, *, may_guess: bool, quiet: bool) -> Examined:
     reader, guessed = None, ""
     named = data.classes is not None or has_class_file(data)
     if named or (data.layout == "voc" and not may_guess):
@@ -95,7 +104,21 @@ def _examine(data: DataConfig, inventory: Inventory, source: str, *, may_guess: 
         with contextlib.suppress(ConfigError):  # data.mask_values that don't fit what was guessed: those are told apart
             data, guessed = guess_classes(data, facts)
         reader = MaskReader.build(data, resolve_classes(data))
-    return Examined(data, inventory, facts, reader.classes, reader, source, guessed)
+    hint = _label_hint(data, inventory)
+    return Examined(data, inventory, facts, reader.classes, reader, guessed, hint)
+
+
+def _label_hint(data: DataConfig, inventory: Inventory) -> str:
+    """Return how to come by labels that are there under other names than their images; '' if none are missing so."""
+    if not inventory.spare_labels or all(pair.mask for pair in inventory.pairs if pair.image):
+        return ""
+    looks = recognize(Path(data.root))
+    if looks is None:
+        return ""
+    return (
+        "labels are there under other names than their images (see 'labels without an image'); pair them: "
+        f"segkit convert {shlex.quote(data.root)} --from {looks} --to voc OUT"
+    )
 
 
 def _look(inventory: Inventory, reader: MaskReader | None, *, quiet: bool) -> Facts:

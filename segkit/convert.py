@@ -14,6 +14,7 @@ from segkit.config import load_config
 from segkit.errors import ConfigError, DataError
 from segkit.formats.configured import read_configured
 from segkit.formats.pictures import NO_SPLIT, PictureSet, ReadOptions
+from segkit.formats.recognize import recognize
 from segkit.formats.table import POLYGONS, READERS, TAKE_LABELS, WRITERS, WriteOptions
 from segkit.formats.writing import fresh_folder
 
@@ -60,7 +61,13 @@ def read_source(
         raise DataError(f"{source}: no such file or folder; expected a data set, or the config of one")
     if options.labels is not None and name not in TAKE_LABELS:
         raise ConfigError(f"--labels: without effect on {name}: it needs --from {' or '.join(TAKE_LABELS)}")
-    found = READERS[name](source, options)
+    try:
+        found = READERS[name](source, options)
+    except DataError as error:
+        looks = recognize(source) if format is None else None
+        if looks is None:
+            raise
+        raise DataError(f"{source}: looks like {looks}; say so: --from {looks}. As it is: {error}") from error
     missing = [split for split in splits if split not in found.splits]
     if missing:
         raise ConfigError(f"--splits: found {', '.join(missing)}, expected some of: {', '.join(found.splits)}")

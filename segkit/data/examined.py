@@ -53,7 +53,7 @@ def verdict(
 class Examined:
     """What verdicts are made of. `guessed` is what was guessed of the classes, where nothing names them.
 
-    `label_hint` is how to come by labels that are there under another name; `source` is what the user typed.
+    `label_hint` is how to come by labels that are there under another name.
     """
 
     data: DataConfig
@@ -61,7 +61,6 @@ class Examined:
     facts: Facts
     classes: Classes
     reader: MaskReader
-    source: str
     guessed: str = ""
     label_hint: str = ""
 

@@ -43,8 +43,8 @@ def read_folders(source: Path, options: ReadOptions) -> PictureSet:
     """
     if options != ReadOptions(classes=options.classes):
         raise ConfigError(
-            f"{source}: --unlabeled, --images and --labels are without effect on the layouts of segkit, whose labels say "
-            "all; leave them out, or say what it is: --from voc, color-masks or binary-masks"
+            f"{source}: --unlabeled, --images and --labels are without effect on the layouts of segkit, whose labels "
+            "say all; leave them out, or say what it is: --from voc, color-masks or binary-masks"
         )
     data = replace(describe_folder(source), classes=options.classes)
     return read_configured(RunConfig(data=data), splits_there(data))
