@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # argparse takes no key=value behind an option, as in `train c.yaml --resume train.epochs=20`
     if any("=" not in word or word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
         hint = "; settings are given as key=value: train.epochs=10" if "overrides" in arguments else ""
+        if "input" in arguments:
+            hint = "; options come last: segkit predict CHECKPOINT [CHECKPOINT ...] PICTURES --output FOLDER"
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         arguments.overrides += rest
@@ -101,14 +103,21 @@ def _parser() -> argparse.ArgumentParser:
         "--memory-share", type=float, default=0.8, help="what train.batch_size=auto may take (default: %(default)s)"
     )
 
-    command = _add(commands, "eval", _eval, "score a checkpoint on labelled pictures: mIoU and the per-class table")
-    command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
+    command = _add(commands, "eval", _eval, "score checkpoints on labelled pictures: mIoU and the per-class table")
+    command.add_argument(
+        "checkpoint", nargs="+", help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged"
+    )
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
     command.add_argument("--split", help="which split to score; all: every labelled picture (default: data.val)")
     command.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
 
     command = _add(commands, "predict", _predict, "write masks and overlays for pictures without labels")
-    command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
+    command.add_argument(
+        "checkpoint",
+        nargs="+",
+        type=Path,
+        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged",
+    )
     command.add_argument(
         "input", help="a picture, a folder (searched to any depth), or a quoted pattern: 'in/**/*.jpg'"
     )
@@ -185,7 +194,10 @@ def _eval(arguments: argparse.Namespace) -> int:
     from segkit.eval_miou import eval_miou
     from segkit.report.tables import scores_table
 
-    result = eval_miou(arguments.checkpoint, arguments.overrides, split=arguments.split, output=arguments.output)
+    words = [*arguments.checkpoint, *arguments.overrides]  # argparse gives the first one all words that follow
+    settings = [word for word in words[1:] if "=" in word and "/" not in word.partition("=")[0]]
+    paths = [Path(word) for word in words if word not in settings]
+    result = eval_miou(paths, settings, split=arguments.split, output=arguments.output)
     _say(f"split {result.split}", scores_table(result.scores, result.classes))
     _say(f"written: {result.output / 'metrics.json'}, {result.output / 'confusion.csv'}")
     return 0
