@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from segkit import __version__
 from segkit.config import load_config
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _add(commands, "train", _train, "train a model by a config file")
     command.add_argument("config", type=Path, help="YAML file, such as configs/demo.yaml")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in train.epochs=10")
+    command.add_argument(
+        "--folds", action="store_true", help="train and score every fold that `segkit split DIR --folds N` wrote"
+    )
     how = command.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="continue the run in the config's run folder")
     how.add_argument(
@@ -166,18 +170,34 @@ def _add(commands, name: str, handler, summary: str) -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
+    resume: bool | Literal["auto"] = "auto" if arguments.auto_resume else arguments.resume
+    if arguments.folds:
+        from segkit.folds import describe_folds, train_folds
+
+        folds = train_folds(config, resume=resume)
+        if not folds.finished:
+            return _say_stopped(f"{folds.folder}, {len(folds.rows)} of {folds.num_folds} folds are done", arguments)
+        last = f"{shlex.quote(str(folds.folder))}/*fold*/checkpoints/last.pt"
+        _say("", describe_folds(folds), "")
+        _say(f"written: {folds.folder / 'folds.json'}, {folds.folder / 'folds.csv'}")
+        _say("predict, by all folds' models together:", f"  segkit predict {last} PICTURES --output predictions")
+        return 0
     from segkit.train import train
 
-    result = train(config, resume="auto" if arguments.auto_resume else arguments.resume)
+    result = train(config, resume=resume)
     if not result.finished:
-        words = shlex.join([str(arguments.config), *arguments.overrides])
-        again = f"segkit train {words} --resume"
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            again = "the same torchrun command with --resume or --auto-resume"
-        _say(f"stopped and saved: {result.folder / 'checkpoints' / 'last.pt'}", f"resume: {again}")
-        return RESUMABLE
+        return _say_stopped(str(result.folder / "checkpoints" / "last.pt"), arguments)
     _say_trained(result)
     return 0
+
+
+def _say_stopped(saved: str, arguments: argparse.Namespace) -> int:
+    words = shlex.join([str(arguments.config), *arguments.overrides])
+    again = f"segkit train {words}{' --folds' if arguments.folds else ''} --resume"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        again = "the same torchrun command with --resume or --auto-resume"
+    _say(f"stopped and saved: {saved}", f"resume: {again}")
+    return RESUMABLE
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -172,12 +172,12 @@ class Scores:
         means = ("miou", "pixel_accuracy", "mean_accuracy", "mean_precision", "mean_dice", "fw_iou")
         by_class = ("iou", "accuracy", "precision", "dice")
         return {
-            **{name: _plain(getattr(self, name)) for name in means},
+            **{name: plain(getattr(self, name)) for name in means},
             "num_images": self.num_images,
             "classes": [
                 {
                     "name": class_name,
-                    **{name: _plain(getattr(self, name)[k]) for name in by_class},
+                    **{name: plain(getattr(self, name)[k]) for name in by_class},
                     "truth_pixels": int(self.truth_pixels[k]),
                     "predicted_pixels": int(self.predicted_pixels[k]),
                 }
@@ -253,5 +253,6 @@ def _divide(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else math.nan
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """Return a figure as JSON holds it: NaN as None."""
     return None if math.isnan(value) else float(value)

@@ -189,7 +189,7 @@ def quiet(logger: str, *, level: int) -> Iterator[None]:
     """Keep what a logger says below `level` from the terminal for a while."""
     log = logging.getLogger(logger)
     previous = log.level
-    log.setLevel(level)
+    log.setLevel(max(level, previous))
     try:
         yield
     finally:
