@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # argparse takes no key=value behind an option, as in `train c.yaml --resume train.epochs=20`
     if any("=" not in word or word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
         hint = "; settings are given as key=value: train.epochs=10" if "overrides" in arguments else ""
+        if getattr(arguments, "folds", None) is True:
+            hint += "; --folds takes no number, the folds are those that segkit split wrote"
         if "input" in arguments:
             hint = "; options come last: segkit predict CHECKPOINT [CHECKPOINT ...] PICTURES --output FOLDER"
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")

@@ -156,9 +156,9 @@ def describe_folds(result: FoldsResult) -> str:
         each = ", ".join(percent(scores.miou) for scores in pooled.by_repeat)
         lines.append(f"repeats alone: {each}")
     lines += [
-        "note: every picture was scored by a model that wasn't trained on it. The interval",
-        "      is that of other pictures like these (bootstrap), for these models; where",
-        "      pictures belong together, as frames of a video do, it is too narrow",
+        "note: each picture was scored by a model that wasn't trained on it. The interval",
+        "      says what other pictures of the kind would change (bootstrap), with these",
+        "      models; where pictures belong together, as frames do, it is too narrow",
     ]
     lacking = []
     for row in result.rows:
