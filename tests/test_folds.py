@@ -11,6 +11,7 @@ from segkit.data.folds import Fold, check_disjoint, find_folds
 from segkit.data.split import split_data_set
 from segkit.errors import ConfigError, DataError
 from segkit.folds import FoldsResult, describe_folds, pool
+from segkit.intervals import miou_interval
 from segkit.metrics import ConfusionMatrix
 from segkit.report.tables import FoldRow, folds_csv, folds_table
 
@@ -206,6 +207,8 @@ def test_repeats_are_averaged_and_each_counts_a_picture_once() -> None:
     assert [scores.miou for scores in pooled.by_repeat] == [scores.miou for scores in alone]
     assert pooled.scores.miou == pytest.approx((alone[0].miou + alone[1].miou) / 2)
     assert pooled.scores.num_images == 4
+    stacked = np.array([[matrix.marginals for matrix in held_out.values()] for held_out in (first, second)])
+    assert pooled.interval == miou_interval(stacked, seed=0)
     said = describe_folds(FoldsResult(Path("run"), 4, CLASSES, tuple(rows), pooled))
     assert "mean of 2 repeats" in said
     assert f"repeats alone: {100 * alone[0].miou:.2f} %, {100 * alone[1].miou:.2f} %" in said

@@ -78,6 +78,21 @@ def test_each_folds_figure_is_that_of_its_last_epoch_and_of_the_evaluation_tool(
         assert row["num_images"] == 9
 
 
+def test_what_counts_is_the_last_epochs_model_whatever_became_of_the_best(
+    config: RunConfig, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    for best in run.glob("*/checkpoints/best.*"):
+        best.unlink()
+    assert train_folds(replace(config, run=str(run)), resume=True).finished
+    found, before = written(run), written(straight)
+    assert [row["best_miou"] for row in found["folds"]] == [None, None]
+    assert [row["miou"] for row in found["folds"]] == [row["miou"] for row in before["folds"]]
+    assert found["mean_best_miou"] is None
+    assert found["pooled"] == before["pooled"]
+
+
 def test_the_pooled_figure_counts_every_picture_once(straight: Path, tmp_path: Path) -> None:
     found = written(straight)
     counts = [
