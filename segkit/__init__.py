@@ -7,9 +7,9 @@ How the package is laid out, lowest floor first (a floor imports only from floor
     geometry  runtime  ranks  durable            where pixels go; device, precision, seeds; peers; files that last
     sharding                       models spread over ranks
     data  models  losses  metrics  optim         the parts; they never import one another
-    checkpoint  evaluate  report  resume  divergence
-    train  eval_miou  predict  convert  download the verbs
-    plan  demo                     a few steps of one; all of them in a row
+    checkpoint  evaluate  report  intervals  formats  resume  divergence
+    train  eval_miou  predict  check  mend  convert  download            the verbs
+    plan  demo  folds              a few steps of one; all of them in a row; one of them for every fold
     cli                            the `segkit` command; tools/*.py are the same commands as scripts
 
 Shapes and names, the same in every file:

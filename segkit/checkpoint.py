@@ -6,10 +6,11 @@ Nothing in them is executed when they are read. How a file outlives a crash is i
 
 import copy
 import hashlib
+import itertools
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
 from segkit.durable import is_damaged, write_bytes_durably, write_durably
 from segkit.errors import CheckpointError, first_line
+from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 
@@ -170,6 +172,55 @@ class Checkpoint:
         segmenter = build_model(self.config.model, len(self.classes), pretrained=False)
         restore(segmenter, self.ema or self.weights, model=self.config.model)
         return segmenter.eval()
+
+    def ready(
+        self,
+        device: torch.device,
+        *,
+        precision: torch.dtype,
+        canvas_hw: tuple[int, int] | None = None,
+        channels_last: bool | None = None,
+    ) -> Segmenter:
+        """Return the model of `build` on a device, made ready to evaluate and predict.
+
+        Canvas and order in memory are those of the training, unless others are given.
+        """
+        config = self.config
+        placed = self.build().place(
+            device, channels_last=config.train.channels_last if channels_last is None else channels_last
+        )
+        return for_inference(placed, canvas_hw=canvas_hw or config.data.canvas, precision=precision)
+
+    def without_training_state(self) -> "Checkpoint":
+        """Return what is needed to evaluate and predict: a third of the memory, or a quarter of it."""
+        return replace(self, weights=self.ema or self.weights, ema=None, optimizer=None, scaler=None)
+
+
+def load_together(paths: Sequence[Path | str]) -> list[Checkpoint]:
+    """Read checkpoints that are to vote on the same pictures, without what they would need to be trained on.
+
+    Raises:
+        CheckpointError: as `Checkpoint.load`; or two of them differ in their classes or in their canvas.
+    """
+    checkpoints: list[Checkpoint] = []
+    for path in paths:
+        checkpoints.append(Checkpoint.load(path).without_training_state())
+        first, this = checkpoints[0], checkpoints[-1]
+        pairs = enumerate(itertools.zip_longest(first.classes.names, this.classes.names))
+        if differing := next(((k, *pair) for k, pair in pairs if pair[0] != pair[1]), None):
+            class_id, there, here = differing
+            raise CheckpointError(
+                f"{path}: its class {class_id} is {here or 'missing'}, that of {paths[0]} is {there or 'missing'}; "
+                "expected the same classes in the same order of checkpoints that predict together; leave one of the "
+                "two out"
+            )
+        if first.config.data.canvas != this.config.data.canvas:
+            here, there = ("x".join(map(str, reversed(c.config.data.canvas))) for c in (this, first))
+            raise CheckpointError(
+                f"{path}: its canvas is {here}, that of {paths[0]} is {there}; expected the same data.canvas of "
+                "checkpoints that predict together; leave one of the two out"
+            )
+    return checkpoints
 
 
 def restore(segmenter: Segmenter, weights: dict[str, torch.Tensor], *, model: ModelConfig) -> None:

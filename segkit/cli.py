@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from segkit import __version__
 from segkit.classes import read_class_names
@@ -43,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # argparse takes no key=value behind an option, as in `train c.yaml --resume train.epochs=20`
     if any("=" not in word or word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
         hint = "; settings are given as key=value: train.epochs=10" if "overrides" in arguments else ""
+        if getattr(arguments, "folds", None) is True:
+            hint += "; --folds takes no number, the folds are those that segkit split wrote"
+        if "input" in arguments:
+            hint = "; options come last: segkit predict CHECKPOINT [CHECKPOINT ...] PICTURES --output FOLDER"
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         arguments.overrides += rest
@@ -94,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _add(commands, "train", _train, "train a model by a config file")
     command.add_argument("config", type=Path, help="YAML file, such as configs/demo.yaml")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in train.epochs=10")
+    command.add_argument(
+        "--folds", action="store_true", help="train and score every fold that `segkit split DIR --folds N` wrote"
+    )
     how = command.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="continue the run in the config's run folder")
     how.add_argument(
@@ -110,14 +118,21 @@ def _parser() -> argparse.ArgumentParser:
         "--memory-share", type=float, default=0.8, help="what train.batch_size=auto may take (default: %(default)s)"
     )
 
-    command = _add(commands, "eval", _eval, "score a checkpoint on labelled pictures: mIoU and the per-class table")
-    command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
+    command = _add(commands, "eval", _eval, "score checkpoints on labelled pictures: mIoU and the per-class table")
+    command.add_argument(
+        "checkpoint", nargs="+", help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged"
+    )
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change, as in data.root=DIR")
     command.add_argument("--split", help="which split to score; all: every labelled picture (default: data.val)")
     command.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
 
     command = _add(commands, "predict", _predict, "write masks and overlays for pictures without labels")
-    command.add_argument("checkpoint", type=Path, help="such as runs/NAME/checkpoints/best.pt")
+    command.add_argument(
+        "checkpoint",
+        nargs="+",
+        type=Path,
+        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged",
+    )
     command.add_argument(
         "input", help="a picture, a folder (searched to any depth), or a quoted pattern: 'in/**/*.jpg'"
     )
@@ -203,18 +218,34 @@ def _add(commands, name: str, handler, summary: str) -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
+    resume: bool | Literal["auto"] = "auto" if arguments.auto_resume else arguments.resume
+    if arguments.folds:
+        from segkit.folds import describe_folds, train_folds
+
+        folds = train_folds(config, resume=resume)
+        if not folds.finished:
+            return _say_stopped(f"{folds.folder}, {len(folds.rows)} of {folds.num_folds} folds are done", arguments)
+        last = f"{shlex.quote(str(folds.folder))}/*fold*/checkpoints/last.pt"
+        _say("", describe_folds(folds), "")
+        _say(f"written: {folds.folder / 'folds.json'}, {folds.folder / 'folds.csv'}")
+        _say("predict, by all folds' models together:", f"  segkit predict {last} PICTURES --output predictions")
+        return 0
     from segkit.train import train
 
-    result = train(config, resume="auto" if arguments.auto_resume else arguments.resume)
+    result = train(config, resume=resume)
     if not result.finished:
-        words = shlex.join([str(arguments.config), *arguments.overrides])
-        again = f"segkit train {words} --resume"
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            again = "the same torchrun command with --resume or --auto-resume"
-        _say(f"stopped and saved: {result.folder / 'checkpoints' / 'last.pt'}", f"resume: {again}")
-        return RESUMABLE
+        return _say_stopped(str(result.folder / "checkpoints" / "last.pt"), arguments)
     _say_trained(result)
     return 0
+
+
+def _say_stopped(saved: str, arguments: argparse.Namespace) -> int:
+    words = shlex.join([str(arguments.config), *arguments.overrides])
+    again = f"segkit train {words}{' --folds' if arguments.folds else ''} --resume"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        again = "the same torchrun command with --resume or --auto-resume"
+    _say(f"stopped and saved: {saved}", f"resume: {again}")
+    return RESUMABLE
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -231,7 +262,10 @@ def _eval(arguments: argparse.Namespace) -> int:
     from segkit.eval_miou import eval_miou
     from segkit.report.tables import scores_table
 
-    result = eval_miou(arguments.checkpoint, arguments.overrides, split=arguments.split, output=arguments.output)
+    words = [*arguments.checkpoint, *arguments.overrides]  # argparse gives the first one all words that follow
+    settings = [word for word in words[1:] if "=" in word and "/" not in word.partition("=")[0]]
+    paths = [Path(word) for word in words if word not in settings]
+    result = eval_miou(paths, settings, split=arguments.split, output=arguments.output)
     _say(f"split {result.split}", scores_table(result.scores, result.classes))
     _say(f"written: {result.output / 'metrics.json'}, {result.output / 'confusion.csv'}")
     return 0

@@ -1,25 +1,30 @@
-"""Evaluate a checkpoint on a split: the figure of training's validation, to the last digit, on any labelled data."""
+"""Evaluate a checkpoint on a split: the figure of training's validation, to the last digit, on any labelled data.
+
+Several checkpoints are scored as the ensemble that they predict as.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from segkit.checkpoint import Checkpoint
+from segkit.checkpoint import Checkpoint, load_together
 from segkit.classes import Classes
-from segkit.config import override_config
+from segkit.config import RunConfig, override_config
 from segkit.data.dataset import EvaluationSet
-from segkit.data.layouts import has_class_file, list_items, resolve_classes
+from segkit.data.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.data.loader import evaluation_batches
 from segkit.data.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
 from segkit.metrics import Scores
-from segkit.models.inference import for_inference
+from segkit.models.ensemble import together
+from segkit.ranks import Ranks
 from segkit.report.runlog import write_metrics, writing
 from segkit.report.tables import confusion_csv
-from segkit.runtime import count_threads, keep_freed_memory, select_device, select_precision
+from segkit.runtime import common_precision, count_threads, keep_freed_memory, select_device
 
 # Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = (
@@ -31,7 +36,7 @@ EFFECTIVE = (
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The scores of a checkpoint on a split, and the folder that metrics.json and confusion.csv were written to."""
+    """The scores of a checkpoint, or several, on a split, and the folder with metrics.json and confusion.csv."""
 
     split: str
     scores: Scores
@@ -40,19 +45,33 @@ class EvalResult:
 
 
 def eval_miou(
-    path: Path, overrides: Sequence[str] = (), *, split: str | None = None, output: Path | None = None
+    path: Path | Sequence[Path],
+    overrides: Sequence[str] = (),
+    *,
+    split: str | None = None,
+    output: Path | None = None,
 ) -> EvalResult:
-    """Score a checkpoint on `split` (its config's validation split by default).
+    """Score a checkpoint, or the ensemble of several, on `split` (the config's validation split by default).
 
     Classes, canvas and normalisation come from the checkpoint; `overrides` (`data.root=...`) say where the data is.
-    Results go to `output`; by default to eval_<split> in the checkpoint's run folder.
+    Results go to `output`; by default to eval_<split> in the checkpoint's run folder. Of several checkpoints, the first
+    one's config says where the data is.
 
     Raises:
-        CheckpointError: the file can't be read, or the data set's classes are not those of the checkpoint.
-        ConfigError: an override that is wrong, or can't have an effect here.
+        CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
+        ConfigError: an override that is wrong, or can't have an effect here; of several checkpoints no `output`, or a
+            split that some of them were trained on.
         DataError: as `list_items`, or a picture or label that can't be read.
     """
-    checkpoint = Checkpoint.load(path)
+    paths = [path] if isinstance(path, Path) else list(path)
+    path = paths[0]
+    checkpoints = load_together(paths)
+    checkpoint = checkpoints[0]
+    if len(paths) > 1 and output is None:
+        raise ConfigError(
+            f"--output: not given, expected a folder for the scores of {len(paths)} checkpoints, which belong to no "
+            "run; add --output FOLDER"
+        )
     keys = [override.partition("=")[0].strip() for override in overrides]
     if idle := [key for key in keys if key not in EFFECTIVE]:
         raise ConfigError(
@@ -71,27 +90,74 @@ def eval_miou(
         _check_classes(path, classes, resolve_classes(config.data))
 
     split = split or config.data.val
+    _check_split(paths, checkpoints, split)
     items = list_items(config.data, split, seed=config.train.seed, held_out=checkpoint.held_out)
-    reader = MaskReader.build(config.data, classes)
-    device = select_device(config.train.device)
-    keep_freed_memory()
-    precision = select_precision(config.train.precision, device)
-    segmenter = checkpoint.build().place(device, channels_last=config.train.channels_last)
-    model = for_inference(segmenter, canvas_hw=config.data.canvas, precision=precision)
-    batches = evaluation_batches(
-        EvaluationSet(items, reader, canvas_hw=config.data.canvas),
-        batch_size=config.eval.batch_size,
-        workers=count_threads(),
-    )
-    total = -(-len(items) // config.eval.batch_size)
-    with tqdm(batches, total=total, desc=f"evaluating {split}", unit="batch", dynamic_ncols=True, disable=None) as bar:
-        scores = evaluate(model, bar, classes=classes, precision=precision).scores
+    scores = score(checkpoints, items, config, title=f"evaluating {split}", precision_given="train.precision" in keys)
     output = output or _default_output(path, split)
     with writing(output, remedy="choose another folder with --output"):
         output.mkdir(parents=True, exist_ok=True)
         write_metrics(output, scores, classes)
         (output / "confusion.csv").write_text(confusion_csv(scores, classes), encoding="utf-8")
     return EvalResult(split, scores, classes, output)
+
+
+def score(
+    checkpoints: Sequence[Checkpoint],
+    items: Sequence[Item],
+    config: RunConfig,
+    *,
+    title: str,
+    precision_given: bool = True,
+    ranks: Ranks | None = None,
+    pictures: dict[str, np.ndarray] | None = None,
+) -> Scores:
+    """Score checkpoints, together, on pictures; `config` says how labels are read, the canvas, and what it runs on.
+
+    Each of several ranks, which must all call this, scores a share, and gets the scores of all pictures. `pictures` is
+    filled as by `evaluate`. Unless `precision_given` in `config`, it is that of the checkpoints.
+
+    Raises:
+        DataError: a picture or label that can't be read.
+        DeviceError: no such device or precision here.
+    """
+    ranks = ranks or Ranks()
+    classes = checkpoints[0].classes
+    reader = MaskReader.build(config.data, classes)
+    device = select_device(config.train.device, local_rank=ranks.local_rank)
+    keep_freed_memory()
+    chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]
+    precision = common_precision([each.train.precision for each in chosen], device)
+    ready = [
+        checkpoint.ready(
+            device, precision=precision, canvas_hw=config.data.canvas, channels_last=config.train.channels_last
+        )
+        for checkpoint in checkpoints
+    ]
+    batches = evaluation_batches(
+        EvaluationSet(items, reader, canvas_hw=config.data.canvas),
+        batch_size=config.eval.batch_size,
+        rank=ranks.rank,
+        num_ranks=ranks.size,
+        workers=count_threads(),
+    )
+    total = -(-len(items) // (config.eval.batch_size * ranks.size))
+    disable = None if ranks.is_first else True
+    with tqdm(batches, total=total, desc=title, unit="batch", dynamic_ncols=True, disable=disable) as bar:
+        return evaluate(
+            together(ready), bar, classes=classes, precision=precision, ranks=ranks, pictures=pictures
+        ).scores
+
+
+def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split: str) -> None:
+    """Raises ConfigError if the split held pictures out of the training of some checkpoints, but not of others."""
+    held_out = {(c.config.data.val, *(c.held_out or ())): path for path, c in zip(paths, checkpoints, strict=True)}
+    if len(held_out) > 1 and split in {name for name, *_ in held_out}:
+        first, other, *_ = held_out.values()
+        raise ConfigError(
+            f"--split: '{split}' was held out of the training of some of these checkpoints, but others were trained on "
+            f"its pictures ({first} and {other} have held out different ones), so that the score would flatter them; "
+            "give a split that none was trained on, as in --split test"
+        )
 
 
 def _check_classes(path: Path, trained: Classes, found: Classes) -> None:

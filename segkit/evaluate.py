@@ -16,6 +16,7 @@ from segkit.data.prefetch import prefetch
 from segkit.geometry import LetterBox
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
+from segkit.models.ensemble import Ensemble
 from segkit.models.segmenter import Segmenter
 from segkit.ranks import Ranks
 from segkit.runtime import autocast, count_threads, sum_dtype
@@ -30,11 +31,11 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def segment(model: Segmenter, images: torch.Tensor, *, precision: torch.dtype) -> torch.Tensor:
+def segment(model: Segmenter | Ensemble, images: torch.Tensor, *, precision: torch.dtype) -> torch.Tensor:
     """Return the logits on the canvas, float32 [B, C, H, W], of letterboxed pictures, uint8 RGB [B, 3, H, W].
 
-    `model` is one that `for_inference` made. The box takes them further: `box.mask(logits[k])` to class ids at the
-    picture's own size, `box.invert(logits[k])` to scores.
+    `model` is one that `for_inference` made, or an ensemble of such. The box takes them further: `box.mask(logits[k])`
+    to class ids at the picture's own size, `box.invert(logits[k])` to scores.
     """
     device = model.mean.device
     with autocast(device, precision):
@@ -43,35 +44,41 @@ def segment(model: Segmenter, images: torch.Tensor, *, precision: torch.dtype) -
 
 
 def evaluate(
-    model: Segmenter,
+    model: Segmenter | Ensemble,
     batches: Iterable[SceneBatch],
     *,
     classes: Classes,
     precision: torch.dtype,
     ranks: Ranks | None = None,
     loss: WeightedLoss | None = None,
+    pictures: dict[str, np.ndarray] | None = None,
 ) -> Evaluation:
     """Score the pictures of `batches`, and those of the other ranks, which must call this too.
 
-    `model` is one that `for_inference` made. The validation loss, where asked for, is that of all pictures together, on
-    the canvas.
+    `model` is one that `for_inference` made, or an ensemble of such. The validation loss, where asked for, is that of
+    all pictures together, on the canvas. `pictures`, where given, is filled with this rank's: by the name of each its
+    hits, true and predicted pixels by class, int64 [3, C].
     """
     ranks = ranks or Ranks()
     device = model.mean.device
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
     totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
 
-    def segmented() -> Iterator[tuple[torch.Tensor, LetterBox, np.ndarray]]:
+    def segmented() -> Iterator[tuple[torch.Tensor, LetterBox, np.ndarray, str]]:
         for batch in batches:
             logits = segment(model, batch.images, precision=precision)
             if loss:
                 for k, target in enumerate(batch.canvas_masks.to(device).split(1)):
                     totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))
-            yield from zip(logits, batch.boxes, batch.masks, strict=True)
+            yield from zip(logits, batch.boxes, batch.masks, batch.names, strict=True)
 
     threads = count_threads() if device.type == "cpu" else 0  # a GPU takes one picture at a time: they are large there
-    for prediction, truth in prefetch(_predict_one, segmented(), threads=threads, ahead=threads):
-        matrix.update(prediction, truth)
+    for prediction, truth, name in prefetch(_predict_one, segmented(), threads=threads, ahead=threads):
+        picture = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
+        picture.update(prediction, truth)
+        matrix += picture
+        if pictures is not None:
+            pictures[name] = picture.marginals
     scores = matrix.reduce(ranks, device).scores()
     if loss is None:
         return Evaluation(scores)
@@ -79,6 +86,6 @@ def evaluate(
     return Evaluation(scores, float(loss.combine(totals[0], totals[1])))
 
 
-def _predict_one(scene: tuple[torch.Tensor, LetterBox, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    logits, box, truth = scene
-    return box.mask(logits), truth
+def _predict_one(scene: tuple[torch.Tensor, LetterBox, np.ndarray, str]) -> tuple[np.ndarray, np.ndarray, str]:
+    logits, box, truth, name = scene
+    return box.mask(logits), truth, name

@@ -1,6 +1,7 @@
 """One int64 confusion matrix over a whole set, and every figure that derives from it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,11 @@ class ConfusionMatrix:
         """Labelled pixels whose prediction was no class, by true class: int64 [C]."""
         return self._counts[:, -1].copy()
 
+    @property
+    def marginals(self) -> np.ndarray:
+        """Hits, true pixels and predicted pixels of each class: int64 [3, C]. All that IoU needs."""
+        return np.stack([np.diag(self._counts), self._counts.sum(axis=1), self._counts[:, :-1].sum(axis=0)])
+
     def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         total = ConfusionMatrix(self.num_classes, ignore_index=self.ignore_index)
         total._counts = self._counts + other._counts
@@ -88,8 +94,9 @@ class ConfusionMatrix:
 
     def scores(self) -> "Scores":
         """Derive every figure, in float64."""
-        hits = np.diag(self._counts).astype(np.float64)
-        truth, predicted = self._counts.sum(axis=1), self._counts[:, :-1].sum(axis=0)
+        marginals = self.marginals
+        truth, predicted = marginals[1:]
+        hits = marginals[0].astype(np.float64)
         seen = truth + predicted > 0
         nan = np.full(self.num_classes, math.nan)
 
@@ -97,7 +104,7 @@ class ConfusionMatrix:
             return np.divide(numerator, np.maximum(denominator, 1), out=nan.copy(), where=where)
 
         return Scores(
-            iou=ratio(hits, truth + predicted - hits, seen),
+            iou=iou_of(marginals),
             accuracy=ratio(hits, truth, truth > 0),
             precision=ratio(hits, predicted, seen),
             dice=ratio(2 * hits, truth + predicted, seen),
@@ -133,22 +140,22 @@ class Scores:
     @property
     def miou(self) -> float:
         """Mean intersection over union: the mean over classes of hits / (truth + predicted - hits)."""
-        return _mean(self.iou)
+        return float(mean_where_known(self.iou))
 
     @property
     def mean_accuracy(self) -> float:
         """The mean over classes of hits / truth."""
-        return _mean(self.accuracy)
+        return float(mean_where_known(self.accuracy))
 
     @property
     def mean_precision(self) -> float:
         """The mean over classes of hits / predicted."""
-        return _mean(self.precision)
+        return float(mean_where_known(self.precision))
 
     @property
     def mean_dice(self) -> float:
         """The mean over classes of 2 hits / (truth + predicted), which is F1."""
-        return _mean(self.dice)
+        return float(mean_where_known(self.dice))
 
     @property
     def pixel_accuracy(self) -> float:
@@ -165,12 +172,12 @@ class Scores:
         means = ("miou", "pixel_accuracy", "mean_accuracy", "mean_precision", "mean_dice", "fw_iou")
         by_class = ("iou", "accuracy", "precision", "dice")
         return {
-            **{name: _plain(getattr(self, name)) for name in means},
+            **{name: plain(getattr(self, name)) for name in means},
             "num_images": self.num_images,
             "classes": [
                 {
                     "name": class_name,
-                    **{name: _plain(getattr(self, name)[k]) for name in by_class},
+                    **{name: plain(getattr(self, name)[k]) for name in by_class},
                     "truth_pixels": int(self.truth_pixels[k]),
                     "predicted_pixels": int(self.predicted_pixels[k]),
                 }
@@ -178,6 +185,44 @@ class Scores:
             ],
             "confusion": self.counts.tolist(),
         }
+
+
+def iou_of(marginals: np.ndarray) -> np.ndarray:
+    """Return hits / (truth + predicted - hits) of each class, float64: marginals [..., 3, C] -> [..., C].
+
+    NaN for a class that is in neither truth nor prediction.
+    """
+    hits, truth, predicted = np.moveaxis(np.asarray(marginals, np.float64), -2, 0)
+    union = truth + predicted - hits
+    return np.divide(hits, union, out=np.full(union.shape, math.nan), where=union > 0)
+
+
+def mean_scores(repeats: Sequence[Scores]) -> Scores:
+    """Return the mean figures of the same pictures, scored several times; counts of pixels are added up.
+
+    A figure that is NaN in some of them is the mean of the others.
+    """
+
+    def mean(name: str) -> np.ndarray:
+        return mean_where_known(np.stack([getattr(scores, name) for scores in repeats]), axis=0)
+
+    def total(name: str) -> np.ndarray:
+        summed: np.ndarray = np.sum([getattr(scores, name) for scores in repeats], axis=0)
+        return summed
+
+    return Scores(
+        **{name: mean(name) for name in ("iou", "accuracy", "precision", "dice")},
+        **{name: total(name) for name in ("truth_pixels", "predicted_pixels", "hits", "counts")},
+        num_images=repeats[0].num_images,
+    )
+
+
+def mean_where_known(values: np.ndarray, *, axis: int = -1) -> np.ndarray:
+    """Return the mean along an axis of what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return np.divide(total, count, out=np.full(count.shape, math.nan), where=count > 0)
 
 
 def _count_pairs(target: np.ndarray, prediction: np.ndarray, num_values: int) -> np.ndarray:
@@ -204,15 +249,10 @@ def _as_uint8(ids: np.ndarray) -> np.ndarray:
     return np.where((ids < 0) | (ids > 255), 255, ids).astype(np.uint8)
 
 
-def _mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN if nothing is."""
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else math.nan
-
-
 def _divide(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else math.nan
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """Return a figure as JSON holds it: NaN as None."""
     return None if math.isnan(value) else float(value)

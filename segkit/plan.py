@@ -24,7 +24,6 @@ from segkit.data.prepare import PreparedData, prepare_data
 from segkit.data.sampler import expected_views
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
-from segkit.models.inference import for_inference
 from segkit.report.profile import WARM_UP_STEPS
 from segkit.runtime import (
     count_threads,
@@ -228,8 +227,7 @@ def _seconds_per_validated_picture(
     checkpoint = Checkpoint.load(path)
     classes, canvas_hw = checkpoint.classes, config.data.canvas
     precision = select_precision(config.train.precision, device)
-    placed = checkpoint.build().place(device, channels_last=config.train.channels_last)
-    model = for_inference(placed, canvas_hw=canvas_hw, precision=precision)
+    model = checkpoint.ready(device, precision=precision)
     items = val_items[: 4 * config.eval.batch_size]
     dataset = EvaluationSet(items, MaskReader.build(config.data, classes), canvas_hw=canvas_hw)
     seconds = 0.0

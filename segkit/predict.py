@@ -1,4 +1,4 @@
-"""Predict masks for pictures that have none: one array, or files and folders.
+"""Predict masks for pictures that have none: one array, or files and folders; by one model or by several together.
 
 The path from pixels to mask is that of evaluation (segkit/evaluate.py). Not here: video, other runtimes.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from segkit.checkpoint import Checkpoint
+from segkit.checkpoint import load_together
 from segkit.classes import Classes
 from segkit.data.dataset import to_tensor
 from segkit.data.images import IMAGE_SUFFIXES, read_image
@@ -28,41 +28,52 @@ from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, RunFolderError, first_line
 from segkit.evaluate import segment
 from segkit.geometry import LetterBox
-from segkit.models.inference import for_inference
+from segkit.models.ensemble import Ensemble, together
 from segkit.models.segmenter import Segmenter
 from segkit.report.pictures import overlay
 from segkit.report.runlog import writing
-from segkit.runtime import count_threads, keep_freed_memory, select_device, select_precision
+from segkit.runtime import common_precision, count_threads, keep_freed_memory, select_device
 
 
 class Predictor:
-    """A trained model that takes pictures of any size."""
+    """A trained model, or several as an ensemble, that takes pictures of any size.
+
+    `model` is one that `for_inference` made, or an ensemble of such.
+    """
 
     def __init__(
-        self, segmenter: Segmenter, classes: Classes, *, canvas_hw: tuple[int, int], precision: torch.dtype
+        self, model: Segmenter | Ensemble, classes: Classes, *, canvas_hw: tuple[int, int], precision: torch.dtype
     ) -> None:
-        self.model = for_inference(segmenter, canvas_hw=canvas_hw, precision=precision)
-        self.classes, self.canvas_hw, self.precision = classes, canvas_hw, precision
+        self.model, self.classes, self.canvas_hw, self.precision = model, classes, canvas_hw, precision
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "auto", precision: str | None = None) -> "Predictor":
-        """Load a checkpoint. Classes, canvas and normalisation come from it, and the precision unless it is given.
+    def load(
+        cls, path: Path | str | Sequence[Path | str], *, device: str = "auto", precision: str | None = None
+    ) -> "Predictor":
+        """Load a checkpoint, or several, whose class probabilities are then averaged.
+
+        Classes, canvas and normalisation come from the checkpoint, and the precision unless it is given. Checkpoints
+        that were trained in different precisions predict in fp32.
 
         Raises:
-            CheckpointError: the file isn't a readable checkpoint.
+            CheckpointError: a file isn't a readable checkpoint, or they differ in their classes or in their canvas.
             DeviceError: no such device or precision here.
+            ValueError: no path.
         """
-        checkpoint = Checkpoint.load(path)
-        config = checkpoint.config
+        paths = [path] if isinstance(path, (str, Path)) else path
+        if not paths:
+            raise ValueError("found no path, expected one of a checkpoint, or several")
+        checkpoints = load_together(paths)
         target = select_device(device)
-        if precision is None:  # trained in fp16 on a GPU, which a CPU can't compute in
-            precision = "auto" if target.type == "cpu" and config.train.precision == "fp16" else config.train.precision
-        segmenter = checkpoint.build().place(target, channels_last=config.train.channels_last)
+        trained = [checkpoint.config.train.precision for checkpoint in checkpoints]
+        if target.type == "cpu":  # trained in fp16 on a GPU, which a CPU can't compute in
+            trained = ["auto" if name == "fp16" else name for name in trained]
+        dtype = common_precision([precision] if precision else trained, target)
         return cls(
-            segmenter,
-            checkpoint.classes,
-            canvas_hw=config.data.canvas,
-            precision=select_precision(precision, target),
+            together([checkpoint.ready(target, precision=dtype) for checkpoint in checkpoints]),
+            checkpoints[0].classes,
+            canvas_hw=checkpoints[0].config.data.canvas,
+            precision=dtype,
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

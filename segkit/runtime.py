@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -64,6 +64,16 @@ def select_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("train.precision: fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
     return PRECISIONS[name]
+
+
+def common_precision(names: Iterable[str], device: torch.device) -> torch.dtype:
+    """Return the dtype that models of these precisions can all compute in: fp32, where they differ.
+
+    Raises:
+        DeviceError: as `select_precision`.
+    """
+    precisions = {select_precision(name, device) for name in names}
+    return precisions.pop() if len(precisions) == 1 else torch.float32
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -179,7 +189,7 @@ def quiet(logger: str, *, level: int) -> Iterator[None]:
     """Keep what a logger says below `level` from the terminal for a while."""
     log = logging.getLogger(logger)
     previous = log.level
-    log.setLevel(level)
+    log.setLevel(max(level, previous))
     try:
         yield
     finally:

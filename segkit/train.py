@@ -92,16 +92,24 @@ class TrainResult:
     watch: Stopwatch
 
 
-def train(config: RunConfig, *, resume: bool | Literal["auto"] = False, max_steps: int | None = None) -> TrainResult:
+def train(
+    config: RunConfig,
+    *,
+    resume: bool | Literal["auto"] = False,
+    max_steps: int | None = None,
+    ranks: Ranks | None = None,
+) -> TrainResult:
     """Train by a config, alone or as one of the ranks that torchrun started, and write the run folder.
 
     With `resume`, go on from checkpoints/last.pt at the very step it was saved at; with auto, if there is one. The
     first Ctrl-C or SIGTERM finishes the step, saves and returns a result that is not `finished`; so does `max_steps`.
+    `ranks` are given by a caller that has joined their group already.
 
     Raises:
         SegkitError: anything that the user can mend; a new run that fails before its first checkpoint leaves no folder.
     """
-    with process_group(config.train.device, timeout_minutes=config.train.timeout_minutes) as ranks:
+    joined = process_group(config.train.device, timeout_minutes=config.train.timeout_minutes)
+    with contextlib.nullcontext(ranks) if ranks else joined as ranks:
         folder = RunFolder(Path(config.run))
         try:
             return _train(config, folder, ranks, resume=resume, max_steps=max_steps)

@@ -409,7 +409,8 @@ def fixed_segmenter(logits: torch.Tensor) -> Segmenter:
 def fixed_predictor(logits: torch.Tensor) -> Predictor:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
     segmenter = fixed_segmenter(logits).place(torch.device("cpu"), channels_last=True)
-    return Predictor(segmenter, classes, canvas_hw=CANVAS, precision=torch.float32)
+    ready = for_inference(segmenter, canvas_hw=CANVAS, precision=torch.float32)
+    return Predictor(ready, classes, canvas_hw=CANVAS, precision=torch.float32)
 
 
 def smooth_logits(size_hw: tuple[int, int]) -> torch.Tensor:

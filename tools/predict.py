@@ -3,6 +3,7 @@
     python tools/predict.py runs/demo/checkpoints/best.pt photo.jpg --output predictions
     python tools/predict.py runs/demo/checkpoints/best.pt photos/ --output predictions
     python tools/predict.py runs/demo/checkpoints/best.pt 'photos/**/*.png' --output predictions --no-overlays
+    python tools/predict.py runs/demo/fold*/checkpoints/last.pt photos/ --output predictions   # all of them together
 
 Arguments are parsed in segkit/cli.py; the work is in segkit/predict.py.
 """

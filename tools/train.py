@@ -3,6 +3,7 @@
     python tools/train.py configs/demo.yaml
     python tools/train.py configs/demo.yaml train.epochs=20 optim.lr=1e-3
     python tools/train.py configs/demo.yaml --resume
+    python tools/train.py configs/demo.yaml --folds     # every fold that `segkit split DATA --folds 5` wrote
     torchrun --nproc-per-node 4 tools/train.py configs/voc_unet_resnet34.yaml
 
 Arguments are parsed in segkit/cli.py, which this script shares with the `segkit` command; the loop itself, the file to

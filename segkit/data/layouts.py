@@ -50,10 +50,8 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
     Raises:
         DataError: the folder or the split is missing or empty, a name has no image or no label, or leaves the data set.
     """
+    check_root(data)
     root = Path(data.root)
-    if not data.root or not (root.is_dir() or (data.layout == "webdataset" and is_remote(data.root))):
-        problem = f"data.root: {root.resolve()} is not a folder" if data.root else "data.root: not set"
-        raise DataError(f"{problem}; expected the data set's folder, as in data.root=path/to/dataset")
     if split == EVERYTHING:
         items = LAYOUTS[data.layout](data, None)
     elif data.val_fraction == 0:
@@ -80,6 +78,14 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
     if not items:
         raise DataError(f"{root}: split '{split}' is empty; expected at least one image with its label")
     return items
+
+
+def check_root(data: DataConfig) -> None:
+    """Raises DataError if no data set can be where `data.root` says."""
+    root = Path(data.root)
+    if not data.root or not (root.is_dir() or (data.layout == "webdataset" and is_remote(data.root))):
+        problem = f"data.root: {root.resolve()} is not a folder" if data.root else "data.root: not set"
+        raise DataError(f"{problem}; expected the data set's folder, as in data.root=path/to/dataset")
 
 
 def hold_out(items: Sequence[Named], fraction: float, *, seed: int) -> set[str]:

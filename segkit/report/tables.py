@@ -3,7 +3,9 @@
 import csv
 import io
 import math
+import statistics
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -13,6 +15,21 @@ from segkit.config import ClassWeighting
 from segkit.data.doctor import Survey
 from segkit.losses import class_weights
 from segkit.metrics import Scores
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """What the run of a fold came to, on the pictures it holds out: the scores of its last epoch.
+
+    `best` is the mIoU of its best epoch, which was chosen on these pictures; None where that is lost.
+    """
+
+    repeat: int
+    number: int
+    name: str
+    scores: Scores
+    best_epoch: int
+    best: float | None
 
 
 def scores_table(scores: Scores, classes: Classes) -> str:
@@ -109,6 +126,50 @@ def split_table(
         for name, counts in rows
     ]
     return "\n".join([head, "-" * len(head), *lines[:-1], "-" * len(head), lines[-1]])
+
+
+def folds_table(rows: Sequence[FoldRow]) -> str:
+    """Return the mIoU of each fold in percent, after its last and in its best epoch, and their mean and deviation."""
+    width = max(9, *(len(row.name) for row in rows))
+    head = f"{'fold':<{width}}  {'pictures':>8}  {'mIoU':>6}  {'best*':>6}  {'in epoch':>8}"
+    rule = "-" * len(head)
+    lines = [head, rule]
+    for row in rows:
+        best = math.nan if row.best is None else row.best
+        lines.append(
+            f"{row.name:<{width}}  {row.scores.num_images:8d}  {_percent(row.scores.miou)}  {_percent(best)}  "
+            f"{row.best_epoch or '-':>8}"
+        )
+    last = mean_and_spread([row.scores.miou for row in rows])
+    best_ones = mean_and_spread([row.best for row in rows if row.best is not None])
+    lines.append(rule)
+    for name, *figures in zip(("mean", "std (n-1)"), last, best_ones, strict=True):
+        lines.append(f"{name:<{width}}  {'':8}  " + "  ".join(_percent(figure) for figure in figures))
+    return "\n".join(lines)
+
+
+def folds_csv(rows: Sequence[FoldRow], classes: Classes) -> str:
+    """Return a row per fold as CSV: figures of 0..1 on what it holds out, empty where undefined."""
+
+    def cell(value: float | None) -> str:
+        return "" if value is None or math.isnan(value) else repr(float(value))
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    iou_names = [f"iou_{name}" for name in classes.names]
+    writer.writerow(["name", "repeat", "fold", "num_images", "miou", "best_epoch", "best_miou", *iou_names])
+    for row in rows:
+        figures = [cell(value) for value in row.scores.iou]
+        about = (row.name, row.repeat, row.number, row.scores.num_images)
+        writer.writerow([*about, cell(row.scores.miou), row.best_epoch, cell(row.best), *figures])
+    return text.getvalue()
+
+
+def mean_and_spread(figures: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation (n-1) of what is not NaN; NaN where there is too little."""
+    known = [figure for figure in figures if not math.isnan(figure)]
+    mean = statistics.fmean(known) if known else math.nan
+    return mean, statistics.stdev(known) if len(known) > 1 else math.nan
 
 
 def confusion_csv(scores: Scores, classes: Classes) -> str:

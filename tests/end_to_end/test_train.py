@@ -369,6 +369,31 @@ def test_another_split_and_batch_size_can_be_evaluated(trained: TrainResult, tmp
     assert (tmp_path / "confusion.csv").is_file()
 
 
+def test_a_checkpoint_with_itself_scores_as_it_does_alone(trained: TrainResult, tmp_path: Path) -> None:
+    last = trained.folder / "checkpoints" / "last.pt"
+    alone, twice = (eval_miou(paths, output=tmp_path).scores for paths in ([last], [last, last]))
+    assert (alone.counts != twice.counts).sum() <= 4  # classes that tie, up to rounding
+    assert twice.miou == pytest.approx(alone.miou, abs=1e-3)
+
+
+def test_an_ensemble_is_not_scored_on_pictures_that_part_of_it_was_trained_on(
+    trained: TrainResult, tmp_path: Path
+) -> None:
+    other = Checkpoint.load(trained.best)
+    other.config = replace(other.config, data=replace(other.config.data, train="val", val="train"))
+    other.save(tmp_path / "other.pt")
+    paths = [trained.best, tmp_path / "other.pt"]
+    for split in (None, "val", "train"):
+        with pytest.raises(ConfigError, match=r"others were trained on its pictures .*--split test"):
+            eval_miou(paths, split=split, output=tmp_path)
+    assert eval_miou(paths, split="all", output=tmp_path).scores.num_images == 18
+
+
+def test_the_scores_of_an_ensemble_need_a_folder(trained: TrainResult) -> None:
+    with pytest.raises(ConfigError, match="--output: not given"):
+        eval_miou([trained.best, trained.best])
+
+
 def test_results_go_into_the_run_by_default(trained: TrainResult) -> None:
     assert eval_miou(trained.best).output == trained.folder / "eval_val"
 
