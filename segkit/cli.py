@@ -26,7 +26,7 @@ from segkit.errors import SegkitError
 # The formats of segkit/formats/table.py, which is too heavy for --help; a test compares them.
 SOURCES = (
     "labelme", "coco", "coco-panoptic", "yolo", "cvat", "labelstudio", "supervisely", "cityscapes", "ade20k", "camvid",
-    "voc", "folders", "color-masks", "binary-masks", "rle-csv",
+    "voc", "folders", "id-masks", "color-masks", "binary-masks", "rle-csv",
 )  # fmt: skip
 TARGETS = ("voc", "folders", "webdataset", "labelme", "coco", "yolo")
 

@@ -108,9 +108,8 @@ def describe_conversion(converted: Converted) -> str:
     lines += [f"note: {note}" for note in converted.notes]
     root = shlex.quote(str(converted.output))
     if converted.target in POLYGONS:
-        return "\n".join(
-            [*lines, f"written: {converted.output}; back again: segkit convert {root} --from {converted.target}"]
-        )
+        again = f"segkit convert {root} --from {converted.target} --to voc OUT"
+        return "\n".join([*lines, f"written: {converted.output}; back again: {again}"])
     splits = [split for split in converted.counts if split != NO_SPLIT]
     names = "".join(
         f" data.{key}={split}" for key, split in zip(("train", "val"), splits, strict=False) if key != split

@@ -90,4 +90,4 @@ def _recognize_masks(folder: Path) -> str | None:
         return None
     if stored.values.ndim == 3:
         return "color-masks"
-    return "binary-masks" if len(np.unique(stored.values)) == 2 else "voc"
+    return "binary-masks" if len(np.unique(stored.values)) == 2 else "id-masks"

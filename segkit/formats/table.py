@@ -13,13 +13,14 @@ from segkit.formats import (
     coco_panoptic,
     color_masks,
     cvat,
+    id_masks,
     labelme,
     labelstudio,
     rle_csv,
     supervisely,
     voc,
     yolo,
-)  # fmt: skip
+)
 from segkit.formats.configured import read_folders
 from segkit.formats.folders import write_folders, write_voc
 from segkit.formats.pictures import PictureSet, Reader
@@ -49,6 +50,7 @@ READERS: dict[str, Reader] = {
     "camvid": camvid.read,
     "voc": voc.read,
     "folders": read_folders,
+    "id-masks": id_masks.read,
     "color-masks": color_masks.read,
     "binary-masks": binary_masks.read,
     "rle-csv": rle_csv.read,
@@ -65,5 +67,5 @@ WRITERS: dict[str, Writer] = {
     "yolo": lambda pictures, output, options: yolo.write(pictures, output, tolerance=options.tolerance),
 }
 
-TAKE_LABELS = ("ade20k", "camvid", "voc", "color-masks", "binary-masks")  # sources that take --labels
+TAKE_LABELS = ("ade20k", "camvid", "voc", "id-masks", "color-masks", "binary-masks")  # sources that take --labels
 POLYGONS = ("labelme", "coco", "yolo")  # targets of other tools: they take a tolerance, and can be read again

@@ -14,11 +14,12 @@ import torch
 
 from segkit import train as module
 from segkit.checkpoint import Checkpoint
-from segkit.cli import main
+from segkit.cli import SOURCES, TARGETS, main
 from segkit.config import RunConfig, dump_config
 from segkit.data.layouts import list_items
 from segkit.errors import ConfigError
 from segkit.eval_miou import eval_miou
+from segkit.formats.table import READERS, WRITERS
 from segkit.train import TrainResult, train
 
 MakeConfig = Callable[..., RunConfig]
@@ -53,6 +54,11 @@ def test_the_command_says_what_it_made_and_how_to_train_on_it(
     words[-1] = str(tmp_path / "other")
     assert main([*words, "--splits", "val", f"data.root={shapes}"]) == 0
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["classes.txt", "val-000000.tar", "val.json"]
+
+
+def test_the_help_names_every_format() -> None:
+    assert tuple(READERS) == SOURCES
+    assert tuple(WRITERS) == TARGETS
 
 
 @pytest.mark.parametrize("split", ["train", "val", "all"])
