@@ -363,6 +363,8 @@ def _split(arguments: argparse.Namespace) -> int:
         group_by=arguments.group_by, seed=arguments.seed, force=arguments.force,
     )  # fmt: skip
     _say(split_table(made.splits, made.labels, made.class_names), f"written: {made.folder}")
+    if made.num_apart:
+        _say(f"note:    the {made.num_apart} pictures of the test split that is there are in none of these")
     first = next(name for name in made.splits if name.endswith("train"))
     more = ", and so on for each fold" if arguments.folds else ""
     _say(f"use:     data.train={first} data.val={first.removesuffix('train')}val{more}")

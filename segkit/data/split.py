@@ -20,13 +20,16 @@ from segkit.data.layouts import (
     EVERYTHING,
     Item,
     find_layout,
+    folders_place,
     has_class_file,
     list_items,
     resolve_classes,
+    voc_place,
     voc_root,
 )
 from segkit.data.masks import color_codes, read_label_values
 from segkit.data.prefetch import prefetch
+from segkit.data.split_files import parse_split
 from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError
 from segkit.runtime import count_threads
@@ -55,6 +58,7 @@ class Division:
     splits: dict[str, Names]
     labels: dict[str, frozenset[int]]
     class_names: tuple[str, ...]  # by value; none where the data set doesn't say
+    num_apart: int = 0  # pictures of a test split that was there, which are in none of these
 
 
 def split_data_set(
@@ -72,7 +76,8 @@ def split_data_set(
 
     `val` and `test` are fractions below 1, or counts. With `folds`, what isn't in test is divided into that many parts
     of equal size: fold1_val is the first, fold1_train the others, and so on; `repeats` times with other seeds
-    (repeat2_fold1_train, ...).
+    (repeat2_fold1_train, ...). Without `test`, the pictures of a test split that is there already are left out: they
+    would be trained on.
 
     Raises:
         ConfigError: numbers or a pattern that can't be met.
@@ -81,7 +86,10 @@ def split_data_set(
     """
     _check_numbers(val, test, folds, repeats)
     data = DataConfig(root=str(root), layout=find_layout(root))
-    items = list_items(data, EVERYTHING)
+    everything = list_items(data, EVERYTHING)
+    items = everything if test else _without_test(data, everything)
+    if not items:
+        raise DataError(f"{root}: every picture is in the test split that is there; expected some to train on")
     labels = _labels_of(items)
     units = make_units(labels, group_by)
     held_out = {"test": _count(test, len(items), "--test")}
@@ -106,7 +114,7 @@ def split_data_set(
     folder = voc_root(root) / "ImageSets" / "Segmentation" if data.layout == "voc" else root / "splits"
     _write(folder, splits, force=force)
     names = resolve_classes(data).names if has_class_file(data) else ()
-    return Division(folder, splits, labels, names)
+    return Division(folder, splits, labels, names, num_apart=len(everything) - len(items))
 
 
 def deal(units: Sequence[Unit], sizes: Mapping[str, int], *, seed: int | str) -> dict[str, Names]:
@@ -167,6 +175,16 @@ def make_units(labels: Mapping[str, frozenset[int]], group_by: str | None) -> li
 
 
 # ---- details
+
+
+def _without_test(data: DataConfig, items: Sequence[Item]) -> list[Item]:
+    place = voc_place(data, "test") if data.layout == "voc" else folders_place(data, "test")
+    if place is None or (place.names is not None and not place.names.is_file()):
+        return list(items)
+    if place.names is None:  # a folder of its own
+        return [item for item in items if isinstance(item.image, Path) and place.images not in item.image.parents]
+    tested = set(parse_split(place.names, {item.name for item in items})[0])
+    return [item for item in items if item.name not in tested]
 
 
 def _check_numbers(val: float, test: float, folds: int, repeats: int) -> None:

@@ -175,6 +175,38 @@ def test_what_cannot_be_split_is_refused_and_nothing_written(data: Path, setting
     assert not (data / "splits").exists()
 
 
+def test_a_test_split_that_is_there_stays_out_of_the_others(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from segkit.cli import main
+
+    assert main(["split", str(data), "--val", "4", "--test", "8"]) == 0
+    tested = (data / "splits" / "test.txt").read_text()
+    assert main(["split", str(data), "--folds", "4"]) == 0
+    assert "the 8 pictures of the test split" in capsys.readouterr().out
+    folds = {name for path in (data / "splits").glob("fold*.txt") for name in path.read_text().split()}
+    assert len(folds) == 32
+    assert folds.isdisjoint(tested.split())
+    assert main(["split", str(data), "--val", "4", "--force"]) == 0
+    assert len((data / "splits" / "train.txt").read_text().split()) == 28
+    assert (data / "splits" / "test.txt").read_text() == tested
+
+
+def test_a_test_folder_stays_out_too(data: Path) -> None:
+    for kind in ("images", "masks"):
+        (data / kind / "test").mkdir()
+        for path in sorted((data / kind).glob("drive0_*")):
+            path.rename(data / kind / "test" / path.name)
+    made = split_data_set(data, val=5)
+    assert made.num_apart == 5
+    assert len(made.splits["train"]) == 30
+
+
+def test_nothing_but_a_test_split_is_refused(data: Path) -> None:
+    names = sorted(path.stem for path in (data / "images").iterdir())
+    (data / "test.txt").write_text("\n".join(names))
+    with pytest.raises(DataError, match="every picture is in the test split"):
+        split_data_set(data)
+
+
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found neither images/ and masks/, nor"):
         find_layout(tmp_path)
