@@ -284,6 +284,9 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     failed = [result for result in results if result.error]
     _say(f"{len(results) - len(failed)} of {len(results)} pictures predicted: {arguments.output}")
+    if Path(arguments.input).is_dir():
+        words = shlex.join([str(arguments.output), "--from", "id-masks", "--images", arguments.input])
+        _say(f"correct them by hand: segkit convert {words} --to labelme OUT")
     for result in failed[:10]:
         print(f"error: {result.error}", file=sys.stderr)
     if len(failed) > 10:

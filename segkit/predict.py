@@ -151,7 +151,7 @@ def find_inputs(source: str, *, outside: Path) -> tuple[Path, list[Path]]:
 def predict_files(
     predictor: Predictor, source: str, output: Path, *, overlays: bool = True, overwrite: bool = False
 ) -> list[Predicted]:
-    """Write `masks/`, `overlays/` and `predictions.csv` below `output` for every picture that `source` means.
+    """Write `masks/`, `overlays/`, `classes.txt` and `predictions.csv` below `output` for what `source` means.
 
     Masks are palette PNGs of class ids at the picture's size; the folder structure of the source is kept. A picture
     that can't be read becomes a row with its error, and the others are done.
@@ -176,6 +176,8 @@ def predict_files(
 
     with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
+        # for `segkit convert OUTPUT --from id-masks`, which takes masks to be corrected to a labelling tool
+        (output / "classes.txt").write_text("".join(f"{name}\n" for name in predictor.classes.names), encoding="utf-8")
         # also after Ctrl-C or on a full disk: the rows tell what was done, in the threads' last moments too
         stack.callback(lambda: _write_rows(output / "predictions.csv", results(), predictor.classes))
         loaded = stack.enter_context(contextlib.closing(prefetch(work.load, named, threads=threads, ahead=threads + 2)))

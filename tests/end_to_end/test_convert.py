@@ -17,6 +17,7 @@ from segkit.checkpoint import Checkpoint
 from segkit.cli import SOURCES, TARGETS, main
 from segkit.config import RunConfig, dump_config
 from segkit.data.layouts import list_items
+from segkit.data.masks import read_label_values
 from segkit.errors import ConfigError
 from segkit.eval_miou import eval_miou
 from segkit.formats.table import READERS, WRITERS
@@ -86,6 +87,25 @@ def test_a_run_from_shards_trains_on_the_same_items_and_scores_itself_as_the_fol
     assert result.scores is not None
     again = eval_miou(result.best, [f"data.root={folder.data.root}", "data.layout=voc"], output=tmp_path / "scores")
     assert (again.scores.counts == result.scores.counts).all()
+
+
+@pytest.mark.parametrize("target", ["labelme", "coco"])
+def test_predictions_go_out_to_be_corrected_and_come_back_as_they_are(
+    trained: TrainResult, shapes: Path, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, fixed, back = (str(tmp_path / name) for name in ("out", "fixed", "back"))
+    pictures = str(shapes / "JPEGImages")
+    assert main(["predict", str(trained.best), pictures, "--output", out]) == 0
+    said = f"segkit convert {out} --from id-masks --images {pictures} --to labelme OUT"
+    assert said in capsys.readouterr().out
+    assert main(["convert", out, "--from", "id-masks", "--images", pictures, "--to", target, fixed]) == 0
+    assert main(["convert", fixed, "--from", target, "--to", "voc", back]) == 0
+    masks = sorted((tmp_path / "out" / "masks").iterdir())
+    assert len(masks) == 18
+    for mask in masks:
+        again = tmp_path / "back" / "SegmentationClass" / mask.name
+        assert (read_label_values(again) == read_label_values(mask)).all()
+    assert (tmp_path / "back" / "classes.txt").read_text() == "".join(f"{n}\n" for n in trained.classes.names)
 
 
 def test_a_command_in_a_checkpoint_is_not_run_unless_the_user_repeats_it(
