@@ -10,7 +10,7 @@ How the package is laid out, lowest floor first (a floor imports only from floor
     checkpoint  evaluate  report  intervals  formats  resume  divergence
     train  eval_miou  predict  check  mend  convert  download            the verbs
     plan  demo  folds              a few steps of one; all of them in a row; one of them for every fold
-    cli                            the `segkit` command; tools/*.py are the same commands as scripts
+    command_line  cli              the `segkit` command; tools/*.py are the same commands as scripts
 
 Shapes and names, the same in every file:
 

@@ -14,7 +14,8 @@ import torch
 
 from segkit import train as module
 from segkit.checkpoint import Checkpoint
-from segkit.cli import SOURCES, TARGETS, main
+from segkit.cli import main
+from segkit.command_line import SOURCES, TARGETS
 from segkit.config import RunConfig, dump_config
 from segkit.data.layouts import list_items
 from segkit.data.masks import read_label_values
