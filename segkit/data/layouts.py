@@ -141,12 +141,17 @@ def _own_class_names(data: DataConfig) -> list[str]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return every picture below `folder`, sorted by path; hidden files and folders are passed over."""
+    """Return every picture below `folder`; see `list_files`."""
+    return list_files(folder, IMAGE_SUFFIXES)
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return every file below `folder` with one of the suffixes, sorted by path; hidden ones are passed over."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
-            Path(place, name) for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+            Path(place, name) for name in files if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
         ]
     return sorted(found)
 

@@ -18,10 +18,12 @@ import numpy as np
 from segkit.classes import Classes
 from segkit.data.masks import color_codes, read_label_values
 from segkit.errors import ConfigError, DataError
-from segkit.formats.pairs import LABEL_WORDS, SPLIT_WORDS, Pair, find_pairs
+from segkit.formats.pairs import LABEL_WORDS, find_pairs
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.splits import is_split
 from segkit.formats.values import as_color
 from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.wording import count, listed
 
 
 def read(source: Path, options: ReadOptions) -> PictureSet:
@@ -55,13 +57,12 @@ def read_object(path: Path) -> np.ndarray:
         stored = color_codes(stored)
     values = np.unique(stored)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        listed = ", ".join(str(as_color(value) if by_color else value) for value in values[:8].tolist())
-        listed += f", ... ({len(values)} values)" if len(values) > 8 else ""
+        found = listed(as_color(value) if by_color else value for value in values.tolist())
         if len(values) > 8:
-            remedy = "they look like soft edges (resized, or once a JPEG); export the mask again with hard ones"
+            remedy = f"{len(values)} values look like soft edges (resized, or once a JPEG); export it with hard ones"
         else:
             remedy = "for more than one class use color_masks or voc"
-        raise DataError(f"{path}: found {listed}, expected 0 and one other value; {remedy}")
+        raise DataError(f"{path}: found {found}, expected 0 and one other value; {remedy}")
     inside: np.ndarray = stored != 0
     return inside
 
@@ -86,29 +87,27 @@ def _class_folders(source: Path, options: ReadOptions) -> list[Path]:
     others = {path.name for path in source.rglob("*") if path.is_dir() and not path.is_relative_to(root)}
     if options.images is not None:
         others |= {path.name for path in options.images.rglob("*") if path.is_dir()}
-    return [] if any(path.name.lower() in SPLIT_WORDS or path.name in others for path in inner) else inner
+    return [] if any(is_split(path.name) or path.name in others for path in inner) else inner
 
 
 def _read_class_folders(source: Path, folders: list[Path], options: ReadOptions) -> PictureSet:
     vocabulary = Vocabulary.build(source, ["background", *(folder.name for folder in folders)], options)
-    masks: dict[str, dict[str, list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
-    pairs: dict[str, Pair] = {}
+    masks: dict[str, dict[tuple[str, Path], list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
     unlabelled: set[Path] = set()
     for folder in folders:
         pairing = find_pairs(source, replace(options, labels=folder))
         unlabelled |= set(pairing.unlabelled)
         for split, found in pairing.splits.items():
             for pair in found:
-                pairs[pair.name] = pair
-                masks[split][pair.name].append((vocabulary.ids[folder.name], pair.label))
+                masks[split][pair.name, pair.image].append((vocabulary.ids[folder.name], pair.label))
     splits = {
-        split: [Picture(name, pairs[name].image, partial(_overlay, layers)) for name, layers in named.items()]
-        for split, named in masks.items()
+        split: [Picture(name, image, partial(_overlay, layers)) for (name, image), layers in found.items()]
+        for split, found in masks.items()
     }
-    left_out = sorted(unlabelled - {pair.image for pair in pairs.values()})
+    left_out = sorted(unlabelled - {image for found in masks.values() for _, image in found})
     notes = list(vocabulary.notes)
     if left_out:
-        notes.append(f"{len(left_out)} picture(s) without a mask are left out: {', '.join(map(str, left_out[:10]))}")
+        notes.append(f"{count(len(left_out), 'picture')} without a mask left out: {listed(left_out)}")
     return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
 
 

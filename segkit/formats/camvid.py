@@ -11,11 +11,11 @@ from pathlib import Path
 
 from segkit.classes import RGB
 from segkit.data.masks import read_label_values
-from segkit.formats.color_table import IGNORED, find_color_table, read_color_table
+from segkit.formats.color_table import find_color_table, read_color_table
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
 from segkit.formats.values import LabelTable, code
-from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.vocabulary import IGNORED, Vocabulary
 
 COLORS: dict[RGB, str] = {
     (64, 128, 64): "Animal", (192, 0, 128): "Archway", (0, 128, 192): "Bicyclist", (0, 128, 64): "Bridge",

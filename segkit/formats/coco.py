@@ -21,17 +21,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
+from pydantic import BaseModel, Field
 
-from segkit.data.images import image_size_hw
 from segkit.durable import write_durably
 from segkit.errors import DataError, summarize
 from segkit.formats.coco_files import (
+    CocoContent,
     CocoFile,
     CocoImage,
-    check_sizes,
+    Crowd,
+    Identity,
     join_splits,
     list_coco_files,
     load_coco,
@@ -39,11 +41,14 @@ from segkit.formats.coco_files import (
     read_images,
 )
 from segkit.formats.contours import Region, simplify, trace_regions
-from segkit.formats.labelling import Labelling, choose_classes, find_background
-from segkit.formats.pictures import Picture, PictureSet, ReadOptions, Unlabeled
+from segkit.formats.documents import check
+from segkit.formats.drawing import check_size
+from segkit.formats.pictures import Picture, PictureSet, ReadOptions, Unlabeled, arrange
 from segkit.formats.polygons import fill_polygon
 from segkit.formats.runs import check_runs, decode_counts, run_pixels
-from segkit.formats.sources import count, field, optional_field, rename_splits
+from segkit.formats.splits import rename_splits
+from segkit.formats.vocabulary import Vocabulary, find_background
+from segkit.formats.wording import count
 from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_picture, read_mask
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier
@@ -53,11 +58,28 @@ _REACH = 10  # how many times the picture's size a point may be away from it
 # ---- reading
 
 
+_Ring = list[Annotated[float, Field(strict=True, allow_inf_nan=False)]]
+_Run = Annotated[int, Field(ge=-(2**62), le=2**62)]
+
+
+class _Entry(BaseModel, strict=True):
+    image_id: Identity
+    category_id: int
+    id: Identity | None = None
+    iscrowd: Crowd = 0
+    segmentation: list[Any] | dict[str, Any] | None = None
+
+
+class _RunLengths(BaseModel, strict=True):
+    size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    counts: str | list[_Run]
+
+
 @dataclass(frozen=True, slots=True)
 class _Annotation:
     """An annotation as it is kept: `rings`, each float64 [2 n] of x, y, x, y, or `runs` of a mask of `size_hw`."""
 
-    identity: int | str | None
+    identity: Identity | None
     label: str
     level: int
     rings: tuple[np.ndarray, ...]
@@ -92,12 +114,12 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     splits: dict[str, dict[str, _Found]] = {}
     for split, parts in join_splits(files, ("instances", "stuff")).items():
         for file in parts:
-            plain = load_coco(file)
-            known = read_categories(plain, where=str(file.path))
+            content = load_coco(file)
+            known = read_categories(content, where=str(file.path))
             categories |= dict.fromkeys(known.items())
-            images = read_images(plain, file, source=source, images=options.images)
-            annotations = _read_annotations(plain, file, images, known, passed)
-            del plain  # instances_train2017.json takes GiB in this form
+            images = read_images(content, file, source=source, images=options.images)
+            annotations = _read_annotations(content, file, images, known, passed)
+            del content  # instances_train2017.json takes GiB in this form
             pictures = splits.setdefault(split, {})
             for identity, image in images.items():
                 found = pictures.setdefault(image.name, _Found(image, file.path, []))
@@ -106,55 +128,52 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         boxes = f" ({count(passed['box'], 'box')} without a segmentation)" if passed["box"] else ""
         raise DataError(f"{source}: no segmentations{boxes}, expected polygons or run lengths; choose another file")
     rule: Unlabeled = "ignore" if any(file.kind == "stuff" for file in files) else "background"
-    labelling = choose_classes([name for _, name in sorted(categories)], options, rule=rule)
+    vocabulary = Vocabulary.build(source, [name for _, name in sorted(categories)], options, unlabeled=rule)
     notes = [
-        *labelling.notes,
+        *vocabulary.notes,
         f"{count(passed['short'], 'polygon')} of fewer than 3 points passed over" if passed["short"] else "",
         f"{count(passed['box'], 'annotation')} without a segmentation passed over" if passed["box"] else "",
         f"{count(passed['crowd'], 'crowd')} (iscrowd) ignored" if passed["crowd"] else "",
     ]
-    return PictureSet(
-        {
-            split: [
-                Picture(name, found.image.file, functools.partial(_draw, found, labelling))
-                for name, found in sorted(pictures.items())
-            ]
-            for split, pictures in rename_splits(splits).items()
-        },
-        labelling.classes,
-        tuple(filter(None, notes)),
-    )
+    listed = {
+        split: [
+            Picture(name, found.image.file, functools.partial(_draw, found, vocabulary))
+            for name, found in pictures.items()
+        ]
+        for split, pictures in rename_splits(splits).items()
+    }
+    return PictureSet(arrange(listed), vocabulary.classes, tuple(filter(None, notes)))
 
 
 def _read_annotations(
-    plain: dict[str, Any],
+    content: CocoContent,
     file: CocoFile,
-    images: dict[int | str, CocoImage],
+    images: dict[Identity, CocoImage],
     categories: dict[int, str],
     passed: Counter[str],
-) -> dict[int | str, list[_Annotation]]:
+) -> dict[Identity, list[_Annotation]]:
     """Return the annotations by picture; the JSON's own list is emptied on the way."""
-    listed: list[object] = plain["annotations"]
+    listed = content.annotations
     listed.reverse()
-    found: dict[int | str, list[_Annotation]] = {}
+    found: dict[Identity, list[_Annotation]] = {}
     problems = []
     number = 0
     while listed:
         number += 1
-        entry = listed.pop()
+        where = f"{file.path}: annotation {number}"
         try:
-            where = f"{file.path}: annotation {number}"
-            image: int | str = field(entry, "image_id", (int, str), where=where)
-            category = field(entry, "category_id", int, where=where)
-            assert isinstance(entry, dict)
-            for key, known in (("image_id", image in images), ("category_id", category in categories)):
-                if not known:
+            entry = check(listed.pop(), _Entry, where=where, expected="an annotation in COCO's form")
+            for key, given, known in (
+                ("image_id", entry.image_id, images),
+                ("category_id", entry.category_id, categories),
+            ):
+                if given not in known:
                     raise DataError(
-                        f"{where}: {key}: found {entry[key]!r}, expected one of those that the file lists; mend it"
+                        f"{where}: {key}: found {given!r}, expected one of those that the file lists; mend it"
                     )
-            annotation = _read_annotation(entry, categories[category], file.kind, passed, where=where)
+            annotation = _read_annotation(entry, categories[entry.category_id], file.kind, passed, where=where)
             if annotation:
-                found.setdefault(image, []).append(annotation)
+                found.setdefault(entry.image_id, []).append(annotation)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -162,68 +181,37 @@ def _read_annotations(
     return found
 
 
-def _read_annotation(
-    entry: dict[str, Any], label: str, kind: str, passed: Counter[str], *, where: str
-) -> _Annotation | None:
-    identity = optional_field(entry, "id", (int, str), where=where)
-    crowd = optional_field(entry, "iscrowd", (int, bool), where=where)
-    if crowd not in (None, 0, 1):
-        raise DataError(f"{where}: iscrowd: found {crowd}, expected 0 or 1; mend the file")
-    level = _CROWD if crowd else _STUFF if kind == "stuff" else _THING
+def _read_annotation(entry: _Entry, label: str, kind: str, passed: Counter[str], *, where: str) -> _Annotation | None:
+    level = _CROWD if entry.iscrowd else _STUFF if kind == "stuff" else _THING
     passed["crowd"] += level == _CROWD
-    segmentation: list[Any] | dict[str, Any] | None = optional_field(entry, "segmentation", (list, dict), where=where)
-    if not segmentation:
+    if not entry.segmentation:
         passed["box"] += 1
         return None
-    if isinstance(segmentation, list):
-        rings = tuple(_read_ring(ring, where=where) for ring in segmentation)
-        kept = tuple(ring for ring in rings if len(ring) >= 6)
-        passed["short"] += len(rings) - len(kept)
-        return _Annotation(identity, label, level, kept) if kept else None
-    counts: str | list[Any] = field(segmentation, "counts", (str, list), where=f"{where}: segmentation")
-    size = _numbers(field(segmentation, "size", list, where=f"{where}: segmentation"))
-    runs = counts.encode() if isinstance(counts, str) else _numbers(counts)
-    if size is None or size.shape != (2,) or runs is None or (isinstance(runs, np.ndarray) and runs.dtype.kind != "i"):
-        raise DataError(
-            f"{where}: segmentation: found {str(segmentation)[:60]}, expected run lengths as whole numbers or in "
-            "COCO's compressed form, and size: [height, width]; make the file anew"
-        )
-    return _Annotation(identity, label, level, (), runs, (int(size[0]), int(size[1])))
+    where = f"{where}: segmentation"
+    if isinstance(entry.segmentation, list):
+        polygons = check(entry.segmentation, list[_Ring], where=where, expected="polygons [[x, y, x, y, ...], ...]")
+        if any(len(ring) % 2 for ring in polygons):
+            raise DataError(f"{where}: found an odd count of numbers, expected [[x, y, x, y, ...], ...]; mend the file")
+        rings = tuple(np.array(ring, np.float64) for ring in polygons if len(ring) >= 6)
+        passed["short"] += len(polygons) - len(rings)
+        return _Annotation(entry.id, label, level, rings) if rings else None
+    given = check(entry.segmentation, _RunLengths, where=where, expected="counts, and size: [height, width]")
+    runs = given.counts.encode() if isinstance(given.counts, str) else np.array(given.counts, np.int64)
+    return _Annotation(entry.id, label, level, (), runs, (given.size[0], given.size[1]))
 
 
-def _read_ring(listed: object, *, where: str) -> np.ndarray:
-    ring = _numbers(listed)
-    if ring is None or len(ring) % 2 or not np.isfinite(ring).all():
-        raise DataError(
-            f"{where}: segmentation: found {str(listed)[:60]}, expected polygons [[x, y, x, y, ...], ...]; mend it"
-        )
-    return ring.astype(np.float64)
-
-
-def _numbers(listed: object) -> np.ndarray | None:
-    """Return a list of numbers as an array [n], or None if it is anything else."""
-    if listed == []:
-        return np.zeros(0, np.int64)
-    try:
-        numbers = np.array(listed) if isinstance(listed, list) else np.zeros(())
-    except ValueError:  # lists of different lengths
-        return None
-    return numbers if numbers.ndim == 1 and numbers.dtype.kind in "if" else None
-
-
-def _draw(found: _Found, labelling: Labelling) -> np.ndarray:
-    height, width = size_hw = image_size_hw(found.image.file)
-    check_sizes(found.image, size_hw, where=str(found.path))
+def _draw(found: _Found, vocabulary: Vocabulary) -> np.ndarray:
+    height, width = size_hw = check_size(found.image.file, found.image.size_hw, where=str(found.path))
     runs = [
         _runs(annotation, size_hw, where=f"{found.path}: annotation {annotation.identity} of {found.image.name}")
         for annotation in found.annotations
     ]
     order = sorted(range(len(runs)), key=lambda number: (found.annotations[number].level, -runs[number][1::2].sum()))
-    columns = np.full(height * width, labelling.unlabelled, np.uint8)
+    columns = np.full(height * width, vocabulary.rest, np.uint8)
     for number in order:
         annotation = found.annotations[number]
         crowd = annotation.level == _CROWD
-        value = labelling.classes.ignore_index if crowd else labelling.value_of(annotation.label)
+        value = vocabulary.classes.ignore_index if crowd else vocabulary.ids[annotation.label]
         columns[run_pixels(runs[number])] = value
     return np.ascontiguousarray(columns.reshape(width, height).T)
 

@@ -7,16 +7,44 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, summarize
+from segkit.formats.documents import check, load_json
 from segkit.formats.pictures import NO_SPLIT
-from segkit.formats.sources import field, is_split, load_json, optional_field
+from segkit.formats.splits import is_split
 
+_EXPECTED = "COCO's form: an object with the lists images, annotations and categories"
 _KINDS = ("instances", "stuff", "panoptic")
 _OTHER_FILES = ("captions", "person_keypoints", "image_info")  # of COCO's own folder
 _NO_SPLIT_WORDS = ("", "default", "annotations", "coco", "_annotations", "result", "labels")
+
+
+Identity = int | str
+Crowd = Literal[0, 1, False, True] | None
+
+
+class CocoContent(BaseModel, strict=True):
+    """What a JSON file holds; the entries are checked one by one."""
+
+    images: list[Any]
+    annotations: list[Any]
+    categories: list[Any]
+
+
+class _Category(BaseModel, strict=True):
+    id: int
+    name: str
+
+
+class _Image(BaseModel, strict=True):
+    id: Identity
+    file_name: str
+    height: int | None = None
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,58 +106,56 @@ def _describe(path: Path) -> CocoFile:
     return CocoFile(path, kind, split, year)
 
 
-def load_coco(file: CocoFile) -> dict[str, Any]:
-    """Return a JSON file's object, in which images, annotations and categories are lists.
+def load_coco(file: CocoFile) -> CocoContent:
+    """Return the lists of a JSON file.
 
     Raises:
         DataError: it is broken, or not of COCO's form.
     """
-    plain = load_json(file.path)
+    plain = load_json(file.path, expected=_EXPECTED)
     if isinstance(plain, list):
         raise DataError(
-            f"{file.path}: found a list, as of detection results, expected annotations: an object with images, "
-            "annotations and categories"
+            f"{file.path}: found a list, as of detection results, expected {_EXPECTED}; choose the file of annotations"
         )
-    for key in ("images", "annotations", "categories"):
-        field(plain, key, list, where=str(file.path))
-    return plain
+    return check(plain, CocoContent, where=str(file.path), expected=_EXPECTED)
 
 
-def read_categories(plain: dict[str, Any], *, where: str) -> dict[int, str]:
+def read_categories(content: CocoContent, *, where: str) -> dict[int, str]:
     """Return the names of the categories by id, ascending.
 
     Raises:
         DataError: one is incomplete, or an id stands there twice.
     """
     categories: dict[int, str] = {}
-    for number, entry in enumerate(plain["categories"], start=1):
-        category = field(entry, "id", int, where=f"{where}: category {number}")
-        if category in categories:
-            raise DataError(f"{where}: category {number}: the id {category} stands there twice, expected one of each")
-        categories[category] = field(entry, "name", str, where=f"{where}: category {number}").strip()
+    for number, entry in enumerate(content.categories, start=1):
+        place = f"{where}: category {number}"
+        category = check(entry, _Category, where=place, expected="an id, a whole number, and a name")
+        if category.id in categories:
+            raise DataError(f"{place}: the id {category.id} stands there twice, expected one of each; mend the file")
+        categories[category.id] = category.name.strip()
     return dict(sorted(categories.items()))
 
 
 def read_images(
-    plain: dict[str, Any], file: CocoFile, *, source: Path, images: Path | None
-) -> dict[int | str, CocoImage]:
+    content: CocoContent, file: CocoFile, *, source: Path, images: Path | None
+) -> dict[Identity, CocoImage]:
     """Return the pictures by id.
 
     Raises:
         DataError: entries are incomplete, an id or name stands there twice, or pictures are missing (the first ten).
     """
     folders = [*_image_folders(file, source, images)]
-    found: dict[int | str, CocoImage] = {}
+    found: dict[Identity, CocoImage] = {}
     names: set[str] = set()
     problems: list[str] = []
-    for number, entry in enumerate(plain["images"], start=1):
+    for number, entry in enumerate(content.images, start=1):
         where = f"{file.path}: image {number}"
-        identity: int | str = field(entry, "id", (int, str), where=where)
-        place = _relative(field(entry, "file_name", str, where=where))
+        image = check(entry, _Image, where=where, expected="id, file_name, and height and width in whole pixels")
+        place = _relative(image.file_name)
         name = place.with_suffix("").as_posix() if place.suffix.lower() in IMAGE_SUFFIXES else place.as_posix()
-        if identity in found or name in names:
+        if image.id in found or name in names:
             raise DataError(
-                f"{where}: {name} (id {identity}): its id or name stands there twice, expected one entry per picture"
+                f"{where}: {name} (id {image.id}): its id or name stands there twice, expected one entry per picture"
             )
         path = _find(place, folders)
         if path is None:
@@ -138,26 +164,11 @@ def read_images(
                 "their folder: --images DIR"
             )
             continue
-        size = [optional_field(entry, key, int, where=where) for key in ("height", "width")]
         names.add(name)
-        found[identity] = CocoImage(name, path, (size[0], size[1]) if size[0] and size[1] else None)
+        found[image.id] = CocoImage(name, path, (image.height, image.width) if image.height and image.width else None)
     if problems:
         raise DataError(summarize(problems))
     return found
-
-
-def check_sizes(image: CocoImage, there_hw: tuple[int, int], *, where: str) -> None:
-    """Compare the size that the JSON says with that of the upright picture.
-
-    Raises:
-        DataError: they differ.
-    """
-    if image.size_hw and image.size_hw != there_hw:
-        raise DataError(
-            f"{where}: {image.name} is said to have {image.size_hw[1]}x{image.size_hw[0]} pixels (width x height), but "
-            f"{image.file} has {there_hw[1]}x{there_hw[0]} upright; expected the picture that was labelled (one that "
-            "EXIF turns has to be turned for good, and its labels with it)"
-        )
 
 
 def join_splits(files: Iterable[CocoFile], kinds: Collection[str]) -> dict[str, list[CocoFile]]:

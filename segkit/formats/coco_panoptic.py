@@ -10,23 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from segkit.data.images import image_size_hw
 from segkit.data.masks import color_codes, read_label_values
 from segkit.errors import DataError, summarize
 from segkit.formats.coco_files import (
+    CocoContent,
     CocoFile,
     CocoImage,
-    check_sizes,
+    Crowd,
+    Identity,
     join_splits,
     list_coco_files,
     load_coco,
     read_categories,
     read_images,
 )
-from segkit.formats.labelling import Labelling, choose_classes
-from segkit.formats.pictures import Picture, PictureSet, ReadOptions
-from segkit.formats.sources import count, field, optional_field, rename_splits
+from segkit.formats.documents import check
+from segkit.formats.drawing import check_size
+from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.splits import rename_splits
+from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.wording import count
+
+
+class _Entry(BaseModel, strict=True):
+    image_id: Identity
+    file_name: str
+    segments_info: list[Any]
+
+
+class _Segment(BaseModel, strict=True):
+    id: int
+    category_id: int
+    iscrowd: Crowd = 0
 
 
 @dataclass(frozen=True)
@@ -56,55 +73,51 @@ def read_panoptic(source: Path, options: ReadOptions) -> PictureSet:
     num_without = 0
     for split, parts in join_splits(list_coco_files(source, panoptic=True), ("panoptic",)).items():
         for file in parts:
-            plain = load_coco(file)
-            known = read_categories(plain, where=str(file.path))
+            content = load_coco(file)
+            known = read_categories(content, where=str(file.path))
             categories |= dict.fromkeys(known.items())
-            images = read_images(plain, file, source=source, images=options.images)
-            splits[split] = _read_annotations(plain, file, images, known)
+            images = read_images(content, file, source=source, images=options.images)
+            splits[split] = _read_annotations(content, file, images, known)
             num_without += len(images) - len(splits[split])
     if not any(splits.values()):
         raise DataError(f"{source}: no panoptic annotations, expected one per picture; choose another file")
-    labelling = choose_classes([name for _, name in sorted(categories)], options, rule="ignore")
+    labels = [name for _, name in sorted(categories)]
+    vocabulary = Vocabulary.build(source, labels, options, unlabeled="ignore")
     num_crowds = sum(found.labels.count(None) for listed in splits.values() for found in listed)
     notes = [
-        *labelling.notes,
+        *vocabulary.notes,
         f"{count(num_without, 'picture')} without segments: not read" if num_without else "",
         f"{count(num_crowds, 'crowd')} (iscrowd) ignored" if num_crowds else "",
     ]
-    return PictureSet(
-        {
-            split: [
-                Picture(found.image.name, found.image.file, functools.partial(_draw, found, labelling))
-                for found in sorted(listed, key=lambda found: found.image.name)
-            ]
-            for split, listed in rename_splits(splits).items()
-        },
-        labelling.classes,
-        tuple(filter(None, notes)),
-    )
+    pictures = {
+        split: [
+            Picture(found.image.name, found.image.file, functools.partial(_draw, found, vocabulary)) for found in listed
+        ]
+        for split, listed in rename_splits(splits).items()
+    }
+    return PictureSet(arrange(pictures), vocabulary.classes, tuple(filter(None, notes)))
 
 
 def _read_annotations(
-    plain: dict[str, Any], file: CocoFile, images: dict[int | str, CocoImage], categories: dict[int, str]
+    content: CocoContent, file: CocoFile, images: dict[Identity, CocoImage], categories: dict[int, str]
 ) -> list[_Segments]:
     folder = file.path.with_suffix("")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, expected the PNGs of {file.path.name} in it; unpack them there")
     present = {path.name for path in folder.iterdir()}
-    found: dict[int | str, _Segments] = {}
+    found: dict[Identity, _Segments] = {}
     problems = []
-    for number, entry in enumerate(plain["annotations"], start=1):
+    for number, entry in enumerate(content.annotations, start=1):
         where = f"{file.path}: annotation {number}"
         try:
-            image: int | str = field(entry, "image_id", (int, str), where=where)
+            given = check(entry, _Entry, where=where, expected="image_id, file_name and segments_info")
+            image, name = given.image_id, given.file_name
             if image not in images or image in found:
                 what = "has two annotations" if image in found else "isn't among the images"
                 raise DataError(f"{where}: the picture {image} {what}, expected one of each; mend the file")
-            name = field(entry, "file_name", str, where=where)
             if name not in present:
                 raise DataError(f"{where}: {folder / name}: no such file, expected its PNG there; unpack them again")
-            listed = field(entry, "segments_info", list, where=where)
-            labels = dict(_read_segment(segment, categories, where=where) for segment in listed)
+            labels = dict(_read_segment(segment, categories, where=where) for segment in given.segments_info)
             numbers = np.array(sorted(labels), np.int64)
             found[image] = _Segments(images[image], folder / name, numbers, tuple(labels[n] for n in sorted(labels)))
         except DataError as error:
@@ -115,32 +128,32 @@ def _read_annotations(
 
 
 def _read_segment(entry: object, categories: dict[int, str], *, where: str) -> tuple[int, str | None]:
-    number, category = (field(entry, key, int, where=f"{where}: segment") for key in ("id", "category_id"))
-    assert isinstance(entry, dict)
-    if not 0 < number < 2**24:
-        raise DataError(f"{where}: segment: id: found {number}, expected 1..16777215; mend the file")
-    if category not in categories:
-        raise DataError(f"{where}: segment {number}: category_id: found {category}, expected one that the file lists")
-    crowd = optional_field(entry, "iscrowd", (int, bool), where=f"{where}: segment {number}")
-    return number, None if crowd else categories[category]
+    given = check(entry, _Segment, where=f"{where}: segment", expected="id, category_id, and iscrowd as 0 or 1")
+    if not 0 < given.id < 2**24:
+        raise DataError(f"{where}: segment: id: found {given.id}, expected 1..16777215; mend the file")
+    if given.category_id not in categories:
+        raise DataError(
+            f"{where}: segment {given.id}: category_id: found {given.category_id}, expected one that the file lists; "
+            "mend it"
+        )
+    return given.id, None if given.iscrowd else categories[given.category_id]
 
 
-def _draw(found: _Segments, labelling: Labelling) -> np.ndarray:
+def _draw(found: _Segments, vocabulary: Vocabulary) -> np.ndarray:
     stored = read_label_values(found.png)
     if stored.ndim != 3:
         raise DataError(f"{found.png}: found a picture without colours, expected segments as R + 256 G + 65536 B")
-    there = image_size_hw(found.image.file)
-    check_sizes(found.image, there, where=str(found.png))
+    there = check_size(found.image.file, found.image.size_hw, where=str(found.png))
     if stored.shape[:2] != there:
         raise DataError(
             f"{found.png}: found {stored.shape[1]}x{stored.shape[0]} pixels, expected {there[1]}x{there[0]} as "
             f"{found.image.file} has; copy it again"
         )
     segments = color_codes(stored[:, :, ::-1])
-    ignored = labelling.classes.ignore_index
-    values = [ignored if label is None else labelling.value_of(label) for label in found.labels]
+    ignored = vocabulary.classes.ignore_index
+    values = [ignored if label is None else vocabulary.ids[label] for label in found.labels]
     numbers = np.concatenate([[0], found.numbers])
-    table = np.array([labelling.unlabelled, *values], np.uint8)
+    table = np.array([vocabulary.rest, *values], np.uint8)
     place = np.searchsorted(numbers, segments).clip(max=len(numbers) - 1)
     wrong = numbers[place] != segments
     if wrong.any():

@@ -17,14 +17,14 @@ import numpy as np
 
 from segkit.classes import MAX_CLASSES, RGB, Classes
 from segkit.data.masks import color_codes, read_label_values
-from segkit.data.prefetch import prefetch
 from segkit.errors import ConfigError, DataError, summarize
-from segkit.formats.color_table import IGNORED, TABLE_FILES, find_color_table, read_color_table
+from segkit.formats.color_table import TABLE_FILES, find_color_table, read_color_table
+from segkit.formats.documents import collect
 from segkit.formats.pairs import Pairing, find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
 from segkit.formats.values import LabelTable, as_color, code
-from segkit.formats.vocabulary import BACKGROUND_NAMES, Vocabulary
-from segkit.runtime import count_threads
+from segkit.formats.vocabulary import IGNORED, Vocabulary, is_background
+from segkit.formats.wording import listed
 
 THIN_SHARE = 0.01
 NEAR_SHARE = 0.001
@@ -54,7 +54,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     if options.classes is not None and len(options.classes) != len(names):
         raise ConfigError(
             f"--classes: found {len(options.classes)} names, expected {len(names)}, in the order of the colours "
-            f"{', '.join(map(str, colors[:20]))}; to read only some, list all in {source / TABLE_FILES[-1]} "
+            f"{listed(colors, shown=20)}; to read only some, list all in {source / TABLE_FILES[-1]} "
             "(name,r,g,b)"
         )
     classes = Classes.build(options.classes or names, colors=colors)
@@ -77,12 +77,11 @@ def _read_by_table(file: Path, options: ReadOptions, counts: Counter[int], pairi
             )
         )
     names = [name for name in colors.values() if name != IGNORED]
-    has_background = any(name.lower() in BACKGROUND_NAMES for name in names)
     vocabulary = Vocabulary.build(
         file,
         names,
         options,
-        unlabeled="background" if has_background else "ignore",
+        unlabeled="background" if any(map(is_background, names)) else "ignore",
         colors={name: color for color, name in colors.items()},
     )
     ignored = vocabulary.classes.ignore_index
@@ -102,7 +101,7 @@ def _survey(labels: list[Path]) -> tuple[Counter[int], set[int]]:
     """Return how many pixels each colour code has in all labels, and which codes fill two by two pixels somewhere."""
     counts: Counter[int] = Counter()
     blocks: set[int] = set()
-    for found, solid in prefetch(_count, labels, threads=count_threads(), ahead=16):
+    for _, (found, solid) in collect(_count, labels):
         counts.update(found)
         blocks |= solid
     return counts, blocks
@@ -144,8 +143,7 @@ def _check_edges(source: Path, counts: Counter[int], blocks: set[int]) -> None:
     shown = soft or sorted(counts, key=lambda number: counts[number])
     raise DataError(
         f"{source}: found {len(counts)} colours, of which {len(soft)} look like soft edges ("
-        + ", ".join(f"{as_color(number)}: {counts[number]} pixels" for number in shown[:8])
-        + (", ..." if len(shown) > 8 else "")
+        + listed(f"{as_color(number)}: {counts[number]} pixels" for number in shown)
         + "), expected one colour per class; export the labels again as PNG without smoothing, or, if all are classes, "
         f"list them in {source / TABLE_FILES[-1]} (name,r,g,b)"
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 from segkit.classes import RGB
 from segkit.errors import DataError, summarize
 from segkit.formats.documents import read_text
+from segkit.formats.vocabulary import IGNORED
 
 TABLE_FILES = ("labelmap.txt", "label_colors.txt", "class_dict.csv", "colors.csv")
-IGNORED = "__ignore__"
 
 _NOTATIONS = (
     re.compile(r"(?P<name>[^:]+):\s*(?P<r>[0-9]+)\s*,\s*(?P<g>[0-9]+)\s*,\s*(?P<b>[0-9]+)\s*(:.*)?"),

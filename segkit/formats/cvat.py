@@ -24,9 +24,12 @@ from segkit.formats import voc
 from segkit.formats.documents import FAR
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon
 from segkit.formats.image_folder import ImageFolder
-from segkit.formats.pairs import SPLIT_WORDS
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.runs import check_runs, run_pixels
+from segkit.formats.splits import rename_splits
+from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.wording import count
 
 
 def read(source: Path, options: ReadOptions) -> PictureSet:
@@ -78,8 +81,7 @@ def _read_xml(path: Path, options: ReadOptions) -> PictureSet:
         passed_over.update(element.tag for element in image if element.tag not in SHAPES)
         num_empty += not shapes
         ordered = [(class_id, draw) for _, class_id, draw in sorted(shapes, key=lambda shape: shape[0])]
-        subset = image.get("subset") or NO_SPLIT
-        splits[SPLIT_WORDS.get(subset.lower(), subset)].append(
+        splits[image.get("subset") or NO_SPLIT].append(
             Picture(folder.name(file), file, partial(draw_shapes, file, size_hw, where, ordered, vocabulary.rest))
         )
     if problems:
@@ -88,11 +90,11 @@ def _read_xml(path: Path, options: ReadOptions) -> PictureSet:
         raise DataError(f"{path}: found no <image>, expected one per picture; export the task again")
     notes = list(vocabulary.notes)
     if passed_over:
-        listed = ", ".join(f"{count} {tag}" for tag, count in sorted(passed_over.items()))
-        notes.append(f"passed over, since they have no area: {listed}")
+        kinds = ", ".join(f"{number} {tag}" for tag, number in sorted(passed_over.items()))
+        notes.append(f"passed over, since they have no area: {kinds}")
     if num_empty:
-        notes.append(f"{num_empty} picture(s) have no shape: all their pixels are taken as unlabelled")
-    return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
+        notes.append(f"{count(num_empty, 'picture')} without a shape: all pixels are taken as unlabelled")
+    return PictureSet(arrange(rename_splits(splits)), vocabulary.classes, tuple(notes))
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -131,12 +133,7 @@ def _labels(root: ElementTree.Element) -> dict[str, str]:
 
 
 def _known(colors: dict[str, str]) -> dict[str, RGB]:
-    known = {}
-    for name, color in colors.items():
-        found = re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", color)
-        if found:
-            known[name] = (int(found[1], 16), int(found[2], 16), int(found[3], 16))
-    return known
+    return {name: hex_color(color) for name, color in colors.items() if re.fullmatch("#[0-9a-fA-F]{6}", color)}
 
 
 def _read_shape(element: ElementTree.Element, where: str, vocabulary: Vocabulary) -> tuple[int, int, Draw]:
@@ -174,18 +171,20 @@ def _ellipse(element: ElementTree.Element, where: str) -> Draw:
 def _mask(element: ElementTree.Element, where: str) -> Draw:
     left, top, width, height = (_whole(element, name, where) for name in ("left", "top", "width", "height"))
     text = element.get("rle", "")
-    lengths = [int(word) for word in re.split(r"\s*,\s*", text.strip()) if re.fullmatch(r"[0-9]{1,10}", word)]
-    if not lengths or len(lengths) != text.count(",") + 1 or sum(lengths) != width * height or min(width, height) < 1:
+    words = re.split(r"\s*,\s*", text.strip())
+    if not all(re.fullmatch(r"[0-9]{1,10}", word) for word in words) or min(width, height) < 1:
         raise DataError(
-            f"{where}: found run lengths with the sum {sum(lengths)}, expected whole numbers with the sum "
-            f"{width * height} ({width}x{height}); export the task again"
+            f"{where}: found run lengths '{text[:60]}' of {width}x{height} pixels, expected whole numbers parted by "
+            "','; export the task again"
         )
-    runs = np.array(lengths, np.int64)
+    runs = check_runs(np.array(words, np.int64), (height, width), where=where)
 
     def draw(mask: np.ndarray, class_id: int) -> None:  # unfolded only now: all of an export's masks would be too much
         if min(left, top) < 0 or left + width > mask.shape[1] or top + height > mask.shape[0]:
             raise DataError(f"{where}: found a box that leaves the picture, expected one inside; export the task again")
-        bitmap(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width), left, top)(mask, class_id)
+        bits = np.zeros(height * width, bool)
+        bits[run_pixels(runs)] = True
+        bitmap(bits.reshape(height, width), left, top)(mask, class_id)
 
     return draw
 

@@ -1,17 +1,43 @@
-"""JSON of other tools is read and checked; what is wrong is named by its place."""
+"""JSON and text of other tools is read and checked, many files at once; what is wrong is named by its place.
 
+Nothing in them is trusted. Not here: pictures and masks (segkit.data), XML (cvat), CSV (rle_csv).
+"""
+
+import functools
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, first_line, summarize
+from segkit.runtime import count_threads
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-FAR = 1e9  # no picture reaches there, and arithmetic stays finite
+FAR = 1e6  # pixels; no picture reaches there, and arithmetic stays finite
 Coordinate = Annotated[float, Field(ge=-FAR, le=FAR, allow_inf_nan=False)]
+
+
+def find_one(source: Path, suffix: str, *, expected: str) -> Path:
+    """Return a file, or the one with the suffix (.json) that a folder holds.
+
+    Raises:
+        DataError: the folder holds none, or several.
+    """
+    if not source.is_dir():
+        return source
+    found = sorted(source.glob(f"*{suffix}"))
+    if len(found) != 1:
+        kind, names = suffix.strip(".").upper(), ", ".join(path.name for path in found)
+        raise DataError(
+            f"{source}: found {len(found)} {kind} files{names and f': {names}'}, expected one, {expected}; name the "
+            "file you mean"
+        )
+    return found[0]
 
 
 def read_text(path: Path, *, expected: str) -> str:
@@ -21,11 +47,21 @@ def read_text(path: Path, *, expected: str) -> str:
         DataError: it is missing, can't be read or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror}), expected {expected}; check the path") from error
+        return _read_bytes(path, expected=expected).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no UTF-8 text, expected {expected}; export it again") from error
+        raise DataError(f"{path}: not a text file in UTF-8, expected {expected}; export it again") from error
+
+
+def load_json(path: Path, *, expected: str) -> Any:
+    """Return what a JSON file holds, unchecked; NaN and Infinity, which are no JSON, are refused.
+
+    Raises:
+        DataError: it can't be read, or is no JSON.
+    """
+    try:
+        return json.loads(_read_bytes(path, expected=expected), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: broken JSON ({first_line(error)}), expected {expected}; export it again") from error
 
 
 def read_json(path: Path, form: type[T], *, expected: str) -> T:
@@ -34,12 +70,7 @@ def read_json(path: Path, form: type[T], *, expected: str) -> T:
     Raises:
         DataError: the file can't be read, is no JSON, or has another form; names the places.
     """
-    text = read_text(path, expected=expected)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({first_line(error)}), expected {expected}; export it again") from error
-    return check(content, form, where=str(path), expected=expected)
+    return check(load_json(path, expected=expected), form, where=str(path), expected=expected)
 
 
 def check(content: object, form: type[T], *, where: str, expected: str) -> T:
@@ -49,15 +80,58 @@ def check(content: object, form: type[T], *, where: str, expected: str) -> T:
         DataError: it has another form.
     """
     try:
-        checked: T = TypeAdapter(form).validate_python(content)
+        checked: T = _adapter(form).validate_python(content)  # type: ignore[arg-type]  # a type is hashable
     except ValidationError as error:
+        places: dict[str, str] = {}
+        for problem in error.errors(include_url=False, include_context=False):
+            place = ".".join(map(str, problem["loc"])) or "its top"
+            found = "nothing" if problem["type"] == "missing" else _shorten(problem["input"])
+            places.setdefault(place, f"found {found} ({problem['msg']})")
         raise DataError(
-            summarize(
-                [
-                    f"{where}: at {'.'.join(map(str, problem['loc'])) or 'its top'}: {problem['msg']}; expected "
-                    f"{expected}"
-                    for problem in error.errors(include_url=False, include_context=False, include_input=False)
-                ]
-            )
+            summarize([f"{where}: {place}: {found}, expected {expected}" for place, found in places.items()])
         ) from error
     return checked
+
+
+def collect(function: Callable[[T], R], inputs: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """Yield (x, function(x)), computed by threads, in order; errors come at the end, as one.
+
+    Raises:
+        DataError: with the first ten messages and how many there are.
+    """
+
+    def attempt(given: T) -> tuple[T, R | None, str | None]:
+        try:
+            return given, function(given), None
+        except DataError as error:
+            return given, None, str(error)
+
+    problems = []
+    for given, result, problem in prefetch(attempt, inputs, threads=count_threads(), ahead=32):
+        if problem is None:
+            yield given, result  # type: ignore[misc]
+        else:
+            problems.append(problem)
+    if problems:
+        raise DataError(summarize(problems))
+
+
+def _read_bytes(path: Path, *, expected: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror}), expected {expected}; check the path") from error
+
+
+@functools.cache
+def _adapter(form: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(form)
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"the value {name}")

@@ -1,15 +1,14 @@
 """The layouts that segkit trains from: PASCAL VOC's folders, and images/ beside masks/.
 
 Labels are palette PNGs of class ids, so that a config of the result needs no data.mask_values. classes.txt names the
-classes. A source without splits gets no split files: `segkit split` makes them.
+classes. Where pictures of two splits share a name, all names get their split in front. A source without splits gets no
+split files: `segkit split` makes them.
 """
 
 from pathlib import Path
 
 from segkit.data.layouts import voc_root
-from segkit.data.shards import File
-from segkit.errors import DataError
-from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet
+from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, tell_apart
 from segkit.formats.writing import copy_image, each_picture, encode_mask, read_mask, write_plainly, write_text
 
 
@@ -17,7 +16,7 @@ def write_voc(pictures: PictureSet, output: Path) -> list[str]:
     """Write JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt and classes.txt; return notes.
 
     Raises:
-        DataError: a picture or label can't be read, or two pictures have the same name.
+        DataError: a picture or label can't be read.
         RunFolderError: the folder can't be written to.
     """
     assert voc_root(output) == output, output  # it is empty
@@ -30,15 +29,10 @@ def write_folders(pictures: PictureSet, output: Path) -> list[str]:
 
 
 def _write(pictures: PictureSet, output: Path, images: str, masks: str, splits: Path) -> list[str]:
-    images_by_name: dict[str, File] = {}
-    for split, members in pictures.splits.items():
-        new = [picture for picture in members if picture.name not in images_by_name]
-        for picture in members:
-            if images_by_name.setdefault(picture.name, picture.image) != picture.image:
-                raise DataError(
-                    f"{picture.image}: its name '{picture.name}' is that of {images_by_name[picture.name]} too, "
-                    "expected each name once; rename one of them"
-                )
+    written: set[str] = set()
+    for split, members in tell_apart(pictures.splits).items():
+        new = [picture for picture in members if picture.name not in written]
+        written |= {picture.name for picture in members}
 
         def write(picture: Picture) -> None:
             copy_image(picture, output / images)

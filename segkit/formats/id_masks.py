@@ -1,25 +1,23 @@
 """Folders of masks that hold one class id per pixel, grey or palette indices, which nothing else describes.
 
-Names come from options.classes, else from classes.txt or class_names.txt in the source, in id order; else classes are
-numbered up to the largest id that a mask holds. 255 is ignored. Every pixel has a label, so `options.unlabeled` isn't
-taken.
+Names come from options.classes, else from classes.txt, class_names.txt or labels.txt in the source, in id order; else
+classes are numbered up to the largest id that a mask holds. 255 is ignored. Every pixel has a label, so
+`options.unlabeled` isn't taken.
 """
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from segkit.classes import MAX_CLASSES, Classes, read_class_names
+from segkit.classes import MAX_CLASSES, Classes
 from segkit.data.masks import read_label_values
-from segkit.data.prefetch import prefetch
-from segkit.errors import ConfigError, DataError, summarize
+from segkit.errors import ConfigError, DataError
+from segkit.formats.documents import collect
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
 from segkit.formats.values import LabelTable
-from segkit.runtime import count_threads
+from segkit.formats.vocabulary import read_class_file
 
-NAME_FILES = ("classes.txt", "class_names.txt")
 IGNORED = 255
 
 
@@ -35,7 +33,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     pairing = find_pairs(source, options)
     names, notes = _names(source, options)
     if not names:
-        last = _largest_id(pairing.labels)
+        last = max(largest for _, largest in collect(_largest_id, pairing.labels))
         names = [f"class_{k}" for k in range(max(1, last) + 1)]
         notes.append(
             f"nothing names the classes, so they are numbered up to {last}, the largest id; name them in id order: "
@@ -50,38 +48,19 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
 def _names(source: Path, options: ReadOptions) -> tuple[list[str], list[str]]:
     if options.classes is not None:
         return list(options.classes), []
-    for name in NAME_FILES:
-        if (source / name).is_file():
-            return read_class_names(source / name), [f"classes: of {name}"]
+    if beside := read_class_file(source):
+        return beside[1], [f"classes: of {beside[0].name}"]
     return [], []
 
 
-def _largest_id(labels: Sequence[Path]) -> int:
-    threads = count_threads()
-    problems, largest = [], 0
-    for path, held in zip(labels, _largest(labels, threads), strict=True):
-        if isinstance(held, str):
-            problems.append(held)
-        elif held >= MAX_CLASSES:
-            problems.append(
-                f"{path}: found the id {held}, expected 0..{MAX_CLASSES - 1} or {IGNORED}; ids that large are mostly "
-                "instances, or class * 1000 + number: write one class id per pixel"
-            )
-        else:
-            largest = max(largest, held)
-    if problems:
-        raise DataError(summarize(problems))
+def _largest_id(path: Path) -> int:
+    stored = read_label_values(path)
+    if stored.ndim == 3:
+        raise DataError(f"{path}: found RGB colours, expected one id per pixel; say --from color-masks")
+    largest = int(np.max(stored, where=stored != IGNORED, initial=0))
+    if largest >= MAX_CLASSES:
+        raise DataError(
+            f"{path}: found the id {largest}, expected 0..{MAX_CLASSES - 1} or {IGNORED}; ids that large are mostly "
+            "instances, or class * 1000 + number: write one class id per pixel"
+        )
     return largest
-
-
-def _largest(labels: Sequence[Path], threads: int) -> Iterable[int | str]:
-    def read_largest(path: Path) -> int | str:
-        try:
-            stored = read_label_values(path)
-        except DataError as error:
-            return str(error)
-        if stored.ndim == 3:
-            return f"{path}: found RGB colours, expected one id per pixel; say --from color-masks"
-        return int(np.max(stored, where=stored != IGNORED, initial=0))
-
-    return prefetch(read_largest, labels, threads=threads, ahead=8 * threads)

@@ -1,4 +1,7 @@
-"""The pictures below a folder, found by the names that label files call them."""
+"""The pictures below a folder, found by the names that label files call them, wherever they are.
+
+Not here: forms that say where a picture is (coco_files, labelme, yolo); there another one of that name is another one.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,17 +26,13 @@ class ImageFolder:
             DataError: no such folder, or no picture in it.
         """
         if not folder.is_dir():
-            raise DataError(
-                f"{folder}: no such folder, expected the pictures there; say where they are: --images FOLDER"
-            )
+            raise DataError(f"{folder}: no such folder, expected the pictures there; say where they are: --images DIR")
         by_name: dict[str, list[Path]] = defaultdict(list)
         for path in list_images(folder):
             for name in {path.name, path.stem}:
                 by_name[name].append(path)
         if not by_name:
-            raise DataError(
-                f"{folder}: found no pictures, expected those that were labelled; say where: --images FOLDER"
-            )
+            raise DataError(f"{folder}: found no pictures, expected those that were labelled; say where: --images DIR")
         return cls(folder, dict(by_name))
 
     def find(self, name: str, *, where: str) -> Path:
@@ -57,10 +56,10 @@ class ImageFolder:
         if not found:
             raise DataError(
                 f"{where}: found no picture '{name}' below {self.folder}; put it there, or say where the pictures are: "
-                "--images FOLDER"
+                "--images DIR"
             )
         raise DataError(
-            f"{where}: '{name}' could be {found[0]} or {found[1]}; remove one, or name the folder: --images FOLDER"
+            f"{where}: '{name}' could be {found[0]} or {found[1]}; remove one, or name the folder: --images DIR"
         )
 
     def name(self, path: Path) -> str:

@@ -15,64 +15,73 @@ a.png may both be labelled. Writing gives what labelme opens, and what `read` re
 
 import base64
 import binascii
-import functools
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, Field
 
-from segkit.classes import Classes, read_class_names
-from segkit.data.images import IMAGE_SUFFIXES, image_size_hw
-from segkit.errors import DataError
+from segkit.classes import Classes
+from segkit.data.images import IMAGE_SUFFIXES
+from segkit.data.layouts import list_files, list_images
+from segkit.errors import DataError, first_line
 from segkit.formats.contours import Region, simplify, trace_regions
-from segkit.formats.labelling import Labelling, choose_classes, find_background, is_background
-from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions
+from segkit.formats.documents import Coordinate, check, collect, load_json
+from segkit.formats.drawing import Draw, bitmap, box, disc, draw_shapes, line, polygon
+from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.polygons import fill_polygon
-from segkit.formats.shapes import fill_bitmap, fill_disc, fill_line
-from segkit.formats.sources import (
-    collect,
-    count,
-    field,
-    find_beside,
-    list_files,
-    list_images,
-    load_json,
-    optional_field,
-    split_by_folder,
+from segkit.formats.splits import split_by_folder
+from segkit.formats.vocabulary import (
+    BACKGROUND,
+    IGNORED,
+    Vocabulary,
+    find_background,
+    is_background,
+    read_class_file,
 )
+from segkit.formats.wording import count
 from segkit.formats.writing import copy_image, each_picture, read_mask, write_text
 
-IGNORE, BACKGROUND = "__ignore__", "_background_"
+OWN_BACKGROUND = "_background_"  # as labelme calls it
 VERSION = "5.5.0"  # of the fields that are written
 LINE_WIDTH, POINT_RADIUS = 10.0, 5.0  # pixels
-FARTHEST = 1e6  # pixels from the picture's corner that a point may be
-
-CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")
 
 
 # ---- reading
 
 
-@dataclass(frozen=True)
-class _Shape:
+class _Shape(BaseModel, strict=True):
     label: str
-    kind: str
-    points: np.ndarray  # float64 [n, 2]
-    bitmap: str | None  # base64 of a picture file, of kind "mask"
+    shape_type: str | None = None
+    points: list[Annotated[list[Coordinate], Field(min_length=2, max_length=2)]]
+    mask: str | None = None  # base64 of a picture file
+
+    @property
+    def kind(self) -> str:
+        return self.shape_type or "polygon"  # version 3 says nothing
+
+
+class _Content(BaseModel, strict=True):
+    shapes: list[Any]
+    imagePath: str | None = None
+    imageData: Any = None
+    imageHeight: float | None = None
+    imageWidth: float | None = None
 
 
 @dataclass(frozen=True)
 class _Document:
     shapes: tuple[_Shape, ...]
     num_degenerate: int
-    image_path: str
-    has_image_data: bool
-    size: tuple[float | None, float | None]  # height, width
+    content: _Content
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         labels = frozenset(shape.label for shape in document.shapes)
         return _Labelled(path, image, labels, document.num_degenerate)
 
-    everything = [labelled for _, labelled in collect(look, list_files(source, ".json"))]
+    everything = [labelled for _, labelled in collect(look, list_files(source, (".json",)))]
     found = {_name(labelled.path, source): labelled for labelled in everything if labelled}
     num_foreign = everything.count(None)
     if not found:
@@ -116,83 +125,61 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             "with 'shapes'; give the folder that labelme saved to"
         )
     unlabelled = _count_unlabelled(found.values(), filter(None, (source, options.images)))
-    labelling, origin = _choose_classes(source, found.values(), options)
+    vocabulary, origin = _choose_classes(source, found.values(), options)
     degenerate = sum(labelled.num_degenerate for labelled in found.values())
     notes = [
         f"classes: {origin}",
-        *labelling.notes,
+        *vocabulary.notes,
         f"{count(num_foreign, 'JSON file')} of other programs passed over" if num_foreign else "",
         f"{count(unlabelled, 'picture')} without a JSON file: not read" if unlabelled else "",
         f"{count(degenerate, 'shape')} with too few points passed over" if degenerate else "",
     ]
     splits = {
-        split: [_picture(short, found[name], labelling) for name, short in names.items()]
+        split: [_picture(short, found[name], vocabulary) for name, short in names.items()]
         for split, names in split_by_folder(found).items()
     }
-    return PictureSet(splits, labelling.classes, tuple(filter(None, notes)))
+    return PictureSet(arrange(splits), vocabulary.classes, tuple(filter(None, notes)))
 
 
 def _name(path: Path, source: Path) -> str:
     return path.relative_to(source).as_posix().removesuffix(path.suffix)
 
 
-def _picture(name: str, labelled: _Labelled, labelling: Labelling) -> Picture:
-    return Picture(name, labelled.image, functools.partial(_draw, labelled.path, labelled.image, labelling))
+def _picture(name: str, labelled: _Labelled, vocabulary: Vocabulary) -> Picture:
+    return Picture(name, labelled.image, partial(_draw, labelled.path, labelled.image, vocabulary))
 
 
 def _parse(path: Path) -> _Document | None:
     """Return what a JSON file holds, or None if another program wrote it."""
-    plain = load_json(path)
+    plain = load_json(path, expected="labelme's JSON")
     if not isinstance(plain, dict) or "shapes" not in plain:
         return None
-    shapes, num_degenerate = [], 0
-    for number, entry in enumerate(field(plain, "shapes", list, where=str(path)), start=1):
-        shape = _parse_shape(entry, where=f"{path}: shape {number}")
-        if len(shape.points) < _KINDS[shape.kind].fewest:
-            num_degenerate += 1
-        else:
-            shapes.append(shape)
-    size = [optional_field(plain, key, (int, float), where=str(path)) for key in ("imageHeight", "imageWidth")]
-    return _Document(
-        shapes=tuple(shapes),
-        num_degenerate=num_degenerate,
-        image_path=optional_field(plain, "imagePath", str, where=str(path)) or "",
-        has_image_data=bool(plain.get("imageData")),
-        size=(size[0], size[1]),
-    )
+    content = check(plain, _Content, where=str(path), expected="what labelme writes there")
+    found = [_parse_shape(entry, where=f"{path}: shape {n}") for n, entry in enumerate(content.shapes, start=1)]
+    shapes = tuple(shape for shape in found if len(shape.points) >= _KINDS[shape.kind].fewest)
+    return _Document(shapes, len(found) - len(shapes), content)
 
 
 def _parse_shape(entry: object, *, where: str) -> _Shape:
-    label = field(entry, "label", str, where=where).strip()
-    assert isinstance(entry, dict)
-    kind = optional_field(entry, "shape_type", str, where=where) or "polygon"  # version 3 has none
-    listed = field(entry, "points", list, where=where)
-    if not label:
+    shape = check(entry, _Shape, where=where, expected="a shape of labelme with label, shape_type and [[x, y], ...]")
+    shape.label = shape.label.strip()
+    if not shape.label:
         raise DataError(f"{where}: an empty label, expected a class; name it in labelme")
-    if kind not in _KINDS:
-        raise DataError(
-            f"{where} ({label}): found shape_type {kind!r}, expected one of: {', '.join(_KINDS)}; redraw it"
-        )
-    try:
-        points = np.array(listed) if listed else np.zeros((0, 2))
-    except ValueError:  # rows of different lengths
-        points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "iuf":
-        raise DataError(f"{where} ({label}): points: found {str(listed)[:60]}, expected [[x, y], ...]; redraw it")
-    if not (np.abs(points) <= FARTHEST).all():  # not a number included
-        raise DataError(f"{where} ({label}): a point lies beyond {FARTHEST:.0f} pixels, or nowhere; redraw it")
-    if len(points) > _KINDS[kind].most or (kind == "rectangle" and len(points) == 3):
-        raise DataError(
-            f"{where} ({label}): found a {kind} of {len(points)} points, expected {_KINDS[kind].expected}; redraw it"
-        )
-    bitmap = field(entry, "mask", str, where=f"{where} ({label})") if kind == "mask" else None
-    return _Shape(label, kind, points.astype(np.float64), bitmap)
+    where = f"{where} ({shape.label})"
+    if shape.kind not in _KINDS:
+        raise DataError(f"{where}: found shape_type {shape.kind!r}, expected one of: {', '.join(_KINDS)}; redraw it")
+    kind, num_points = _KINDS[shape.kind], len(shape.points)
+    if num_points > kind.most or (shape.kind == "rectangle" and num_points == 3):
+        raise DataError(f"{where}: found a {shape.kind} of {num_points} points, expected {kind.expected}; redraw it")
+    if shape.kind == "mask" and shape.mask is None:
+        raise DataError(f"{where}: found no mask, expected a picture file in base64; redraw it")
+    return shape
 
 
 def _find_image(path: Path, document: _Document, source: Path, images: Path | None) -> Path:
     """Return the picture of a JSON file: the one it names, or the one that has its name."""
-    named = PureWindowsPath(document.image_path)  # takes / and \ alike
-    place = PurePosixPath(named.name if named.drive or named.root else named.as_posix())
+    given = PureWindowsPath(document.content.imagePath or "")  # takes / and \ alike
+    place = PurePosixPath(given.name if given.drive or given.root else given.as_posix())
     below = path.relative_to(source).parent
     folders = [path.parent] if images is None else [images / below, images, path.parent]
     for folder in folders:
@@ -200,11 +187,12 @@ def _find_image(path: Path, document: _Document, source: Path, images: Path | No
             if candidate.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(candidate):  # false for odd names too
                 return candidate
     for folder in folders:
-        if beside := find_beside(folder / path.stem):
+        if beside := _find_beside(folder / path.stem):
             return beside
-    inside = "; the picture in its imageData isn't used: save it as a file" if document.has_image_data else ""
+    named = document.content.imagePath or "an imagePath"
+    inside = "; the picture in its imageData isn't used: save it as a file" if document.content.imageData else ""
     raise DataError(
-        f"{path}: no picture: found neither {document.image_path or 'an imagePath'} nor one picture {path.stem}.* in "
+        f"{path}: no picture: found neither {named} nor one picture {path.stem}.* in "
         f"{', '.join(map(str, dict.fromkeys(folders)))}{inside}; put it there, or give their folder: --images DIR"
     )
 
@@ -222,109 +210,120 @@ def _count_unlabelled(found: Collection[_Labelled], folders: Iterable[Path]) -> 
     return len({path.resolve() for folder in folders for path in list_images(folder)} - set(owners))
 
 
-def _choose_classes(source: Path, found: Collection[_Labelled], options: ReadOptions) -> tuple[Labelling, str]:
-    labels = sorted(set().union(*(labelled.labels for labelled in found)) - {IGNORE})
-    listed, origin = None, "as given" if options.classes else "the labels found, sorted, background first"
-    if not options.classes:
-        for path in (source / name for name in CLASS_FILES):
-            if path.is_file():
-                listed = ["background" if name == BACKGROUND else name for name in read_class_names(path)]
-                listed = [name for name in listed if name != IGNORE]
-                if path.name == "labels.txt" and not any(map(is_background, listed)):
-                    listed.insert(0, "background")  # labelme doesn't ask for it there
-                origin = f"of {path.name}"
-                break
-    return choose_classes(labels, options, rule="background", listed=listed), origin
+def _choose_classes(source: Path, found: Collection[_Labelled], options: ReadOptions) -> tuple[Vocabulary, str]:
+    labels = sorted(set().union(*(labelled.labels for labelled in found)) - {IGNORED})
+    beside = None if options.classes else read_class_file(source)
+    if beside is None:
+        origin = "as given" if options.classes else "the labels found, sorted, background first"
+        return Vocabulary.build(source, labels, options), origin
+    path, names = beside
+    names = [BACKGROUND if name == OWN_BACKGROUND else name for name in names if name != IGNORED]
+    if path.name == "labels.txt" and not any(map(is_background, names)):
+        names.insert(0, BACKGROUND)  # labelme doesn't ask for it there
+    return Vocabulary.build(source, labels, options, names=names), f"of {path.name}"
 
 
-def _draw(path: Path, image: Path, labelling: Labelling) -> np.ndarray:
+def _find_beside(stem: Path) -> Path | None:
+    """Return the picture of this path without suffix, in any case of it; None where there is none, or several."""
+    names = [stem.name + suffix for small in IMAGE_SUFFIXES for suffix in (small, small.upper())]
+    found = [path for path in map(stem.with_name, names) if path.is_file()]
+    found = [path for path in found if not any(path.samefile(other) for other in found[: found.index(path)])]
+    return found[0] if len(found) == 1 else None
+
+
+def _draw(path: Path, image: Path, vocabulary: Vocabulary) -> np.ndarray:
     document = _parse(path)
-    if document is None:
-        raise DataError(f"{path}: changed while it was read, expected labelme's 'shapes'; try again")
-    height, width = image_size_hw(image)
-    for said, is_there in zip(document.size, (height, width), strict=True):
-        if said is not None and said != is_there:
-            raise DataError(
-                f"{path}: labelled as {document.size[1]}x{document.size[0]} pixels (imageWidth x imageHeight), but "
-                f"{image} has {width}x{height} upright; expected the picture that was labelled: put it back, "
-                "or label anew"
-            )
-    mask = np.full((height, width), labelling.unlabelled, np.uint8)
-    for number, shape in enumerate(document.shapes, start=1):
-        value = labelling.classes.ignore_index if shape.label == IGNORE else labelling.value_of(shape.label)
-        if shape.bitmap is not None:
-            _fill_bitmap(mask, shape, value, where=f"{path}: mask {number} ({shape.label})")
-        else:
-            _KINDS[shape.kind].fill(mask, shape.points, value)
-    return mask
+    ids = {**vocabulary.ids, IGNORED: vocabulary.classes.ignore_index}
+    if document is None or not all(shape.label in ids for shape in document.shapes):
+        raise DataError(f"{path}: changed while it was read, expected the shapes that were there before; try again")
+    shapes = [
+        (ids[shape.label], _KINDS[shape.kind].draw(shape, f"{path}: {shape.kind} {number} ({shape.label})"))
+        for number, shape in enumerate(document.shapes, start=1)
+    ]
+    height, width = document.content.imageHeight, document.content.imageWidth
+    declared_hw = None if height is None or width is None else (height, width)
+    return draw_shapes(image, declared_hw, str(path), shapes, vocabulary.rest)
 
 
 # ---- kinds of shapes
 
 
-def _fill(mask: np.ndarray, points: np.ndarray, value: int) -> None:
-    fill_polygon(mask, [points], value)
+def _polygon(shape: _Shape, where: str) -> Draw:
+    return polygon([np.array(shape.points)])
 
 
-def _fill_rectangle(mask: np.ndarray, points: np.ndarray, value: int) -> None:
-    if len(points) == 2:
-        (left, top), (right, bottom) = points
-        points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    fill_polygon(mask, [points], value)
+def _rectangle(shape: _Shape, where: str) -> Draw:
+    return box(*shape.points[0], *shape.points[1]) if len(shape.points) == 2 else _polygon(shape, where)
 
 
-def _fill_circle(mask: np.ndarray, points: np.ndarray, value: int) -> None:
-    fill_disc(mask, points[0], float(np.hypot(*(points[1] - points[0]))), value)
+def _circle(shape: _Shape, where: str) -> Draw:
+    center, rim = shape.points
+    return disc(center, math.dist(center, rim))
 
 
-def _fill_points(mask: np.ndarray, points: np.ndarray, value: int) -> None:
-    for point in points:
-        fill_disc(mask, point, POINT_RADIUS, value)
+def _points(shape: _Shape, where: str) -> Draw:
+    discs = [disc(point, POINT_RADIUS) for point in shape.points]
+
+    def draw(mask: np.ndarray, class_id: int) -> None:
+        for each in discs:
+            each(mask, class_id)
+
+    return draw
 
 
-def _fill_line(mask: np.ndarray, points: np.ndarray, value: int) -> None:
-    fill_line(mask, points, LINE_WIDTH, value)
+def _line(shape: _Shape, where: str) -> Draw:
+    return line(np.array(shape.points), LINE_WIDTH)
 
 
-def _fill_bitmap(mask: np.ndarray, shape: _Shape, value: int, *, where: str) -> None:
-    """Decode a picture file of 0 and 1; its corner is at the shape's first point, what leaves the mask is cut off."""
-    assert shape.bitmap is not None
+def _bitmap(shape: _Shape, where: str) -> Draw:
+    """A picture file of 0 and 1, its corner at the shape's first point."""
+    left, top = np.array(shape.points).min(axis=0).round().astype(int).tolist()
+
+    def draw(mask: np.ndarray, class_id: int) -> None:
+        bitmap(_decode_bitmap(shape.mask or "", (mask.shape[0], mask.shape[1]), where=where), left, top)(mask, class_id)
+
+    return draw
+
+
+def _decode_bitmap(text: str, size_hw: tuple[int, int], *, where: str) -> np.ndarray:
+    """Return a picture file's pixels that aren't 0, bool [h, w]."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.bitmap, validate=True))) as opened:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as opened:
             width, height = opened.size
-            if height > 2 * mask.shape[0] or width > 2 * mask.shape[1]:  # before it is unpacked
+            if height > 2 * size_hw[0] or width > 2 * size_hw[1]:  # before it is unpacked
                 raise DataError(
                     f"{where}: a bitmap of {width}x{height} pixels, expected one within the picture of "
-                    f"{mask.shape[1]}x{mask.shape[0]}; draw it again"
+                    f"{size_hw[1]}x{size_hw[0]}; draw it again"
                 )
-            bitmap = np.asarray(opened)
+            values = np.asarray(opened)
     except (OSError, ValueError, SyntaxError, binascii.Error) as error:
-        raise DataError(f"{where}: broken ({error}), expected a PNG in base64; draw it again") from error
-    if bitmap.ndim != 2:
+        raise DataError(f"{where}: broken ({first_line(error)}), expected a PNG in base64; draw it again") from error
+    if values.ndim != 2:
         raise DataError(f"{where}: found a bitmap of colours, expected one of 0 and 1; draw it again")
-    left, top = shape.points.min(axis=0).round().astype(int).tolist()
-    fill_bitmap(mask, bitmap.astype(bool), (top, left), value)
+    return values.astype(bool)
 
 
 @dataclass(frozen=True)
 class _Kind:
+    """How many points it has, and what draws it, made of a shape and where that is."""
+
     fewest: int
     most: float
     expected: str
-    fill: Callable[[np.ndarray, np.ndarray, int], None]
+    draw: Callable[[_Shape, str], Draw]
 
 
 _KINDS = {
-    "polygon": _Kind(3, float("inf"), "3 or more", _fill),
-    "rectangle": _Kind(2, 4, "2 (opposite corners) or 4", _fill_rectangle),
-    "oriented_rectangle": _Kind(4, 4, "4", _fill),
-    "rotation": _Kind(4, 4, "4", _fill),  # the same, as other programs that write these files call it
-    "circle": _Kind(2, 2, "2 (centre, and a point on the rim)", _fill_circle),
-    "line": _Kind(2, 2, "2", _fill_line),
-    "linestrip": _Kind(2, float("inf"), "2 or more", _fill_line),
-    "point": _Kind(1, 1, "1", _fill_points),
-    "points": _Kind(1, float("inf"), "1 or more", _fill_points),
-    "mask": _Kind(2, 2, "2 (opposite corners)", _fill),  # see _fill_bitmap
+    "polygon": _Kind(3, math.inf, "3 or more", _polygon),
+    "rectangle": _Kind(2, 4, "2 (opposite corners) or 4", _rectangle),
+    "oriented_rectangle": _Kind(4, 4, "4", _polygon),
+    "rotation": _Kind(4, 4, "4", _polygon),  # the same, as other programs that write these files call it
+    "circle": _Kind(2, 2, "2 (centre, and a point on the rim)", _circle),
+    "line": _Kind(2, 2, "2", _line),
+    "linestrip": _Kind(2, math.inf, "2 or more", _line),
+    "point": _Kind(1, 1, "1", _points),
+    "points": _Kind(1, math.inf, "1 or more", _points),
+    "mask": _Kind(2, 2, "2 (opposite corners)", _bitmap),
 }
 
 
@@ -343,9 +342,9 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
         RunFolderError: a file can't be written.
     """
     classes = pictures.classes
-    labels = [BACKGROUND if is_background(name) else name for name in classes.names]
+    labels = [OWN_BACKGROUND if is_background(name) else name for name in classes.names]
     write_text(output / "classes.txt", "".join(f"{name}\n" for name in classes.names))
-    write_text(output / "labels.txt", "".join(f"{name}\n" for name in [IGNORE, *labels]))
+    write_text(output / "labels.txt", "".join(f"{name}\n" for name in [IGNORED, *labels]))
     for split, listed in pictures.splits.items():
         folder = output if split == NO_SPLIT else output / split
 
@@ -363,10 +362,10 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
 def _describe(mask: np.ndarray, image: str, classes: Classes, tolerance: float) -> dict[str, object]:
     shapes = []
     for region in _regions_to_draw(mask, classes):
-        name = IGNORE if region.class_id == classes.ignore_index else classes.names[region.class_id]
+        name = IGNORED if region.class_id == classes.ignore_index else classes.names[region.class_id]
         shapes.append(
             {
-                "label": BACKGROUND if is_background(name) else name,
+                "label": OWN_BACKGROUND if is_background(name) else name,
                 "points": simplify(region.outer, tolerance).astype(float).tolist(),
                 "group_id": None,
                 "description": "",

@@ -31,11 +31,12 @@ from pydantic import BaseModel, PositiveInt
 
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, summarize
-from segkit.formats.documents import Coordinate, check, read_json
+from segkit.formats.documents import Coordinate, check, find_one, read_json
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon
 from segkit.formats.image_folder import ImageFolder
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.wording import count
 
 EXPECTED = "Label Studio's JSON export"
 KINDS = ("brush", "polygon", "rectangle", "ellipse")
@@ -97,7 +98,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         DataError: no export, or a task that can't be read or whose picture isn't there. Strokes are decoded on reading.
         ConfigError: the options' classes can't be.
     """
-    path = _find(source)
+    path = find_one(source, ".json", expected=EXPECTED)
     tasks = read_json(path, list[_Task], expected=EXPECTED)
     folder = ImageFolder.scan(options.images or path.parent)
     passed_over = Counter[str]()
@@ -133,24 +134,15 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     ]
     notes = list(vocabulary.notes)
     if num_several:
-        notes.append(f"{num_several} picture(s) have several annotations: ground truth counts, else the last update")
+        notes.append(f"{count(num_several, 'picture')} with several annotations: ground truth counts, or the last")
     if num_none:
-        notes.append(f"{num_none} task(s) without an annotation are left out")
+        notes.append(f"{count(num_none, 'task')} without an annotation left out")
     if passed_over:
-        notes.append("passed over: " + ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items())))
+        notes.append("passed over: " + ", ".join(f"{number} {kind}" for kind, number in sorted(passed_over.items())))
     return PictureSet(arrange({NO_SPLIT: pictures}), vocabulary.classes, tuple(notes))
 
 
 # ---- tasks
-
-
-def _find(source: Path) -> Path:
-    if not source.is_dir():
-        return source
-    found = sorted(source.glob("*.json"))
-    if len(found) != 1:
-        raise DataError(f"{source}: found {len(found)} JSON files, expected one, {EXPECTED}; name the file you mean")
-    return found[0]
 
 
 def _find_image(task: _Task, folder: ImageFolder, where: str) -> Path:

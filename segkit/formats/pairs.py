@@ -33,6 +33,8 @@ from segkit.data.masks import MASK_SUFFIXES
 from segkit.data.split_files import read_split
 from segkit.errors import DataError, summarize
 from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions, arrange
+from segkit.formats.splits import SPLIT_WORDS, is_split
+from segkit.formats.wording import count, listed
 
 IMAGE_WORDS = {
     "image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photo", "photos", "pic", "pics", "picture",
@@ -44,10 +46,6 @@ LABEL_WORDS = {
     "segmentationclassraw", "segmentations", "segs", "target", "targets", "truth",
 }  # fmt: skip
 LABEL_ENDINGS = {"color", "colors", "instanceids", "l", "labelids", "labeltrainids", "manual1", "manual2"}  # of files
-SPLIT_WORDS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-    "testing": "test",
-}  # fmt: skip
 LIST_FOLDERS = (".", "splits", "ImageSets/Segmentation", "ImageSets")
 
 
@@ -100,7 +98,7 @@ def find_pairs(root: Path, options: ReadOptions) -> Pairing:
         raise DataError(
             f"{root}: found no picture with a label ({len(images)} pictures, {len(labels)} labels by their folders), "
             "expected folders like images/ and masks/ with equal names, or names like 0007.jpg and 0007_mask.png; say "
-            "which folders you mean: --images FOLDER --labels FOLDER"
+            "which folders you mean: --images DIR --labels DIR"
         )
     if orphans:
         raise DataError(
@@ -113,10 +111,7 @@ def find_pairs(root: Path, options: ReadOptions) -> Pairing:
     splits, notes = _split(root, pairs, unlabelled)
     notes += _assumed(root, pairs, options)
     if unlabelled:
-        notes.append(
-            f"{len(unlabelled)} picture(s) without a label are left out: {', '.join(map(str, unlabelled[:10]))}"
-            + (", ..." if len(unlabelled) > 10 else "")
-        )
+        notes.append(f"{count(len(unlabelled), 'picture')} without a label left out: {listed(unlabelled)}")
     return Pairing(splits, unlabelled, tuple(notes))
 
 
@@ -174,8 +169,7 @@ def _assumed(root: Path, pairs: Sequence[tuple[_File, _File]], options: ReadOpti
     ):
         if named is None and not any(file.role for file in files) and all(file.role for file in others):
             folders = sorted({file.path.parent.relative_to(root).as_posix() for file in files})
-            listed = ", ".join(folders[:4]) + (", ..." if len(folders) > 4 else "")
-            notes.append(f"no folder's name tells that it holds {kind}; they are taken from {listed}")
+            notes.append(f"no folder's name tells that it holds {kind}; they are taken from {listed(folders)}")
     return notes
 
 
@@ -275,7 +269,7 @@ def _match(
         best = _best(of_label[label.path])
         if len(best) > 1:
             problems.append(
-                f"{label.path}: {len(best)} pictures could be its own: {_listed(best)}; {_choice(best, '--images')}"
+                f"{label.path}: {len(best)} pictures could be its own: {_paths(best)}; {_choice(best, '--images')}"
             )
         elif best and any(other.path == label.path for other in _best(of_image[best[0].path])):
             pairs.append((best[0], label))
@@ -285,7 +279,7 @@ def _match(
         best = _best(of_image.get(image.path, {}))
         if len(best) > 1:
             problems.append(
-                f"{image.path}: {len(best)} labels could be its own: {_listed(best)}; {_choice(best, '--labels')}"
+                f"{image.path}: {len(best)} labels could be its own: {_paths(best)}; {_choice(best, '--labels')}"
             )
     return pairs, orphans, problems
 
@@ -295,8 +289,8 @@ def _best(candidates: dict[Path, tuple[_File, tuple[bool, bool]]]) -> list[_File
     return [file for file, rank in candidates.values() if rank == highest]
 
 
-def _listed(files: Sequence[_File]) -> str:
-    return ", ".join(str(file.path) for file in files[:4]) + (", ..." if len(files) > 4 else "")
+def _paths(files: Sequence[_File]) -> str:
+    return listed(file.path for file in files)
 
 
 def _choice(files: Sequence[_File], option: str) -> str:
@@ -317,8 +311,6 @@ def _split(
     found = [("/".join((*image.rest, image.stem)), image, label) for image, label in pairs]
     by_folder = {image.path: image.split or label.split for image, label in pairs}
     if any(by_folder.values()):
-        if len({name for name, _, _ in found}) < len(found):  # train/001 and val/001 stay two
-            found = [(f"{by_folder[image.path] or NO_SPLIT}/{name}", image, label) for name, image, label in found]
         splits: dict[str, list[Pair]] = defaultdict(list)
         for name, image, label in sorted(found, key=lambda entry: entry[0]):
             splits[by_folder[image.path] or NO_SPLIT].append(Pair(name, image.path, label.path))
@@ -337,7 +329,7 @@ def _split(
 
 def _lists(root: Path) -> list[Path]:
     for folder in LIST_FOLDERS:
-        lists = [path for path in sorted((root / folder).glob("*.txt")) if path.stem.lower() in SPLIT_WORDS]
+        lists = [path for path in sorted((root / folder).glob("*.txt")) if is_split(path.stem)]
         if lists:
             return lists
     return []
@@ -364,13 +356,10 @@ def _by_lists(
         )
     if problems:
         raise DataError(summarize(problems))
-    listed = [pair.name for pairs in splits.values() for pair in pairs]
-    if len(set(listed)) < len(listed):
-        notes.append(f"{len(listed) - len(set(listed))} picture(s) stand in more than one of {', '.join(splits)}")
-    outside = [pair.name for pair in everything if pair.name not in set(listed)]
+    named = [pair.name for pairs in splits.values() for pair in pairs]
+    if several := len(named) - len(set(named)):
+        notes.append(f"{count(several, 'picture')} in more than one of {', '.join(splits)}")
+    outside = sorted({pair.name for pair in everything} - set(named))
     if outside:
-        notes.append(
-            f"{len(outside)} picture(s) stand in no list and are left out: {', '.join(outside[:10])}"
-            + (", ..." if len(outside) > 10 else "")
-        )
+        notes.append(f"{count(len(outside), 'picture')} in no list left out: {listed(outside)}")
     return splits, notes

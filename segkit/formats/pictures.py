@@ -2,18 +2,20 @@
 and writes from it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from segkit.classes import Classes
+from segkit.data.layouts import EVERYTHING
 from segkit.data.shards import File
 from segkit.errors import DataError, summarize
 
-NO_SPLIT = "all"  # the one split of a source that has none
+NO_SPLIT = EVERYTHING  # the one split of a source that has none
 
 Unlabeled = Literal["background", "ignore"]
 
@@ -34,7 +36,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """The pictures of each split, sorted by name, their classes, and what a user should know of how they were read."""
+    """The pictures of each split, sorted by name, their classes, and what a user should know of how they were read.
+
+    A name is unique in its split, not in all of them: train/1.jpg and val/1.jpg may both be called 1; see `tell_apart`.
+    """
 
     splits: dict[str, list[Picture]]
     classes: Classes
@@ -58,20 +63,35 @@ class ReadOptions:
 
 
 def arrange(splits: Mapping[str, Iterable[Picture]]) -> dict[str, list[Picture]]:
-    """Sort the pictures of each split by name.
+    """Sort the pictures of each split by name, which is unique in its split.
 
     Raises:
-        DataError: a name stands for two files (a.jpg and a.png), in one split or in two.
+        DataError: a name stands for two files of a split (a.jpg and a.png).
     """
-    files: dict[str, File] = {}
-    problems = []
-    for picture in (picture for pictures in splits.values() for picture in pictures):
-        other = files.setdefault(picture.name, picture.image)
-        if other != picture.image:
-            problems.append(f"{picture.image}: {other} has the same name, {picture.name}; give each a name of its own")
+    listed = {split: sorted(pictures, key=lambda picture: picture.name) for split, pictures in splits.items()}
+    problems = [
+        f"{picture.image}: {other.image} has the same name, {picture.name}; give each a name of its own"
+        for pictures in listed.values()
+        for other, picture in pairwise(pictures)
+        if other.name == picture.name and other.image != picture.image
+    ]
     if problems:
         raise DataError(summarize(problems))
-    return {split: sorted(pictures, key=lambda picture: picture.name) for split, pictures in splits.items()}
+    return listed
+
+
+def tell_apart(splits: Mapping[str, Sequence[Picture]]) -> dict[str, list[Picture]]:
+    """Return the pictures with names that are unique in all splits: if two of them share one, all have theirs in front.
+
+    The same file in several splits keeps its name.
+    """
+    files: dict[str, File] = {}
+    if all(files.setdefault(each.name, each.image) == each.image for pictures in splits.values() for each in pictures):
+        return {split: list(pictures) for split, pictures in splits.items()}
+    return {
+        split: [replace(picture, name=f"{split}/{picture.name}") for picture in pictures]
+        for split, pictures in splits.items()
+    }
 
 
 Reader = Callable[[Path, ReadOptions], PictureSet]

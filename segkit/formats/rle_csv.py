@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from segkit.errors import DataError, summarize
+from segkit.formats.documents import find_one
 from segkit.formats.drawing import draw_shapes
 from segkit.formats.image_folder import ImageFolder
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.wording import count
 
 COLUMNS = {
     "image": ("imageid", "image", "imagename", "filename", "file", "img", "id"),
@@ -53,7 +55,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         DataError: no CSV or several, no column of runs, a picture that isn't there. Runs are checked on reading.
         ConfigError: the options' classes can't be.
     """
-    path = _find(source)
+    path = find_one(source, ".csv", expected="of runs")
     rows = _read_rows(path)
     folder = ImageFolder.scan(options.images or path.parent)
     labels = sorted({row.label for row in rows if row.label}, key=_natural)
@@ -75,7 +77,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         for image, own in sorted(by_image.items())
     ]
     rest = len({found for paths in folder.by_name.values() for found in paths}) - len(pictures)
-    notes = (f"{rest} picture(s) without a row are left out",) if rest else ()
+    notes = (f"{count(rest, 'picture')} without a row left out",) if rest else ()
     return PictureSet(arrange({NO_SPLIT: pictures}), vocabulary.classes, (*vocabulary.notes, *notes))
 
 
@@ -117,16 +119,6 @@ def _read_mask(image: Path, rows: Sequence[_Row], vocabulary: Vocabulary) -> np.
         if row.label:
             mask[decode(row.runs, (mask.shape[0], mask.shape[1]), where=row.where)] = vocabulary.ids[row.label]
     return mask
-
-
-def _find(source: Path) -> Path:
-    if source.is_file():
-        return source
-    found = sorted(source.glob("*.csv"))
-    if len(found) != 1:
-        listed = f": {', '.join(path.name for path in found)}" if found else ""
-        raise DataError(f"{source}: found {len(found)} CSV files{listed}, expected one; name the file you mean")
-    return found[0]
 
 
 def _read_rows(path: Path) -> list[_Row]:

@@ -1,7 +1,8 @@
-"""Run lengths of COCO: how many pixels in a row are outside, inside, outside, ..., down the columns one by one.
+"""Run lengths: how many pixels in a row are outside, inside, outside, ..., as COCO (down the columns) and CVAT (along
+the rows of a box) write masks. Not here: pairs of start and length (rle_csv), bit streams (labelstudio).
 
-Read here and not by pycocotools: its C code follows a text without checking where it ends. Checked here, a file of
-unknown origin can't lead beyond the mask.
+COCO's compressed form is read here and not by pycocotools: its C code follows a text without checking where it ends.
+Checked here, a file of unknown origin can't lead beyond the mask.
 """
 
 import numpy as np
@@ -42,14 +43,14 @@ def check_runs(runs: np.ndarray, size_hw: tuple[int, int], *, where: str) -> np.
     total, expected = int(runs.clip(0, 2**40).sum()), size_hw[0] * size_hw[1]
     if len(runs) > expected + 2 or (runs < 0).any() or total != expected:
         raise DataError(
-            f"{where}: found run lengths of {total} pixels, expected {expected} ({size_hw[0]} rows of {size_hw[1]}); "
-            "make the file anew"
+            f"{where}: found run lengths with the sum {total}, expected the sum {expected} ({size_hw[1]}x{size_hw[0]} "
+            "pixels), and none below 0; export the file again"
         )
     return runs
 
 
 def run_pixels(runs: np.ndarray) -> np.ndarray:
-    """Return the indices of the pixels inside, int64 [n], in the mask's columns one after another."""
+    """Return the indices of the pixels inside, int64 [n], one column (COCO) or row (CVAT) of the mask after another."""
     ends = np.cumsum(runs)[1::2]
     lengths = runs[1::2]
     before = np.cumsum(lengths) - lengths

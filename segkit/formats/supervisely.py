@@ -21,14 +21,15 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field, PositiveInt
 
-from segkit.classes import RGB
 from segkit.data.layouts import list_images
 from segkit.errors import DataError, first_line, summarize
 from segkit.formats.documents import Coordinate, read_json
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, polygon
-from segkit.formats.pairs import SPLIT_WORDS
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.splits import SPLIT_WORDS, is_split
+from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
+from segkit.formats.wording import count
 
 WITHOUT_AREA = ("line", "polyline", "point", "graph", "cuboid", "cuboid_2d")
 
@@ -81,13 +82,12 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         ConfigError: the options' classes can't be.
     """
     meta = read_json(source / "meta.json", _Meta, expected="the meta.json of a Supervisely project")
-    vocabulary = Vocabulary.build(
-        source / "meta.json", [entry.title for entry in meta.classes], options, colors=_colors(meta)
-    )
+    colors = {entry.title: hex_color(entry.color) for entry in meta.classes if entry.color}
+    vocabulary = Vocabulary.build(source / "meta.json", [entry.title for entry in meta.classes], options, colors=colors)
     datasets = sorted(path.parent for path in source.rglob("ann") if path.is_dir())
     if not datasets:
         raise DataError(f"{source}: found no dataset, expected folders with img/ and ann/ below it; check the path")
-    are_splits = all(dataset.name.lower() in SPLIT_WORDS for dataset in datasets)
+    are_splits = all(is_split(dataset.name) for dataset in datasets)
     splits: dict[str, list[Picture]] = {}
     problems, num_without = [], 0
     for dataset in datasets:
@@ -109,21 +109,13 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         raise DataError(f"{source}: found no annotation, expected ann/<picture's file name>.json; check the path")
     notes = list(vocabulary.notes)
     if num_without:
-        notes.append(f"{num_without} picture(s) without an annotation are left out")
+        notes.append(f"{count(num_without, 'picture')} without an annotation left out")
     lines = [entry.title for entry in meta.classes if entry.shape in WITHOUT_AREA]
     if lines:
         notes.append(f"these classes have no area and paint nothing: {', '.join(lines)}")
     if any(entry.shape == "any" for entry in meta.classes):
         notes.append("objects that are lines, points, graphs or cuboids paint nothing")
     return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
-
-
-def _colors(meta: _Meta) -> dict[str, RGB]:
-    return {
-        entry.title: (int(entry.color[1:3], 16), int(entry.color[3:5], 16), int(entry.color[5:7], 16))
-        for entry in meta.classes
-        if entry.color
-    }
 
 
 def _images(dataset: Path, source: Path, options: ReadOptions) -> dict[str, Path]:
@@ -165,7 +157,7 @@ def _draw(given: _Object, where: str) -> Draw | None:
     if kind == "rectangle" and given.points is not None and len(given.points.exterior) == 2:
         corners = np.array(given.points.exterior)
         left, top, right, bottom = (float(number) for number in (*corners.min(axis=0), *(corners.max(axis=0) + 1)))
-        return box(left, top, right, bottom, about=(left, top))
+        return box(left, top, right, bottom)
     raise DataError(
         f"{where}: found '{kind}' without what it needs, expected a bitmap, a polygon of three points or more, or a "
         "rectangle of two; mend the object in Supervisely"

@@ -9,6 +9,7 @@ from segkit.classes import RGB
 from segkit.data.masks import color_codes, read_label_values
 from segkit.data.shards import File
 from segkit.errors import DataError
+from segkit.formats.wording import listed
 
 
 def code(color: RGB) -> int:
@@ -19,6 +20,11 @@ def code(color: RGB) -> int:
 def as_color(number: int) -> RGB:
     """Return the colour that `code` made a number of."""
     return number >> 16, number >> 8 & 255, number & 255
+
+
+def hex_color(text: str) -> RGB:
+    """Return the colour that tools write as #rrggbb."""
+    return as_color(int(text.removeprefix("#"), 16))
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,7 @@ class LabelTable:
         return mask
 
     def _listed(self) -> str:
-        values = sorted(self.ids)
-        shown = ", ".join(str(as_color(value) if self.by_color else value) for value in values[:12])
-        return shown + (f", ... ({len(values)})" if len(values) > 12 else "")
+        return listed(as_color(value) if self.by_color else value for value in sorted(self.ids))
 
 
 @dataclass(frozen=True)

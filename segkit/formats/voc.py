@@ -1,24 +1,23 @@
 """PASCAL VOC and what tools export in its form: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/<split>.txt.
 
 A label file holds ids (grey, or a palette, whose index is the id) or RGB colours; a set may hold both. Names come from
-labelmap.txt (`name:r,g,b::`, which tells the colours too; ids count its lines), else from class_names.txt, classes.txt
-or labels.txt in id order with VOC's palette as colours; else they are VOC's own 21. A first line __ignore__ is id -1
-and no class. 255 and VOC's cream (224, 224, 192) are borders, and ignored. Every other pixel has a label; those of
-classes that options.classes don't name become background.
+labelmap.txt (`name:r,g,b::`, which tells the colours too; ids count its lines), else from classes.txt,
+class_names.txt or labels.txt in id order with VOC's palette as colours; else they are VOC's own 21. A first line
+__ignore__ is id -1 and no class. 255 and VOC's cream (224, 224, 192) are borders, and ignored. Every other pixel has a
+label; those of classes that options.classes don't name become background.
 """
 
 from pathlib import Path
 
-from segkit.classes import RGB, VOC_NAMES, read_class_names, voc_color
+from segkit.classes import RGB, VOC_NAMES, voc_color
 from segkit.data.layouts import voc_root
 from segkit.errors import DataError
-from segkit.formats.color_table import IGNORED, read_color_table
+from segkit.formats.color_table import read_color_table
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
 from segkit.formats.values import EitherTable, LabelTable, code
-from segkit.formats.vocabulary import BACKGROUND_NAMES, Vocabulary
+from segkit.formats.vocabulary import CLASS_FILES, IGNORED, Vocabulary, is_background, read_class_file
 
-NAME_FILES = ("class_names.txt", "classes.txt", "labels.txt")
 CREAM = (224, 224, 192)
 BORDER = 255
 
@@ -36,12 +35,11 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         options = _with_folders(root, options)
     pairing = find_pairs(root, options)
     names = [name for name in colors.values() if name != IGNORED]
-    has_background = any(name.lower() in BACKGROUND_NAMES for name in names)
     vocabulary = Vocabulary.build(
         source,
         names,
         options,
-        unlabeled="background" if has_background else "ignore",
+        unlabeled="background" if any(map(is_background, names)) else "ignore",
         colors={name: color for color, name in colors.items()},
     )
     ignored = vocabulary.classes.ignore_index
@@ -63,14 +61,11 @@ def read_names(root: Path) -> tuple[dict[RGB, str], list[str]]:
     """
     if (root / "labelmap.txt").is_file():
         return read_color_table(root / "labelmap.txt"), []
-    file = next((root / name for name in NAME_FILES if (root / name).is_file()), None)
-    names = read_class_names(file) if file else list(VOC_NAMES)
-    if names[0] == IGNORED:
-        names = names[1:]
+    file, names = read_class_file(root) or (None, list(VOC_NAMES))
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"{file}: {', '.join(twice)} stands there more than once; each class needs a name of its own")
-    notes = [] if file else [f"{root} names no classes ({', '.join(NAME_FILES)}): PASCAL VOC's 21 are taken"]
+    notes = [] if file else [f"{root} names no classes ({', '.join(CLASS_FILES)}): PASCAL VOC's 21 are taken"]
     return {voc_color(k): name for k, name in enumerate(names)}, notes
 
 

@@ -18,12 +18,15 @@ import numpy as np
 
 from segkit.classes import read_class_names
 from segkit.data.images import IMAGE_SUFFIXES, image_size_hw
+from segkit.data.layouts import list_images
 from segkit.errors import ConfigError, DataError
 from segkit.formats.contours import keyhole, simplify, trace_regions
-from segkit.formats.labelling import Labelling, choose_classes, find_background, is_background
-from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions
-from segkit.formats.polygons import fill_polygon
-from segkit.formats.sources import collect, count, is_split, list_images, read_lines, rename_splits
+from segkit.formats.documents import collect, read_text
+from segkit.formats.drawing import draw_shapes, polygon
+from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.splits import is_split, rename_splits
+from segkit.formats.vocabulary import Vocabulary, find_background, is_background
+from segkit.formats.wording import count
 from segkit.formats.writing import check_path, copy_image, each_picture, read_mask, write_text
 from segkit.strict_yaml import parse_yaml
 
@@ -51,26 +54,24 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     every = [(image, _label_path(image)) for listed in pictures.values() for image in listed.values()]
     if not every:
         raise DataError(f"{source}: no pictures, expected some below images/, or where data.yaml says; mend it")
-    polygons = [lines for _, lines in collect(lambda pair: _parse(pair[1], names), every)]
-    labelling = choose_classes(names, options, rule="background")
+    polygons = [lines for _, lines in collect(lambda pair: _parse(pair[1], len(names)), every)]
+    vocabulary = Vocabulary.build(source, names, options)
     without = sum(not lines for lines in polygons)
     several = len(every) - len({image.resolve() for image, _ in every})
     notes = [
-        *labelling.notes,
+        *vocabulary.notes,
         f"{count(without, 'picture')} without polygons: all background" if without else "",
         f"{count(several, 'picture')} in more than one split" if several else "",
     ]
-    return PictureSet(
-        {
-            split: [
-                Picture(name, image, functools.partial(_draw, image, _label_path(image), names, labelling))
-                for name, image in sorted(listed.items())
-            ]
-            for split, listed in pictures.items()
-        },
-        labelling.classes,
-        tuple(filter(None, notes)),
-    )
+    ids = [vocabulary.ids[name] for name in names]
+    splits = {
+        split: [
+            Picture(name, image, functools.partial(_draw, image, _label_path(image), ids, vocabulary.rest))
+            for name, image in listed.items()
+        ]
+        for split, listed in pictures.items()
+    }
+    return PictureSet(arrange(splits), vocabulary.classes, tuple(filter(None, notes)))
 
 
 def _find_yaml(source: Path) -> Path | None:
@@ -90,7 +91,7 @@ def _find_yaml(source: Path) -> Path | None:
 def _read_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
     """Return the names of YOLO's classes, and the folders and lists of each split."""
     try:
-        plain = parse_yaml("\n".join(read_lines(path)), where=str(path), number_keys=True)
+        plain = parse_yaml(read_text(path, expected="a data.yaml"), where=str(path), number_keys=True)
     except ConfigError as error:
         raise DataError(str(error)) from error
     if not isinstance(plain, dict) or not isinstance(plain.get("names"), (list, dict)):
@@ -165,7 +166,7 @@ def _list_pictures(places: Iterable[Path]) -> list[tuple[Path, Path]]:
         if place.is_dir():
             found += [(place, path) for path in list_images(place)]
             continue
-        for line in filter(None, map(str.strip, read_lines(place))):
+        for line in filter(None, map(str.strip, read_text(place, expected="a picture per line").splitlines())):
             path = place.parent / line
             if path.suffix.lower() not in IMAGE_SUFFIXES or not os.path.isfile(path):
                 raise DataError(f"{place}: found {line!r}, which is no picture there, expected one per line; mend it")
@@ -195,13 +196,13 @@ def _label_path(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _parse(path: Path, names: Sequence[str]) -> list[tuple[int, np.ndarray]]:
+def _parse(path: Path, num_classes: int) -> list[tuple[int, np.ndarray]]:
     """Return the polygons of a label file: YOLO's class, and float64 [n, 2] of x, y as fractions."""
-    lines = read_lines(path) if path.exists() else []
-    return [_parse_line(line, names, f"{path} line {n}") for n, line in enumerate(lines, start=1) if line.strip()]
+    lines = read_text(path, expected="a polygon per line").splitlines() if path.exists() else []
+    return [_parse_line(line, num_classes, f"{path} line {n}") for n, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _parse_line(line: str, names: Sequence[str], where: str) -> tuple[int, np.ndarray]:
+def _parse_line(line: str, num_classes: int, where: str) -> tuple[int, np.ndarray]:
     try:
         numbers = np.array([float(word) for word in line.split()])
     except ValueError as error:
@@ -216,9 +217,9 @@ def _parse_line(line: str, names: Sequence[str], where: str) -> tuple[int, np.nd
             f"{where}: found {len(numbers)} numbers, expected a class and 3 or more points: class x y x y x y ...; "
             "mend it"
         )
-    if numbers[0] not in range(len(names)):
+    if numbers[0] not in range(num_classes):
         raise DataError(
-            f"{where}: found class {numbers[0]:g}, expected 0..{len(names) - 1}; add it to names, or mend it"
+            f"{where}: found class {numbers[0]:g}, expected 0..{num_classes - 1}; add it to names, or mend it"
         )
     if not (np.abs(numbers[1:] - 0.5) <= 1.5).all():  # not a number included
         raise DataError(
@@ -228,12 +229,10 @@ def _parse_line(line: str, names: Sequence[str], where: str) -> tuple[int, np.nd
     return int(numbers[0]), numbers[1:].reshape(-1, 2)
 
 
-def _draw(image: Path, label: Path, names: Sequence[str], labelling: Labelling) -> np.ndarray:
+def _draw(image: Path, label: Path, ids: Sequence[int], rest: int) -> np.ndarray:
     height, width = image_size_hw(image)
-    mask = np.full((height, width), labelling.unlabelled, np.uint8)
-    for number, points in _parse(label, names):
-        fill_polygon(mask, [points * (width, height)], labelling.value_of(names[number]))
-    return mask
+    shapes = [(ids[number], polygon([points * (width, height)])) for number, points in _parse(label, len(ids))]
+    return draw_shapes(image, None, str(label), shapes, rest)
 
 
 # ---- writing

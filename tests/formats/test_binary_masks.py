@@ -87,7 +87,7 @@ def test_a_folder_per_class_is_a_class_and_later_ones_cover_earlier(tmp_path: Pa
     pictures = read(root, ReadOptions())
     assert pictures.classes.names == ("background", "cat", "dog")
     assert [p.read_mask().tolist() for p in pictures.splits["all"]] == [[[0, 1, 2]], [[2, 0, 0]]]
-    assert "1 picture(s) without a mask" in pictures.notes[0]
+    assert "1 picture without a mask left out" in pictures.notes[0]
     chosen = read(root, ReadOptions(classes=("background", "dog")))
     assert chosen.splits["all"][0].read_mask().tolist() == [[0, 0, 2 - 1]]
 

@@ -262,7 +262,7 @@ def test_given_classes_choose_and_order_the_categories(tmp_path: Path) -> None:
     annotations = [polygon(7, square(0, 0, 10)), polygon(3, square(2, 2, 3))]
     pictures = read(save(tmp_path, annotations), ReadOptions(classes=("background", "dog")))
     assert (the_mask(pictures) == 1).sum() == 91  # the cat isn't dog, though it lies on one
-    assert "1 label is no class and became unlabelled: cat" in pictures.notes
+    assert "labels that are not among the classes become background: cat" in pictures.notes
     with pytest.raises(ConfigError, match="expected 'background' among them"):
         read(save(tmp_path, annotations), ReadOptions(classes=("cat", "dog")))
 
@@ -353,7 +353,7 @@ def test_missing_pictures_are_counted(tmp_path: Path) -> None:
 def test_a_wrong_size_names_both(tmp_path: Path) -> None:
     path = save(tmp_path, [polygon(3, square(0, 0, 2))])
     path.write_text(path.read_text().replace('"height": 20', '"height": 21'))
-    with pytest.raises(DataError, match=r"said to have 30x21 pixels .* has 30x20 upright"):
+    with pytest.raises(DataError, match=r"made for 30x21 pixels, .* has 30x20 upright"):
         the_mask(read(path, OPTIONS))
 
 

@@ -87,7 +87,7 @@ def test_shapes_without_area_and_pictures_without_shapes_are_said(tmp_path: Path
     )
     pictures = read(export(tmp_path, image(line), image(name="b.png")), ReadOptions())
     assert "passed over, since they have no area: 2 points, 1 polyline" in pictures.notes
-    assert any("2 picture(s) have no shape" in note for note in pictures.notes)
+    assert any("2 pictures without a shape" in note for note in pictures.notes)
     assert not pictures.splits["all"][0].read_mask().any()
 
 

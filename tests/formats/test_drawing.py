@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from segkit.errors import DataError
-from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse
+from segkit.formats.drawing import Draw, bitmap, box, disc, draw_shapes, ellipse
 
 
 def drawn(draw: Draw, hw: tuple[int, int] = (20, 30)) -> np.ndarray:
@@ -34,6 +34,13 @@ def test_an_ellipses_pixels_are_those_whose_centres_it_holds(degrees: float) -> 
 )
 def test_what_lies_outside_or_has_no_area_paints_nothing(draw: Draw) -> None:
     assert not drawn(draw).any()
+
+
+def test_centres_exactly_on_the_rim_belong_to_a_disc() -> None:
+    """3, 4 and 5: where a division would round up, they would fall out."""
+    mask = drawn(disc((10.5, 10.5), 5))
+    assert mask[[6, 6, 14, 14, 7, 13], [7, 13, 7, 13, 6, 14]].all()
+    assert mask.sum() == 81
 
 
 def test_a_box_turns_clockwise() -> None:

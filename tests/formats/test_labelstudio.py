@@ -188,7 +188,7 @@ def test_ground_truth_counts_then_the_last_update_never_what_was_cancelled(tmp_p
     assert label_of(late, early, skipped) == "late"
     assert label_of({**early, "ground_truth": True}, late) == "early"
     given = {"id": 1, "data": {"image": "a.png"}, "annotations": [early, late]}
-    assert "1 picture(s) have several annotations" in read(export(tmp_path, given), ReadOptions()).notes[0]
+    assert "1 picture with several annotations" in read(export(tmp_path, given), ReadOptions()).notes[0]
 
 
 def test_tasks_without_an_annotation_are_left_out_and_older_exports_are_read(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_tasks_without_an_annotation_are_left_out_and_older_exports_are_read(tmp
     skipped = task(image="a.png", annotations=[{"result": [], "was_cancelled": True}])
     pictures = read(export(tmp_path, skipped, old), ReadOptions())
     assert [picture.name for picture in pictures.splits["all"]] == ["b"]
-    assert "1 task(s) without an annotation are left out" in pictures.notes
+    assert "1 task without an annotation left out" in pictures.notes
 
 
 def test_an_empty_annotation_is_a_picture_without_objects(tmp_path: Path) -> None:
@@ -270,14 +270,14 @@ def test_a_malformed_export_is_named_by_its_place(tmp_path: Path, given: Any, me
     ],
 )
 def test_a_malformed_shape_is_named_on_reading(tmp_path: Path, shape: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"export.json task 1 (polygon|rectangle|ellipse|brush): at "):
+    with pytest.raises(DataError, match=r"export.json task 1 (polygon|rectangle|ellipse|brush): "):
         mask_of(tmp_path, shape)
 
 
 @pytest.mark.parametrize("text", ["", "[", "\x00", "[" * 100_000])
 def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "export.json").write_text(text)
-    with pytest.raises(DataError, match=r"export.json: no JSON"):
+    with pytest.raises(DataError, match=r"export.json: broken JSON"):
         read(tmp_path / "export.json", ReadOptions())
 
 

@@ -88,7 +88,7 @@ def test_later_rows_cover_earlier_ones(tmp_path: Path) -> None:
 
 
 def test_pictures_without_a_row_are_counted(tmp_path: Path) -> None:
-    assert "1 picture(s) without a row are left out" in read(lay_out(tmp_path, "a.jpg,1 1"), ReadOptions()).notes
+    assert "1 picture without a row left out" in read(lay_out(tmp_path, "a.jpg,1 1"), ReadOptions()).notes
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_datasets_are_splits_if_all_are_called_so(tmp_path: Path) -> None:
 def test_pictures_without_an_annotation_are_counted_and_annotations_without_one_refused(tmp_path: Path) -> None:
     root = project(tmp_path, [])
     shutil.copy(root / "ds0/img/ds0_1.jpg", root / "ds0/img/new.jpg")
-    assert "1 picture(s) without an annotation are left out" in read(root, ReadOptions()).notes
+    assert "1 picture without an annotation left out" in read(root, ReadOptions()).notes
     (root / "ds0/img/ds0_1.jpg").unlink()
     with pytest.raises(DataError, match=r"ds0_1.jpg.json: found no picture for it"):
         read(root, ReadOptions())
@@ -156,7 +156,7 @@ def test_what_is_no_project_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"meta.json: can't be read"):
         read(tmp_path, ReadOptions())
     (tmp_path / "meta.json").write_text(json.dumps({"classes": [{"title": "dog", "color": "red"}]}))
-    with pytest.raises(DataError, match=r"meta.json: at classes.0.color"):
+    with pytest.raises(DataError, match=r"meta.json: classes.0.color"):
         read(tmp_path, ReadOptions())
     (tmp_path / "meta.json").write_text(json.dumps(META))
     with pytest.raises(DataError, match="found no dataset"):

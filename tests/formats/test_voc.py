@@ -52,7 +52,7 @@ def test_names_come_from_a_file_and_ignore_is_no_class(tmp_path: Path, file: str
     root = lay_out(tmp_path, {"a": ids(0, 1, 255)})
     (root / file).write_text("__ignore__\n_background_\nleaf\n")
     pictures = read(root, ReadOptions())
-    assert pictures.classes.names == ("_background_", "leaf")
+    assert pictures.classes.names == ("background", "leaf")
     assert pictures.splits["all"][0].read_mask().tolist() == [[0, 1, 255]]
 
 

@@ -16,10 +16,22 @@ def test_background_goes_in_front_of_the_sources_order() -> None:
     assert built.rest == 0
 
 
-def test_the_sources_own_background_is_the_background() -> None:
-    built = Vocabulary.build(SOURCE, ["dog", "_background_"], ReadOptions())
-    assert built.classes.names == ("_background_", "dog")
-    assert built.ids == {"dog": 1, "_background_": 0}
+def test_the_sources_own_backgrounds_are_the_background_with_their_colour() -> None:
+    labels = ["dog", "_background_", "Background"]
+    built = Vocabulary.build(SOURCE, labels, ReadOptions(), colors={"_background_": (9, 8, 7)})
+    assert built.classes.names == ("background", "dog")
+    assert built.classes.colors[0] == (9, 8, 7)
+    assert built.ids == {"dog": 1, "_background_": 0, "Background": 0}
+
+
+def test_a_list_beside_the_source_says_the_ids_and_what_has_no_label() -> None:
+    built = Vocabulary.build(SOURCE, ["dog", "cow"], ReadOptions(), names=["cat", "dog"])
+    assert built.ids == {"dog": 1, "cow": 255}
+    assert built.rest == 255
+    assert built.notes == (
+        "pixels without a label are ignored, since no class is called background",
+        "labels that are not among the classes become ignored: cow",
+    )
 
 
 def test_no_background_is_added_where_unlabelled_pixels_are_ignored() -> None:

@@ -194,7 +194,7 @@ def test_given_classes_choose_and_order_the_names(tmp_path: Path) -> None:
     mask = the_mask(pictures)
     assert (mask[:, :4] == 1).all()
     assert (mask[:, 4:] == 0).all()
-    assert "1 label is no class and became unlabelled: cat" in pictures.notes
+    assert "labels that are not among the classes become background: cat" in pictures.notes
 
 
 def test_a_turned_picture_is_labelled_upright(tmp_path: Path) -> None:
