@@ -4,7 +4,6 @@ Training looks at every file too (segkit/data/doctor.py), but stops at what it c
 makes a model bad or a figure worthless. Not here: the mended copy (mend), the page with pictures (report/check_page).
 """
 
-import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +12,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segkit.config import DataConfig, RunConfig, load_config
+from segkit.config import DataConfig, RunConfig, load_config, override_config
 from segkit.data.augment import build_augment
 from segkit.data.dataset import TrainingSet
 from segkit.data.examined import Examined, Verdict
-from segkit.data.facts import Facts, gather_facts
+from segkit.data.facts import Facts, count_unknown, gather_facts
 from segkit.data.guess import guess_classes
 from segkit.data.inventory import Inventory, describe_folder, splits_there, take_inventory
 from segkit.data.layouts import Item, has_class_file, resolve_classes
 from segkit.data.masks import MaskReader
 from segkit.data.verdicts import judge
 from segkit.durable import write_bytes_durably
-from segkit.errors import ConfigError, DataError, RunFolderError
+from segkit.errors import DataError, RunFolderError
 from segkit.formats.recognize import recognize
 from segkit.geometry import LetterBox, resize_image, resize_mask
+from segkit.report.check_page import MARK, check_page
 from segkit.report.pictures import panel, sheet
 
 CLEAN, WARNED, WRONG = 0, 1, 2  # exit codes
@@ -68,7 +68,7 @@ def check(source: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -
     if is_folder and named and data.train not in named:
         data = replace(data, train=named[0])
     if is_folder and named and data.val not in named:
-        data = replace(data, val=next((split for split in ("valid", "validation", "test") if split in named), named[0]))
+        data = replace(data, val=next((split for split in ("valid", "validation") if split in named), data.val))
     examined = _examine(data, inventory, may_guess=is_folder, quiet=quiet)
     return Checked(replace(config, data=examined.data), examined, judge(examined))
 
@@ -83,14 +83,10 @@ def _config_of(source: Path, overrides: Sequence[str]) -> tuple[RunConfig, bool]
             raise DataError(
                 f"{error}. It looks like {looks}: segkit convert {shlex.quote(str(source))} --from {looks} --to voc OUT"
             ) from error
-        if overrides:
-            raise ConfigError(
-                f"{overrides[0]}: settings go with a config, found the folder {source}; write a config with "
-                f"data.root: {source} and check that"
-            )
-        return config, True
-    if not source.exists() and source.suffix not in (".yaml", ".yml"):
-        raise DataError(f"{source}: no such file or folder; expected a data set's folder, or the config of a run")
+        return override_config(config, overrides, where="the settings"), True
+    if source.suffix not in (".yaml", ".yml"):
+        found = "a file that is no config" if source.exists() else "nothing there"
+        raise DataError(f"{source}: found {found}, expected a data set's folder, or the config of a run (.yaml)")
     return load_config(source, overrides), False
 
 
@@ -101,9 +97,9 @@ def _examine(data: DataConfig, inventory: Inventory, *, may_guess: bool, quiet: 
         reader = MaskReader.build(data, resolve_classes(data))
     facts = _look(inventory, reader, quiet=quiet)
     if reader is None:
-        with contextlib.suppress(ConfigError):  # data.mask_values that don't fit what was guessed: those are told apart
-            data, guessed = guess_classes(data, facts)
+        data, guessed = guess_classes(data, facts)
         reader = MaskReader.build(data, resolve_classes(data))
+        count_unknown(facts, reader)
     hint = _label_hint(data, inventory)
     return Examined(data, inventory, facts, reader.classes, reader, guessed, hint)
 
@@ -140,27 +136,34 @@ def _look(inventory: Inventory, reader: MaskReader | None, *, quiet: bool) -> Fa
 # ---- the page
 
 
+def refuse_page(path: Path) -> None:
+    """Refuse to write a page over something that isn't one.
+
+    Raises:
+        RunFolderError: it isn't.
+    """
+    if path.exists() and (not path.is_file() or MARK.encode() not in path.read_bytes()[:400]):
+        raise RunFolderError(f"{path}: found something that segkit check didn't write; name another file with --html")
+
+
 def write_page(checked: Checked, path: Path, *, augment: bool = False) -> None:
     """Write check.html; with `augment`, also one picture as training sees it, in 16 epochs.
 
     Raises:
         RunFolderError: something else is there, or it can't be written.
     """
-    from segkit.report.check_page import MARK, check_page
-
-    if path.exists() and (not path.is_file() or MARK.encode() not in path.read_bytes()[:400]):
-        raise RunFolderError(f"{path}: found something that segkit check didn't write; name another file with --html")
+    refuse_page(path)
     augmented = _augmentations(checked) if augment else None
     page = check_page(checked.examined, checked.verdicts, seed=checked.config.train.seed, augmented=augmented)
-    write_bytes_durably(path, page.encode(), elsewhere="--html FILE")
+    write_bytes_durably(path, page.encode(errors="backslashreplace"), elsewhere="--html FILE")
 
 
 def _augmentations(checked: Checked) -> np.ndarray:
     """Return 16 epochs of the picture that shows the most classes, with its mask: uint8 RGB [h, w, 3]."""
     examined, config = checked.examined, checked.config
-    if not examined.read_places:
+    if not examined.sound:
         raise DataError(f"{examined.data.root}: no label can be read, expected one to augment; mend them first")
-    place = max(examined.read_places, key=lambda place: (int(examined.presence[place].sum()), -place))
+    place = max(examined.sound, key=lambda place: (int(examined.presence[place].sum()), -place))
     pair = examined.pairs[place]
     assert pair.image is not None
     split = examined.split_of[place][0] if examined.split_of[place] else examined.data.train

@@ -147,11 +147,16 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from segkit.check import check, write_page
+    from segkit.check import check, refuse_page, write_page
     from segkit.report.check_text import describe_examined, describe_outcome, describe_verdict
 
     if arguments.resize and arguments.fix is None:
         raise SegkitError("--resize: without effect: it needs --fix OUT")
+    refuse_page(arguments.html)
+    if arguments.fix is not None:
+        from segkit.formats.writing import refuse_unless_empty
+
+        refuse_unless_empty(arguments.fix)
     checked = check(arguments.source, arguments.overrides)
     _say(describe_examined(checked.examined))
     for verdict in checked.verdicts:
@@ -213,8 +218,11 @@ def _split(arguments: argparse.Namespace) -> int:
     from segkit.data.split import split_data_set
     from segkit.report.tables import split_table
 
+    if arguments.folds and arguments.val is not None:
+        raise SegkitError("--val: without effect with --folds, each of which is validated on in its turn; leave it out")
+    val = 0.1 if arguments.val is None else arguments.val
     made = split_data_set(
-        arguments.folder, val=arguments.val, test=arguments.test, folds=arguments.folds, repeats=arguments.repeats,
+        arguments.folder, val=val, test=arguments.test, folds=arguments.folds, repeats=arguments.repeats,
         group_by=arguments.group_by, seed=arguments.seed, force=arguments.force,
     )  # fmt: skip
     _say(split_table(made.splits, made.labels, made.class_names), f"written: {made.folder}")

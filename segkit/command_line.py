@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "split", "divide a data set into train, val and test, or into folds")
     command.add_argument("folder", type=Path, help="data set with JPEGImages/SegmentationClass, or images/masks")
-    command.add_argument("--val", type=float, default=0.1, help="fraction or number of pictures (default: %(default)s)")
+    command.add_argument("--val", type=float, help="fraction or number of pictures (default: 0.1; not with --folds)")
     command.add_argument("--test", type=float, default=0.0, help="fraction or number of pictures (default: none)")
     command.add_argument("--folds", type=int, default=0, help="for cross-validation: this many parts instead of --val")
     command.add_argument("--repeats", type=int, default=1, help="draw the folds so many times")

@@ -13,10 +13,10 @@ from pathlib import Path
 from segkit.config import load_config
 from segkit.errors import ConfigError, DataError
 from segkit.formats.configured import read_configured
-from segkit.formats.pictures import NO_SPLIT, PictureSet, ReadOptions
+from segkit.formats.pictures import PictureSet, ReadOptions
 from segkit.formats.recognize import recognize
 from segkit.formats.table import POLYGONS, READERS, TAKE_LABELS, WRITERS, WriteOptions
-from segkit.formats.writing import fresh_folder
+from segkit.formats.writing import describe_use, fresh_folder
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,7 @@ def describe_conversion(converted: Converted) -> str:
     if converted.target in POLYGONS:
         again = f"segkit convert {root} --from {converted.target} --to voc OUT"
         return "\n".join([*lines, f"written: {converted.output}; back again: {again}"])
-    splits = [split for split in converted.counts if split != NO_SPLIT]
-    names = "".join(
-        f" data.{key}={split}" for key, split in zip(("train", "val"), splits, strict=False) if key != split
-    )
-    if not splits and converted.target != "webdataset":
-        lines.append(f"divide it: segkit split {root} --val 0.1 --test 0.1")
-    elif not splits:
-        names = f" data.train={NO_SPLIT} data.val={NO_SPLIT}"
-    lines.append(f"train on it: data.layout={converted.target} data.root={root}{names}, without data.mask_values")
-    return "\n".join(lines)
+    return "\n".join([*lines, *describe_use(converted.target, converted.output, list(converted.counts))])
 
 
 def _near(name: str, known: Iterable[str]) -> str:

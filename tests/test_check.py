@@ -1,5 +1,6 @@
 """Each verdict on a data set spoiled for it, and silence on sound ones."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.check import Checked, check
+from segkit.check import Checked, check, write_page
 from segkit.cli import main
 from segkit.data.examined import Verdict
 from segkit.data.label_verdicts import VERDICTS as LABEL_VERDICTS
@@ -299,6 +300,16 @@ def sequence(data: DataSet) -> str:
     return "drive_#: 8 in train, 4 in val"
 
 
+def empty_train(data: DataSet) -> str:
+    data.split("train").write_text("\n")
+    return "train: no picture"
+
+
+def drop_val(data: DataSet) -> str:
+    data.split("val").unlink()
+    return "no split to validate on, among train"
+
+
 def grey(data: DataSet) -> str:
     Image.open(data.image(data.name)).convert("L").save(data.image(data.name))
     return f"{data.name}.jpg"
@@ -350,6 +361,8 @@ SPOILED: list[tuple[str, str, Callable[[DataSet], str]]] = [
     ("unnamed-classes", "warning", unname),
     ("unlisted", "note", unlist),
     ("grey", "note", grey),
+    ("empty-split", "error", empty_train),
+    ("no-validation", "warning", drop_val),
 ]
 
 
@@ -445,6 +458,160 @@ def test_other_colours_under_the_same_ids_alone_are_a_warning(clean: DataSet) ->
     assert clean.find("palette").severity == "warning"
 
 
+def test_one_foreign_id_does_not_make_ids_start_at_1(clean: DataSet) -> None:
+    mask = clean.mask(clean.name)
+    mask[0, :3] = 4
+    clean.write(clean.name, mask)
+    found = clean.find("unknown-id")
+    assert found.title == "ids that are no class"
+    assert "data.ignore_values: [4]" in found.remedy
+
+
+def test_values_as_many_as_classes_come_as_mask_values(clean: DataSet) -> None:
+    for name in clean.train + clean.val:
+        clean.write(name, clean.mask(name) * 60)
+    assert "data.mask_values: [0, 60, 120, 180]" in clean.find("unknown-id").remedy
+
+
+def test_masks_of_0_and_65535_come_with_the_line_that_reads_them(clean: DataSet) -> None:
+    (clean.root / "classes.txt").write_text("background\nobject\n")
+    for name in clean.train + clean.val:
+        clean.write(name, (clean.mask(name) > 0).astype(np.uint16) * 65535)
+    assert "data.mask_values: [0, 65535]" in clean.find("deep-label").remedy
+
+
+def test_values_below_0_are_called_so(clean: DataSet) -> None:
+    path = clean.label(clean.name).with_suffix(".tif")
+    Image.fromarray(clean.mask(clean.name).astype(np.int32) - 1).save(path)
+    clean.label(clean.name).unlink()
+    assert "below 0" in clean.find("deep-label").remedy
+
+
+# ---- no false alarms
+
+
+def codes(data: DataSet) -> set[str]:
+    return {verdict.code for verdict in data.check().verdicts}
+
+
+def test_a_hundred_classes_are_no_fault(clean: DataSet) -> None:
+    (clean.root / "classes.txt").write_text("\n".join(f"c{k}" for k in range(100)))
+    for name in clean.train + clean.val:
+        mask = clean.mask(name)
+        mask.flat[:100] = np.arange(100)
+        clean.write(name, mask)
+    assert codes(clean) <= {"rare-class"}
+
+
+def test_a_palette_of_one_colour_is_no_swap(clean: DataSet) -> None:
+    image = Image.open(clean.label(clean.name))
+    image.putpalette([0] * 768)
+    image.save(clean.label(clean.name))
+    assert clean.find("palette").severity == "warning"
+
+
+def test_a_test_split_without_labels_is_a_warning(clean: DataSet) -> None:
+    for k in range(10):
+        Image.new("RGB", (80, 64), (k, 99, 200)).save(clean.image(f"t{k}"))
+        clean.write(f"t{k}", np.full((64, 80), 255, np.uint8))
+    clean.split("test").write_text("\n".join(f"t{k}" for k in range(10)))
+    assert clean.find("no-label").severity == "warning"
+
+
+def test_a_strange_exif_orientation_is_none(clean: DataSet) -> None:
+    set_orientation(clean, clean.name, 300)
+    assert codes(clean) == set()
+
+
+def test_a_jpeg_preview_beside_a_label_is_not_the_label(clean: DataSet) -> None:
+    for name in clean.train:
+        Image.open(clean.image(name)).save(clean.label(name).with_suffix(".jpg"))
+    assert codes(clean) == set()
+
+
+def test_what_0_and_255_cause_is_said_once(clean: DataSet) -> None:
+    (clean.root / "classes.txt").write_text("background\nobject\n")
+    for name in clean.train + clean.val:
+        clean.write(name, (clean.mask(name) > 0).astype(np.uint8) * 255)
+    assert codes(clean) == {"zero-255"}
+
+
+# ---- what must not be missed
+
+
+def test_a_copy_within_val_is_found_beside_one_in_train(clean: DataSet) -> None:
+    copy_picture(clean, "first", "val")
+    copy_picture(clean, "second", "val")
+    found = {verdict.code: verdict for verdict in clean.check().verdicts}
+    assert len(found["identical"].lines) == 1
+    assert "second.jpg (val)" in found["copies"].lines[0]
+
+
+def test_a_fixed_camera_is_found_however_many_pictures_it_took(clean: DataSet) -> None:
+    rng = np.random.default_rng(0)
+    scene = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (80, 64), interpolation=cv2.INTER_CUBIC)
+    for k in range(300):
+        shown = scene.copy()
+        shown[k % 64, k % 80] = k % 256
+        Image.fromarray(shown).save(clean.image(f"cam{k}"), quality=95)
+        clean.write(f"cam{k}", np.full((64, 80), k % 4, np.uint8))
+        split = clean.split("val" if k % 2 else "train")
+        split.write_text(split.read_text() + f"\ncam{k}")
+    assert len(clean.find("near-duplicate").lines) > 100
+
+
+def test_training_on_the_validation_split_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  root: {clean.root}\n  val: train\n")
+    assert "overlap" in {verdict.code for verdict in check(config, quiet=True).verdicts}
+
+
+def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
+    (clean.root / "JPEGImages").rename(clean.root / "images")
+    (clean.root / "SegmentationClass").rename(clean.root / "masks")
+    (clean.root / "test.txt").write_text("\n".join(clean.val))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
+    found = {verdict.code: verdict for verdict in check(config, quiet=True).verdicts}
+    assert len(found["overlap"].lines) == len(clean.val)
+
+
+def test_a_picture_that_goes_away_meanwhile_is_left_out_of_the_page(clean: DataSet, tmp_path: Path) -> None:
+    foreign_id(clean)
+    checked = clean.check()
+    clean.image(clean.name).unlink()
+    write_page(checked, tmp_path / "c.html")
+    assert "77 (6 pixels)" in (tmp_path / "c.html").read_text()
+
+
+# ---- remedies do what they say
+
+
+def test_the_command_against_sequences_parts_them(clean: DataSet) -> None:
+    sequence(clean)
+    remedy = clean.find("sequence").remedy
+    words = shlex.split(remedy[remedy.index("segkit split") :])
+    assert main(words[1:]) == 0
+    assert "sequence" not in codes(clean)
+
+
+def test_labels_under_other_names_come_with_the_command_that_pairs_them(clean: DataSet, tmp_path: Path) -> None:
+    for name in clean.train + clean.val:
+        clean.label(name).rename(clean.label(f"{name}_mask"))
+    remedy = clean.find("missing-label").remedy
+    words = shlex.split(remedy[remedy.index("segkit convert") :])
+    assert main([*words[1:-1], str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out" / "SegmentationClass").iterdir())) == 36
+
+
+def test_names_without_their_folder_are_told_where_they_are(clean: DataSet) -> None:
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        (clean.root / folder / "s0").mkdir()
+        path = clean.root / folder / f"{clean.name}.{suffix}"
+        path.rename(clean.root / folder / "s0" / path.name)
+    assert "without its folder" in clean.find("missing-image").remedy
+
+
 # ---- sources
 
 
@@ -486,12 +653,14 @@ def test_shards_are_checked_too(clean: DataSet, tmp_path: Path) -> None:
 
 
 def test_sources_that_are_none_are_refused(tmp_path: Path, clean: DataSet) -> None:
-    with pytest.raises(DataError, match="no such file or folder"):
+    with pytest.raises(DataError, match="found nothing there, expected a data set's folder"):
         check(tmp_path / "nowhere", quiet=True)
+    with pytest.raises(DataError, match="found a file that is no config"):
+        check(clean.root / "classes.txt", quiet=True)
     with pytest.raises(DataError, match="found neither images/ and masks/"):
         check(tmp_path, quiet=True)
-    with pytest.raises(ConfigError, match="settings go with a config"):
-        check(clean.root, ["data.val=val"], quiet=True)
+    with pytest.raises(ConfigError, match=r"data\.vall: unknown key"):
+        check(clean.root, ["data.vall=val"], quiet=True)
     shutil.rmtree(clean.root / "JPEGImages")
     (clean.root / "JPEGImages").mkdir()
     clean.split("train").write_text("")

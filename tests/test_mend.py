@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -90,6 +91,98 @@ def test_masks_of_0_and_255_become_0_and_1(root: Path) -> None:
     output, _, changes = mended(root)
     assert all((stored(output, name) == truth[name]).all() for name in everything)
     assert changes[everything[0]] == "0 and 255 became 0 and 1"
+
+
+def test_one_stray_id_moves_no_other_label(root: Path) -> None:
+    everything = names(root, "train") + names(root, "val")
+    truth = {name: stored(root, name) for name in everything}
+    stray = truth[everything[0]].copy()
+    stray[0, :3] = 4  # one more than the last class
+    write(root, everything[0], stray)
+    output, _, changes = mended(root)
+    assert list(changes) == everything[:1]
+    assert all((stored(output, name) == truth[name]).all() for name in everything[1:])
+    assert (stored(output, everything[0]) == np.where(stray == 4, 255, stray)).all()
+
+
+def test_colours_that_are_not_those_of_the_classes_are_left_to_the_user(root: Path) -> None:
+    name = names(root, "train")[0]
+    write(root, name, np.array([[0, 0, 0], [9, 9, 200], [200, 9, 9], [9, 200, 9]], np.uint8)[stored(root, name)])
+    assert mended(root)[2][name] == "left out: what its label stores can't be told"
+
+
+def test_colours_by_a_config_become_ids_in_its_order(root: Path, tmp_path: Path) -> None:
+    colors = [[0, 0, 0], [9, 9, 200], [200, 9, 9], [9, 200, 9]]
+    everything = names(root, "train") + names(root, "val")
+    truth = {name: stored(root, name) for name in everything}
+    for name in everything:
+        write(root, name, np.array(colors, np.uint8)[truth[name]])
+    (tmp_path / "c.yaml").write_text(f"data:\n  root: {root}\n  mask_values: {colors}\n")
+    mend(check(tmp_path / "c.yaml", quiet=True).examined, tmp_path / "fixed")
+    assert all((stored(tmp_path / "fixed", name) == truth[name]).all() for name in everything)
+    assert "became 0 to 3" in (tmp_path / "fixed" / "changes.csv").read_text()
+
+
+def test_palettes_that_changed_places_are_left_out(root: Path) -> None:
+    name = names(root, "train")[0]
+    mask = stored(root, name)
+    mask[0, :2] = 1, 2
+    palette = np.array(Image.open(label(root, names(root, "train")[1])).getpalette(), np.uint8).reshape(-1, 3)
+    palette[[1, 2]] = palette[[2, 1]]
+    image = Image.fromarray(np.array([0, 2, 1, 3], np.uint8)[mask])
+    image.putpalette(palette.ravel().tolist())
+    image.save(label(root, name))
+    _, done, changes = mended(root)
+    assert changes[name].startswith("left out: its palette")
+    assert done.counts["train"] == 7
+
+
+def test_soft_borders_become_no_class(root: Path) -> None:
+    name = names(root, "train")[0]
+    mask = np.zeros((80, 112), np.uint8)
+    mask[20:60, 20:60] = 2
+    mask[18:20, 20:60] = 255
+    small = cv2.resize(mask, (57, 41), interpolation=cv2.INTER_AREA)
+    write(root, name, small)
+    Image.new("RGB", (57, 41)).save(root / "JPEGImages" / f"{name}.jpg")
+    output, _, changes = mended(root)
+    assert "nearest value" in changes[name]
+    assert set(np.unique(stored(output, name))) <= {0, 1, 2, 255}
+    assert (stored(output, name)[12:28, 12:28] == 2).all()
+
+
+def test_labels_of_other_values_are_left_out_rather_than_emptied(root: Path) -> None:
+    for name in names(root, "train"):
+        write(root, name, stored(root, name) * 60)
+    changes = mended(root)[2]
+    assert "much of what it holds is no class" in changes[names(root, "train")[0]]
+
+
+def test_a_gif_called_jpg_keeps_its_name(root: Path) -> None:
+    name = names(root, "train")[0]
+    path = root / "JPEGImages" / f"{name}.jpg"
+    with Image.open(path) as image:
+        image.save(path, format="GIF")
+    output = mended(root)[0]
+    assert (output / "JPEGImages" / f"{name}.jpg").read_bytes() == path.read_bytes()
+    assert check(output, quiet=True).exit_code < 2
+
+
+def test_the_data_set_itself_is_no_place_to_write_to(root: Path) -> None:
+    with pytest.raises(RunFolderError, match="is inside the data set"):
+        mend(check(root, quiet=True).examined, root / "fixed")
+
+
+def test_another_shape_is_not_squeezed(root: Path) -> None:
+    name = names(root, "train")[0]
+    write(root, name, np.repeat(stored(root, name), 2, axis=0))
+    assert mended(root, resize=True)[2][name].startswith("left out: the label is")
+
+
+def test_split_files_that_were_not_looked_at_are_named(root: Path) -> None:
+    shutil.copy(root / "ImageSets/Segmentation/train.txt", root / "ImageSets/Segmentation/trainval.txt")
+    output = mended(root)[0]
+    assert "trainval.txt,split file not copied" in (output / "changes.csv").read_text()
 
 
 def test_ids_that_are_no_class_become_ignored(root: Path) -> None:
@@ -211,8 +304,8 @@ def test_the_command_says_what_was_written_and_how_to_train_on_it(
     words = ["check", str(root), "--html", str(tmp_path / "c.html"), "--fix", str(tmp_path / "out")]
     assert main(words) == 2
     said = capsys.readouterr().out
-    assert "(train 7, val 4); 1 pictures left out, 1 changes" in said
-    assert f"data.root={tmp_path / 'out'} data.layout=voc" in said
+    assert "(train 7, val 4); 1 picture left out, 1 changes" in said
+    assert f"data.layout=voc data.root={tmp_path / 'out'}" in said
 
 
 def test_resize_alone_has_no_effect_and_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

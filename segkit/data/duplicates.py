@@ -7,17 +7,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
-from segkit.data.facts import Facts, thumbnail
-from segkit.data.images import read_image
+from segkit.data.facts import Facts
 
 BANDS = 4  # of 16 bits each: hashes that differ in at most 3 bits agree in one of them
 MOST_BITS = BANDS - 1
-MOST_ALIKE = 500  # pictures that share a band; more say little (a studio's background), and comparing them takes long
-MOST_CHECKED = 2000  # pairs whose pixels are compared
+MOST_ALIKE = 100  # pictures that share a band and that each is compared with
 CORRELATION = 0.99  # of grey thumbnails; frames of a moving camera are below that within a second
 MIN_DEVIATION = 4.0  # grey levels; the hash of a blank picture says nothing
 SEQUENCE_SHARE = 0.85  # neighbours in a sequence differ in at most this share of the bits that pictures of the set do
@@ -44,51 +42,41 @@ def copies(facts: Facts) -> list[list[int]]:
 def near_copies(facts: Facts, split_of: list[list[str]]) -> list[tuple[int, int]]:
     """Return pairs of pictures in different splits that show the same: resized, compressed again, or brightened.
 
-    Candidates have perceptual hashes that differ in at most 3 bits; their thumbnails are then compared, of the first
-    2,000 pairs. More than 500 pictures that all share a quarter of their hash aren't compared by that quarter: they are
-    of one scene, and so many pairs would tell nothing.
+    Their perceptual hashes differ in at most 3 bits and their thumbnails correlate. Of many pictures that all share a
+    quarter of their hash, as a fixed camera gives them, each is compared with those whose hashes follow it in order.
     """
-    found = []
-    thumbnails: dict[int, np.ndarray] = {}
-
-    def standardized(place: int) -> np.ndarray:
-        if place not in thumbnails:
-            image = facts.pairs[place].image
-            assert image is not None
-            small = thumbnail(read_image(image))
-            thumbnails[place] = (small - small.mean()) / max(float(small.std()), 1e-6)
-        return thumbnails[place]
-
-    for first, second in islice(_alike(facts, split_of), MOST_CHECKED):
-        if float((standardized(first) * standardized(second)).mean()) >= CORRELATION:
-            found.append((first, second))
+    splits = {split: 1 << k for k, split in enumerate(dict.fromkeys(chain.from_iterable(split_of)))}
+    if len(splits) < 2:
+        return []
+    masks = np.array([sum(splits[split] for split in found) for found in split_of], np.int64)
+    small = facts.images["small"].reshape(len(masks), -1)
+    there = np.flatnonzero(facts.has_image & (masks > 0) & (small.std(axis=1) > MIN_DEVIATION))
+    hashes, digests = facts.images["look"][there], facts.images["digest"][there]
+    found: set[tuple[int, int]] = set()
+    for first, second in _candidates(hashes):
+        apart = masks[there[first]] & masks[there[second]] == 0
+        close = np.bitwise_count(hashes[first] ^ hashes[second]) <= MOST_BITS
+        keep = apart & close & (digests[first] != digests[second])
+        for a, b in zip(there[first[keep]].tolist(), there[second[keep]].tolist(), strict=True):
+            if (min(a, b), max(a, b)) not in found and _correlation(small[a], small[b]) >= CORRELATION:
+                found.add((min(a, b), max(a, b)))
     return sorted(found)
 
 
-def _alike(facts: Facts, split_of: list[list[str]]) -> Iterator[tuple[int, int]]:
-    images = facts.images
-    pixels = np.maximum(images["hw"].prod(axis=1, dtype=np.int64), 1)[:, None]
-    variance = (images["squares"] / pixels - (images["sums"] / pixels) ** 2).mean(axis=1)
-    in_split = np.array([bool(splits) for splits in split_of], bool)
-    there = np.flatnonzero(facts.has_image & in_split & (variance > MIN_DEVIATION**2))
-    hashes = images["look"][there]
-    seen: set[tuple[int, int]] = set()
+def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pairs of places, int64 [n] each, whose hashes agree in a band; the same pair more than once."""
     for band in range(BANDS):
         keys = hashes >> np.uint64(16 * band) & np.uint64(0xFFFF)
-        order = np.argsort(keys, kind="stable")
+        order = np.lexsort((hashes, keys))
         starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1], True])
-        for a, b in pairwise(starts):
-            if not 2 <= b - a <= MOST_ALIKE:
-                continue
+        for a, b in pairwise(starts.tolist()):
             members = order[a:b]
-            bits = np.bitwise_count(hashes[members][:, None] ^ hashes[members][None])
-            for i, j in np.argwhere(np.triu(bits <= MOST_BITS, k=1)):
-                first, second = sorted((int(there[members[i]]), int(there[members[j]])))
-                apart = set(split_of[first]).isdisjoint(split_of[second])
-                identical = images["digest"][first] == images["digest"][second]
-                if apart and not identical and (first, second) not in seen:
-                    seen.add((first, second))
-                    yield first, second
+            for step in range(1, min(b - a, MOST_ALIKE)):
+                yield members[:-step], members[step:]
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def sequences(facts: Facts, split_of: list[list[str]]) -> list[Sequence]:

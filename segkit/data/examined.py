@@ -11,14 +11,13 @@ import numpy as np
 from segkit.classes import Classes
 from segkit.config import DataConfig
 from segkit.data.doctor import Survey
-from segkit.data.facts import Facts
+from segkit.data.facts import SOFT, Facts
 from segkit.data.inventory import Inventory, Pair
 from segkit.data.masks import COLOR_MODES, MaskReader
 
 Severity = Literal["error", "warning", "note"]
-SOFT = 0.9  # share of the unknown pixels that must lie between other values for a label to count as soft
 
-# how a label reads: right; a JPEG; colours or ids where the other was expected; soft edges; ids beyond 255; unknown ids
+# how a label reads: right; a JPEG; colours or ids where the other was expected; soft edges; ids outside 0..255; unknown
 Kind = Literal["right", "jpeg", "colors", "ids", "soft", "deep", "unknown"]
 
 
@@ -49,7 +48,7 @@ def verdict(
     return Verdict(code, severity, title, listed, remedy, tuple(places)) if listed else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examined:
     """What verdicts are made of. `guessed` is what was guessed of the classes, where nothing names them.
 
@@ -79,15 +78,21 @@ class Examined:
         return [self._kind(place) if there else None for place, there in enumerate(self.facts.has_label)]
 
     @functools.cached_property
-    def read_places(self) -> list[int]:
-        """The pairs whose labels can be counted: those that are right."""
+    def counted(self) -> list[int]:
+        """The pairs whose labels can be counted: those that are right, whatever their images are like."""
         return self.of_kind("right")
+
+    @functools.cached_property
+    def sound(self) -> list[int]:
+        """The pairs that can be shown with their labels: both were read, the labels are right, the sizes are equal."""
+        equal = (self.facts.images["hw"] == self.facts.labels["hw"]).all(axis=1) & self.facts.has_image
+        return [place for place in self.counted if equal[place]]
 
     def of_kind(self, kind: Kind) -> list[int]:
         """Return the pairs whose labels read so."""
         return [place for place, found in enumerate(self.kinds) if found == kind]
 
-    def readable(self, places: Iterable[int]) -> bool:
+    def can_count(self, places: Iterable[int]) -> bool:
         """True if any of these labels can be counted."""
         return any(self.kinds[place] == "right" for place in places)
 
@@ -96,7 +101,8 @@ class Examined:
         counts = np.zeros(256, np.int64)
         if self.kinds[place] == "right":
             found = self.facts.values(place)
-            np.add.at(counts, self.reader.table[found.values], found.pixels)
+            known = self.reader.knows(found.values)
+            np.add.at(counts, self.reader.table[found.values[known]], found.pixels[known])
         return counts[: len(self.classes)]
 
     @functools.cached_property
@@ -132,7 +138,7 @@ class Examined:
         """By split, the pixels of each class and those of the pictures that show it, int64 [2, C]; and presence."""
         pixels = {split: np.zeros((2, len(self.classes)), np.int64) for split in self.inventory.splits}
         presence = np.zeros((len(self.pairs), len(self.classes)), bool)
-        for place in self.read_places:
+        for place in self.counted:
             counts = self.class_pixels(place)
             presence[place] = counts > 0
             for split in self.split_of[place]:
@@ -141,6 +147,8 @@ class Examined:
 
     def command(self, verb: str, *options: str) -> str:
         """Return a command of segkit for this data set's folder, as a user types it."""
+        if verb == "split" and self.data.layout == "webdataset":
+            return "in the data set that the shards were made of"
         return " ".join([f"segkit {verb}", shlex.quote(self.data.root), *options])
 
     def _kind(self, place: int) -> Kind:
@@ -150,14 +158,8 @@ class Examined:
         in_color = label["mode"] in COLOR_MODES
         if in_color != self.reader.by_color:
             return "colors" if in_color else "ids"
-        values = self.facts.values(place).values
-        inside = (values >= 0) & (values < len(self.reader.table))
-        if (
-            inside.all()
-            and (self.reader.table[values] != self.reader.unknown).all()
-            and label["num_values"] == len(values)
-        ):
+        if label["num_unknown"] == 0:
             return "right"
         if label["soft"] >= SOFT:
             return "soft"
-        return "deep" if not in_color and values.max() > 255 else "unknown"
+        return "deep" if not in_color and not 0 <= label["low"] <= label["high"] <= 255 else "unknown"

@@ -19,7 +19,9 @@ from segkit.data.shards import File
 from segkit.errors import DataError
 from segkit.runtime import count_threads
 
-MOST_VALUES = 64  # stored values that are kept of a label, the most frequent ones
+MOST_VALUES = 256  # stored values that are kept of a label, the most frequent ones: all ids that masks can hold
+MOST_TARGETS = 64  # values that soft edges may lie between
+SOFT = 0.9  # share of the small values' pixels that must lie between others, for a label to count as soft
 SMALL_SHARE = 0.002  # of a label's pixels: less of a value that is no class may be the soft edge of others
 
 IMAGE_FACTS = np.dtype([
@@ -30,6 +32,7 @@ IMAGE_FACTS = np.dtype([
     ("squares", "f8", 3),
     ("digest", "u8"),  # of the file's bytes; 0: not read
     ("look", "u8"),  # perceptual hash
+    ("small", "u1", (16, 16)),  # the picture in grey
 ])  # fmt: skip
 
 LABEL_FACTS = np.dtype([
@@ -37,6 +40,9 @@ LABEL_FACTS = np.dtype([
     ("mode", "U5"),  # Pillow's word
     ("jpeg", "?"),
     ("num_values", "u4"),
+    ("num_unknown", "u4"),  # of these values, how many are neither classes nor ignored
+    ("low", "i8"),  # the smallest and the largest value
+    ("high", "i8"),
     ("soft", "f4"),  # share of the pixels of unknown values that lie where two others meet
     ("digest", "u8"),
     ("palette", "i4"),  # place in Facts.palettes, -1 without
@@ -61,12 +67,12 @@ class Facts:
     palettes: list[bytes]  # R G B of the values in use
     image_faults: dict[int, str]
     label_faults: dict[int, str]
-    wrong_suffixes: dict[int, str]
+    wrong_suffixes: dict[int, tuple[str, ...]]
 
     def values(self, place: int) -> Values:
-        """Return the values of one label; none where it could not be read."""
-        both = np.frombuffer(self.packed_values[place], np.uint32).reshape(2, -1).astype(np.int64)
-        return Values(*both)
+        """Return the values of one label, the 256 most frequent ones; none where it could not be read."""
+        both = np.frombuffer(self.packed_values[place], np.int32).reshape(2, -1).astype(np.int64)
+        return Values(both[0], both[1])
 
     @property
     def has_image(self) -> np.ndarray:
@@ -86,7 +92,7 @@ class _Look(NamedTuple):
     palette: bytes = b""
     image_fault: str = ""
     label_fault: str = ""
-    wrong_suffix: str = ""
+    wrong_suffixes: tuple[str, ...] = ()
 
 
 def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["Facts | int"]:
@@ -106,16 +112,24 @@ def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["
             labels[place] = look.label
             labels[place]["palette"] = palettes.setdefault(look.palette, len(palettes)) if look.palette else -1
         facts.packed_values.append(look.values)
-        for faults, fault in (
-            (facts.image_faults, look.image_fault),
-            (facts.label_faults, look.label_fault),
-            (facts.wrong_suffixes, look.wrong_suffix),
-        ):
-            if fault:
-                faults[place] = fault
+        if look.image_fault:
+            facts.image_faults[place] = look.image_fault
+        if look.label_fault:
+            facts.label_faults[place] = look.label_fault
+        if look.wrong_suffixes:
+            facts.wrong_suffixes[place] = look.wrong_suffixes
         yield place + 1
     facts.palettes.extend(palettes)
     yield facts
+
+
+def count_unknown(facts: Facts, reader: MaskReader) -> None:
+    """Fill in how many values of each label are unknown, where that couldn't be told when it was read."""
+    takes_rest = not (reader.table == reader.unknown).any()
+    for place in np.flatnonzero(facts.has_label).tolist():
+        found = facts.values(place)
+        left_out = 0 if takes_rest else int(facts.labels["num_values"][place]) - len(found.values)
+        facts.labels["num_unknown"][place] = left_out + int((~reader.knows(found.values)).sum())
 
 
 def _look(pair: Pair, reader: MaskReader | None) -> _Look:
@@ -123,19 +137,26 @@ def _look(pair: Pair, reader: MaskReader | None) -> _Look:
     if pair.image is not None:
         try:
             opened = open_image(pair.image)
-            look = look._replace(image=_image_facts(opened), wrong_suffix=_wrong_suffix(pair.image, opened.format))
+            look = look._replace(image=_image_facts(opened), wrong_suffixes=_wrong_suffix(pair.image, opened.format))
         except DataError as error:
             look = look._replace(image_fault=str(error))
+        except MemoryError:
+            look = look._replace(image_fault=_too_large(pair.image))
     if pair.mask is not None:
         try:
             stored = read_stored_label(pair.mask)
             facts, values, palette = _label_facts(stored, reader)
-            look = look._replace(label=facts, values=values, palette=palette)
-            if wrong := _wrong_suffix(pair.mask, stored.format):
-                look = look._replace(wrong_suffix=wrong)
+            suffixes = (*look.wrong_suffixes, *_wrong_suffix(pair.mask, stored.format))
+            look = look._replace(label=facts, values=values, palette=palette, wrong_suffixes=suffixes)
         except DataError as error:
             look = look._replace(label_fault=str(error))
+        except MemoryError:
+            look = look._replace(label_fault=_too_large(pair.mask))
     return look
+
+
+def _too_large(file: File) -> str:
+    return f"{file}: too large for this machine's memory, or its header is damaged; look at it, or take it out"
 
 
 # ---- images
@@ -150,7 +171,9 @@ def _image_facts(opened: Opened) -> np.ndarray:
     facts["sums"], facts["squares"] = mean * size, (deviation**2 + mean**2) * size
     facts["grey"] = np.ptp(mean) == 0 and (image == image[..., :1]).all()
     facts["digest"] = _digest(opened.encoded)
-    facts["look"] = perceptual_hash(thumbnail(image))
+    small = thumbnail(image)
+    facts["look"] = perceptual_hash(small)
+    facts["small"] = cv2.resize(small, (16, 16), interpolation=cv2.INTER_AREA)
     return facts
 
 
@@ -174,9 +197,9 @@ def _digest(encoded: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest()) or 1
 
 
-def _wrong_suffix(file: File, form: str) -> str:
+def _wrong_suffix(file: File, form: str) -> tuple[str, ...]:
     """Return what is wrong with a file's suffix, if it says another format than Pillow found."""
-    return "" if suffix_fits(file.name, form) else f"{file}: a {form} file"
+    return () if suffix_fits(file.name, form) else (f"{file}: a {form} file",)
 
 
 # ---- labels
@@ -187,12 +210,17 @@ def _label_facts(stored: StoredLabel, reader: MaskReader | None) -> tuple[np.nda
     found = _count(codes)
     facts = np.zeros((), LABEL_FACTS)
     facts["hw"], facts["mode"], facts["jpeg"] = codes.shape, stored.mode, stored.format in JPEG_FORMATS
-    facts["num_values"], facts["digest"] = len(found.values), _digest(codes.tobytes())
-    facts["soft"] = softness(codes, found, _known(found.values, stored, reader))
+    known = _known(found.values, stored, reader)
+    facts["num_values"], facts["num_unknown"] = len(found.values), (~known).sum()
+    facts["low"], facts["high"] = found.values[0], found.values[-1]
+    facts["digest"], facts["soft"] = _digest(codes.astype(np.int32).tobytes()), softness(codes, found, known)
     most = np.sort(np.argsort(-found.pixels, kind="stable")[:MOST_VALUES])
     kept = Values(found.values[most], found.pixels[most])
-    palette = b"".join(stored.palette[3 * v : 3 * v + 3] for v in kept.values) if stored.palette else b""
-    return facts, np.array(kept, np.uint32).tobytes(), palette
+    palette = b""
+    if stored.palette:
+        colors = stored.palette.ljust(768, b"\0")
+        palette = b"".join(colors[3 * v : 3 * v + 3] for v in kept.values.tolist())
+    return facts, np.array(kept, np.int64).astype(np.int32).tobytes(), palette
 
 
 def _count(codes: np.ndarray) -> Values:
@@ -207,9 +235,7 @@ def _known(values: np.ndarray, stored: StoredLabel, reader: MaskReader | None) -
     """Return which values are classes or ignored: bool [n]."""
     if reader is None or reader.by_color != (stored.values.ndim == 3):
         return np.zeros(len(values), bool)
-    inside = (values >= 0) & (values < len(reader.table))
-    known: np.ndarray = inside & (reader.table[values.clip(0, len(reader.table) - 1)] != reader.unknown)
-    return known
+    return reader.knows(values)
 
 
 def softness(codes: np.ndarray, found: Values, known: np.ndarray) -> float:
@@ -221,15 +247,20 @@ def softness(codes: np.ndarray, found: Values, known: np.ndarray) -> float:
     large = known | (found.pixels >= SMALL_SHARE * codes.size)
     if known.sum() < 2:  # of 0 and 255 with soft edges, 255 may be rare too
         large[[0, -1]] = True
-    if (~large).sum() < 4 or not 2 <= large.sum() <= MOST_VALUES:
+    if (~large).sum() < 4 or not 2 <= large.sum() <= MOST_TARGETS:
         return 0.0
-    place = np.searchsorted(found.values, codes)
-    snapped = snap(found.values, found.values[large])[place]
+    nearest, is_small = snap(found.values, found.values[large]), ~large
+    if codes.dtype == np.uint8:
+        table, flags = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
+        table[found.values], flags[found.values] = nearest, is_small
+        snapped, small = cv2.LUT(codes, table), cv2.LUT(codes, flags).astype(bool)
+    else:
+        place = np.searchsorted(found.values, codes)
+        snapped, small = nearest.astype(np.int32)[place], is_small[place]
     edges = np.zeros(codes.shape, np.uint8)
     edges[:, 1:] |= snapped[:, 1:] != snapped[:, :-1]
     edges[1:] |= snapped[1:] != snapped[:-1]
     near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
-    small = ~large[place]
     return float((small & near).sum() / small.sum())
 
 

@@ -1,12 +1,12 @@
 """What the classes of a data set that names none may be: guessed from the values of its labels, and called a guess."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from segkit.classes import MAX_CLASSES, VOC_NAMES
 from segkit.config import DataConfig
-from segkit.data.facts import Facts
+from segkit.data.facts import SOFT, Facts
 from segkit.data.masks import COLOR_MODES
 
 RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
@@ -16,14 +16,21 @@ MOST_COLORS = 64
 def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
     """Return the config with data.classes and data.mask_values filled in, and what to tell the user ('': nothing).
 
+    With data.mask_values there is a class for each; labels with soft edges say nothing.
     Two values are background and object. More ids in the voc layout are VOC's classes, if they fit; else classes are
-    numbered. Labels of colours: every colour that isn't rare is a class, black first, then by frequency.
+    numbered: one for each value, if they are far apart, else up to the largest id. Labels of colours: every colour that
+    isn't rare is a class, black first, then by frequency.
     """
+    if data.mask_values is not None:
+        return (
+            replace(data, classes=_numbered(len(data.mask_values))),
+            f"data.mask_values lists {len(data.mask_values)} values",
+        )
     ids, colors = _count(facts)
     if not ids and colors:
         total = sum(colors.values())
         usual = [code for code, pixels in colors.items() if pixels >= RARE * total]
-        codes = sorted(usual, key=lambda code: (code != 0, -colors[code], code))[:MOST_COLORS]
+        codes = by_frequency({code: colors[code] for code in usual})[:MOST_COLORS]
         values = tuple((code >> 16, code >> 8 & 255, code & 255) for code in codes)
         names = _numbered(max(2, len(values)))
         values = values if len(values) > 1 else ((0, 0, 0), (255, 255, 255))
@@ -42,11 +49,22 @@ def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
         )
     if data.layout == "voc" and _are_below(len(VOC_NAMES), ids):
         return replace(data, classes=VOC_NAMES), ""
+    held = sorted(set(ids) - {data.ignore_index})
+    if 2 <= len(held) <= MOST_COLORS and held[-1] >= 2 * len(held) and held[-1] <= 0xFFFF:
+        return (
+            replace(data, classes=_numbered(len(held)), mask_values=tuple(held)),
+            f"the labels hold {len(held)} values: data.mask_values: {held}",
+        )
     last = max((value for value in ids if value != data.ignore_index and value < MAX_CLASSES), default=1)
     return (
         replace(data, classes=_numbered(max(2, last + 1))),
         f"the labels hold the ids 0 to {last}" + (f" and {data.ignore_index}" if data.ignore_index in ids else ""),
     )
+
+
+def by_frequency(colors: Mapping[int, int]) -> list[int]:
+    """Return colour codes, given with their pixels: black first, then the most frequent."""
+    return sorted(colors, key=lambda code: (code != 0, -colors[code], code))
 
 
 def _are_below(count: int, ids: Collection[int]) -> bool:
@@ -62,7 +80,7 @@ def _count(facts: Facts) -> tuple[Counter[int], Counter[int]]:
     ids: Counter[int] = Counter()
     colors: Counter[int] = Counter()
     for place, there in enumerate(facts.has_label):
-        if there and not facts.labels["jpeg"][place]:
+        if there and not facts.labels["jpeg"][place] and facts.labels["soft"][place] < SOFT:
             found = facts.values(place)
             kind = colors if facts.labels["mode"][place] in COLOR_MODES else ids
             kind.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))

@@ -104,7 +104,7 @@ def _orientation(opened: Image.Image) -> int:
         orientation: int = opened.getexif().get(_ORIENTATION_TAG, 1)
     except (OSError, ValueError, SyntaxError, struct.error):
         return 1  # a damaged EXIF block says nothing; the decoders ignore it too
-    return orientation
+    return orientation if orientation in range(1, 9) else 1
 
 
 def decoded_size_hw(path: File, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
@@ -137,14 +137,18 @@ def suffix_fits(name: str, form: str) -> bool:
 
 
 def right_suffix(path: File, encoded: bytes) -> str:
-    """Return the suffix of an image, in lower case and without the dot: its own, or its format's if that is another.
+    """Return the suffix of an image, in lower case and without the dot.
+
+    That of its format, if its own is another's and segkit reads the format; else its own.
 
     Raises:
         DataError: not an image.
     """
     with _open(path, encoded) as opened:
         form = str(opened.format)
-    return path.name.lower().rpartition(".")[2] if suffix_fits(path.name, form) else _SUFFIXES_OF[form][0]
+    if suffix_fits(path.name, form) or f".{_SUFFIXES_OF[form][0]}" not in IMAGE_SUFFIXES:
+        return path.name.lower().rpartition(".")[2]
+    return _SUFFIXES_OF[form][0]
 
 
 def read_encoded(path: File) -> bytes:

@@ -26,7 +26,7 @@ from segkit.data.split_files import parse_split
 from segkit.errors import DataError
 
 KNOWN_SPLITS = ("train", "val", "valid", "validation", "test")  # what a folder without a config is looked through for
-LABEL_SUFFIXES = tuple(dict.fromkeys((*MASK_SUFFIXES, *IMAGE_SUFFIXES)))  # a JPEG label is no label, but it is there
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 UNREAD_SUFFIXES = (".gif", ".heic", ".heif", ".avif", ".jp2", ".pgm", ".ppm", ".raw", ".dng", ".cr2", ".nef", ".psd")
 
 
@@ -47,7 +47,7 @@ class Inventory:
     splits: dict[str, list[int]] = field(default_factory=dict)
     unlisted: list[Path] = field(default_factory=list)  # pictures with a label, in no split
     spare_labels: list[Path] = field(default_factory=list)  # labels without a picture
-    twice: list[str] = field(default_factory=list)  # files of which another has the name
+    same_names: list[str] = field(default_factory=list)  # files of which another has the name
     unread: list[Path] = field(default_factory=list)  # pictures of formats that segkit doesn't read
     problems: list[str] = field(default_factory=list)  # of split files
 
@@ -72,7 +72,9 @@ def describe_folder(root: Path) -> DataConfig:
 
 
 def take_inventory(data: DataConfig, splits: Sequence[str] | None = None, *, seed: int = 0) -> Inventory:
-    """List the pictures of the given splits; by default of data.train, data.val and a test split, if there is one.
+    """List the pictures of the given splits; by default of data.train, data.val and, in folders, a test split.
+
+    With data.val_fraction the two are drawn from all pictures; those that a test split lists are in it as well.
 
     Raises:
         DataError: the folder, or one of those splits, isn't there.
@@ -143,6 +145,10 @@ def _held_out(data: DataConfig, *, seed: int) -> Inventory:
         split: [place for place, pair in enumerate(found.pairs) if (pair.name in drawn) == (split == data.val)]
         for split in (data.train, data.val)
     }
+    test = _place(data, "test")
+    if test is not None and test.names is not None and test.names.is_file():
+        listed = set(parse_split(test.names, {pair.name for pair in found.pairs})[0])
+        found.splits["test"] = [place for place, pair in enumerate(found.pairs) if pair.name in listed]
     return found
 
 
@@ -157,8 +163,9 @@ def _of_shards(data: DataConfig, splits: Sequence[str], *, seed: int) -> Invento
 
 def _index_both(image_root: Path, mask_root: Path, found: Inventory) -> tuple[dict[str, Path], dict[str, Path]]:
     images, same = index_files(image_root, IMAGE_SUFFIXES)
-    masks, also = index_files(mask_root, LABEL_SUFFIXES)
-    found.twice += [f"{path} and {images[name].name}" for name, path in same.items()]
-    found.twice += [f"{path} and {masks[name].name}" for name, path in also.items()]
+    masks, also = index_files(mask_root, MASK_SUFFIXES)
+    masks = index_files(mask_root, JPEG_SUFFIXES)[0] | masks  # a JPEG label is no label, but better named than missed
+    found.same_names += [f"{path} and {images[name].name}" for name, path in same.items()]
+    found.same_names += [f"{path} and {masks[name].name}" for name, path in also.items()]
     found.unread += sorted(index_files(image_root, UNREAD_SUFFIXES)[0].values())
     return images, masks

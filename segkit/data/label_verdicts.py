@@ -4,14 +4,20 @@ Each label has one kind (`Examined.kinds`), so no file is reported twice. What a
 what they are: 0/255 masks, ids that start at 1, instances. A guess is offered as a line to type, never applied.
 """
 
+import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from segkit.data.examined import Examined, Kind, Verdict, verdict
+from segkit.data.facts import SOFT
+from segkit.data.guess import RARE, by_frequency
 
 MOST_LISTED = 24  # values or colours in a message
+MANY = 0.05  # share of the labels that must hold what is said of all
+CREAM = 0xE0E0C0  # VOC's border
+INTEGERS: tuple[Kind, ...] = ("right", "unknown", "deep")  # labels of ids
 
 
 def jpeg_labels(examined: Examined) -> Verdict | None:
@@ -25,18 +31,21 @@ def jpeg_labels(examined: Examined) -> Verdict | None:
 
 
 def color_labels(examined: Examined) -> Verdict | None:
-    colors = values_of(examined, "colors")
-    if not colors:
+    if not examined.of_kind("colors"):
         return None
-    table = color_table(examined)
+    table, certain = color_table(examined)
     listed = str([list(rgb(code)) for code in table[:MOST_LISTED]])
     more = f" (the first {MOST_LISTED} of {len(table)})" if len(table) > MOST_LISTED else ""
-    fit = len(table) == len(examined.classes)
-    remedy = (
-        f"list the colours in class order: data.mask_values: {listed}{more}"
-        + ("" if fit else f"; there are {len(table)} of them for {len(examined.classes)} classes")
-        + "; --fix OUT writes ids in this order"
-    )
+    names = ", ".join(examined.classes.names)
+    if certain:
+        remedy = f"these are the colours of the classes: data.mask_values: {listed}; or let --fix OUT write ids"
+    else:
+        remedy = (
+            f"found these colours, the most frequent first: {listed}{more}; put them into the order of the classes "
+            f"({names}) as data.mask_values, which segkit can't guess. --fix OUT of such a config writes ids"
+        )
+    if any(examined.facts.labels["soft"][place] >= SOFT for place in examined.of_kind("colors")):
+        remedy += ". Their edges are soft: set data.ignore_values: rest as well"
     return _of_kind(examined, "colors", "colours where ids are expected", remedy)
 
 
@@ -79,7 +88,7 @@ def unknown_ids(examined: Examined) -> Verdict | None:
     held = values_of(examined, "unknown")
     everything = sorted({*held, *values_of(examined, "right")} - {classes.ignore_index})
     last = len(classes) - 1
-    title, remedy = "ids that are no class", ""
+    title = "ids that are no class"
     if reader.by_color:
         title = "colours that are no class"
         remedy = "add them to data.mask_values with their class, or to data.ignore_values (rest ignores all others)"
@@ -87,20 +96,25 @@ def unknown_ids(examined: Examined) -> Verdict | None:
         remedy = "add them to data.mask_values with their class, or to data.ignore_values"
     elif off_by_one(examined):
         title = "ids that start at 1"
-        wanted = list(range(1, len(classes) + 1))
-        zero = " and data.ignore_values: [0], if 0 means unlabelled" if 0 in everything else ""
-        remedy = f"set data.mask_values: {wanted}{zero}; or name a class more, if 0 is one; --fix OUT does the former"
+        remedy = f"set data.mask_values: {list(range(1, len(classes) + 1))}; or let --fix OUT write 0 to {last}"
     elif levels := two_levels(examined):
         title = "masks of {} and {}".format(*levels)
         remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
+    elif len(everything) == len(classes):
+        title = "values that are no ids, as many as there are classes"
+        remedy = f"if they are the classes in their order, set data.mask_values: {everything}"
     elif looks_like_instances(examined):
         title = "ids that look like instances (every object has its own)"
         remedy = "segmentation needs the class of each pixel: export semantic masks, or convert the annotations"
     else:
         shown = ", ".join(map(str, everything[:MOST_LISTED])) + (", ..." if len(everything) > MOST_LISTED else "")
+        shift = ""
+        if everything[-1] == last + 1:
+            shift = f" If ids start at 1 and 0 means unlabelled: data.mask_values: {list(range(1, last + 2))} and "
+            shift += "data.ignore_values: [0]."
         remedy = (
             f"the labels hold {shown}; classes are 0..{last}. Name the missing ones in data.classes, map values with "
-            f"data.mask_values, or ignore them: data.ignore_values: {_unknown(examined, held)[:MOST_LISTED]}"
+            f"data.mask_values, or ignore them: data.ignore_values: {_unknown(examined, held)[:MOST_LISTED]}.{shift}"
         )
     lines = []
     for place in places:
@@ -115,52 +129,43 @@ def unknown_ids(examined: Examined) -> Verdict | None:
 
 
 def deep_labels(examined: Examined) -> Verdict | None:
-    remedy = (
-        "values beyond 255 are mostly instances (class * 1000 + number, as Cityscapes has them) or 16-bit exports: "
-        "write one class id per pixel, or map values with data.mask_values"
-    )
+    if levels := two_levels(examined):
+        remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
+    elif any(examined.facts.labels["low"][place] < 0 for place in examined.of_kind("deep")):
+        remedy = "some values are below 0, which no mask can hold: write unlabelled pixels as data.ignore_index (255)"
+    else:
+        remedy = (
+            "values beyond 255 are mostly instances (class * 1000 + number, as Cityscapes has them) or 16-bit exports: "
+            "write one class id per pixel, or map values with data.mask_values"
+        )
     return _of_kind(examined, "deep", "16-bit or instance-id labels", remedy)
 
 
 def palettes_differ(examined: Examined) -> Verdict | None:
     """Palette labels whose files give an id different colours: each was made with a palette of its own."""
-    facts = examined.facts
-    places = [place for place in examined.of_kind("right") if facts.labels["palette"][place] >= 0]
-    pairs: Counter[tuple[int, bytes]] = Counter()
-    by_place = {}
-    for place in places:
-        palette = facts.palettes[facts.labels["palette"][place]]
-        values = facts.values(place).values.tolist()
-        by_place[place] = [(value, palette[3 * k : 3 * k + 3]) for k, value in enumerate(values)]
-        pairs.update(by_place[place])
-    usual: dict[int, bytes] = {}
-    for (value, color), _ in pairs.most_common():
-        usual.setdefault(value, color)
-    home = {color: value for value, color in usual.items()}
-    lines, odd, swapped = [], [], False
-    for place, entries in by_place.items():
-        other = [(value, color) for value, color in entries if usual[value] != color]
-        if not other:
-            continue
-        odd.append(place)
-        value, color = other[0]
-        wandered = home.get(color, value) != value
-        swapped |= wandered
-        here = f"{value} is {list(color)}, elsewhere {list(usual[value])}"
-        lines.append(f"{examined.pairs[place].mask}: {here}" + (f", the colour of {home[color]}" if wandered else ""))
-    severity = "error" if swapped else "warning"
+    odd = _odd_palettes(examined)
+    swapped = any(own is not None for _, _, _, own in odd.values())
+    lines = [
+        f"{examined.pairs[place].mask}: {value} is {list(color)}, elsewhere {list(usual)}"
+        + ("" if own is None else f", the colour of {own}")
+        for place, (value, color, usual, own) in odd.items()
+    ]
     remedy = (
-        "the same colour has other ids in other files: each was saved with a palette of its own, so ids mean nothing; "
-        "save them as RGB and list the colours in data.mask_values"
+        "the same colour has other ids in other files: each was saved with a palette of its own, so ids mean nothing "
+        "there (--fix OUT leaves them out); save them as RGB and list the colours in data.mask_values"
         if swapped
         else "ids are read, colours are not: look whether ids mean the same in these files"
     )
-    return verdict("palette", severity, "palettes that differ from the others'", odd, lines, remedy)  # type: ignore[arg-type]
+    title = "palettes that differ from the others'"
+    return verdict("palette", "error" if swapped else "warning", title, list(odd), lines, remedy)
 
 
 def unnamed_classes(examined: Examined) -> Verdict | None:
     lines = [examined.guessed] if examined.guessed else []
-    remedy = f"write {examined.data.root}/classes.txt, one name per line in the order of the values, or data.classes"
+    mapped = ", with that data.mask_values" if examined.data.mask_values is not None else ""
+    remedy = f"name them in a config, in the order of the values: data.classes{mapped}"
+    if not mapped:
+        remedy += f"; or write {examined.data.root}/classes.txt, one name per line"
     return verdict("unnamed-classes", "warning", "classes have no names", lines=lines, remedy=remedy)
 
 
@@ -190,24 +195,64 @@ def two_levels(examined: Examined) -> tuple[int, int] | None:
     classes, reader = examined.classes, examined.reader
     if len(classes) != 2 or reader.mapped or reader.by_color:
         return None
-    held = sorted({*values_of(examined, "right"), *values_of(examined, "unknown")})
+    held = sorted({value for kind in INTEGERS for value in values_of(examined, kind)})
     return (0, held[1]) if len(held) == 2 and held[0] == 0 and 1 < held[1] < 2**16 else None
 
 
 def off_by_one(examined: Examined) -> bool:
-    """True if the last class's id is one too many in the labels and everything else fits: ids that start at 1."""
+    """True if ids start at 1: no label holds 0, and many hold the number of classes, which would be one too many.
+
+    One label with a foreign id, or a class that is missing from the names, is no such thing.
+    """
     classes, reader = examined.classes, examined.reader
     if reader.mapped or reader.by_color:
         return False
-    held = {*values_of(examined, "unknown"), *values_of(examined, "right")} - {classes.ignore_index}
-    return max(held, default=0) == len(classes) and len(classes) > 1 and 1 in held
+    held = values_of(examined, "unknown") + values_of(examined, "right")
+    num_labels = len(examined.of_kind("unknown")) + len(examined.counted)
+    last = max((value for value in held if value != classes.ignore_index), default=0)
+    return 0 not in held and 1 in held and last == len(classes) and held[last] >= MANY * num_labels
 
 
-def color_table(examined: Examined) -> list[int]:
-    """Return the colour codes that labels of colours use for classes, in class order as far as that can be told.
+def swapped_palettes(examined: Examined) -> frozenset[int]:
+    """Return the pairs whose palette gives the colour that other labels have for one id to another."""
+    return frozenset(place for place, (_, _, _, own) in _odd_palettes(examined).items() if own is not None)
 
-    Colours that are those of the classes come in their order; else black first, then by frequency. Colours of soft
-    edges (rare, and many of them) are left out.
+
+@functools.lru_cache(maxsize=1)
+def _odd_palettes(examined: Examined) -> dict[int, tuple[int, bytes, bytes, int | None]]:
+    """Return for each odd palette's pair an id, its colour here and elsewhere, and which id has that colour there."""
+    facts = examined.facts
+    entries = {}
+    counts: Counter[tuple[int, bytes]] = Counter()
+    for place in examined.of_kind("right"):
+        if facts.labels["palette"][place] >= 0:
+            palette = facts.palettes[facts.labels["palette"][place]]
+            values = facts.values(place).values.tolist()
+            entries[place] = [(value, palette[3 * k : 3 * k + 3]) for k, value in enumerate(values)]
+            counts.update(entries[place])
+    usual: dict[int, bytes] = {}
+    for (value, color), _ in counts.most_common():
+        usual.setdefault(value, color)
+    home: dict[bytes, int | None] = {}
+    for value, color in usual.items():
+        home[color] = None if color in home else value  # the colour of two ids tells nothing
+    odd = {}
+    for place, held in entries.items():
+        other = [(value, color) for value, color in held if usual[value] != color]
+        if not other:
+            continue
+        distinct = len({color for _, color in held}) == len(held)
+        wandered = [entry for entry in other if distinct and home.get(entry[1]) not in (None, entry[0])]
+        value, color = (wandered or other)[0]
+        odd[place] = (value, color, usual[value], home[color] if wandered else None)
+    return odd
+
+
+def color_table(examined: Examined) -> tuple[list[int], bool]:
+    """Return the colour codes that labels of colours use for classes, and whether their order is that of the classes.
+
+    It is where all are the classes' own colours. Else black goes first, then the most frequent; colours of soft edges
+    (rare, and many of them) are left out.
     """
     counts: Counter[int] = Counter()
     total = 0
@@ -215,12 +260,12 @@ def color_table(examined: Examined) -> list[int]:
         found = examined.facts.values(place)
         counts.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
         total += int(found.pixels.sum())
-    if len(counts) > MOST_LISTED:
-        counts = Counter({code: pixels for code, pixels in counts.items() if pixels >= 1e-4 * total})
     own = [red << 16 | green << 8 | blue for red, green, blue in examined.classes.colors]
-    if set(counts) <= {*own, 0xE0E0C0}:  # and VOC's border
-        return own
-    return sorted(counts, key=lambda code: (code != 0, -counts[code], code))
+    if counts and set(counts) <= {*own, CREAM}:
+        return own, True
+    if len(counts) > MOST_LISTED:
+        counts = Counter({code: pixels for code, pixels in counts.items() if pixels >= RARE * total})
+    return by_frequency(counts), False
 
 
 def values_of(examined: Examined, kind: Kind) -> Counter[int]:
@@ -231,13 +276,11 @@ def values_of(examined: Examined, kind: Kind) -> Counter[int]:
     return counts
 
 
-def _unknown(examined: Examined, values: object) -> list[int]:
+def _unknown(examined: Examined, values: Iterable[int]) -> list[int]:
     reader = examined.reader
-    return sorted(
-        value
-        for value in list(values)  # type: ignore[call-overload]
-        if not 0 <= value < len(reader.table) or reader.table[value] == reader.unknown
-    )
+    listed = np.array(sorted(values), np.int64)
+    unknown: list[int] = listed[~reader.knows(listed)].tolist()
+    return unknown
 
 
 def looks_like_instances(examined: Examined) -> bool:

@@ -276,10 +276,16 @@ def find_layout(root: Path) -> LayoutName:
         return "voc"
     if (root / "images").is_dir() and (root / "masks").is_dir():
         return "folders"
+    if any((inner / "images").is_dir() and (inner / "masks").is_dir() for inner in _folders_in(root)):
+        return "folders"
     raise DataError(
         f"{root}: found neither images/ and masks/, nor JPEGImages/ and SegmentationClass/; expected the folder of a "
         "data set"
     )
+
+
+def _folders_in(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
 # ---- files and names

@@ -57,7 +57,8 @@ def read_stored_label(path: File) -> StoredLabel:
             if mode in COLOR_MODES:
                 return StoredLabel(np.array(opened.convert("RGB")), form, mode)
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: the label can't be read (no known image format); export or copy it again") from error
+        found = "no known image format" if path.read_bytes() else "0 bytes"
+        raise DataError(f"{path}: the label can't be read ({found}); export or copy it again") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such label file; every image of a split needs one") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -82,7 +83,10 @@ def read_label_values(path: File) -> np.ndarray:
 
 def color_codes(colors: np.ndarray) -> np.ndarray:
     """Turn colours uint8 RGB [h, w, 3] into one number each, R * 65536 + G * 256 + B, int32 [h, w]."""
-    codes: np.ndarray = (colors.astype(np.int32) * (65536, 256, 1)).sum(axis=2, dtype=np.int32)
+    codes: np.ndarray = colors[..., 0].astype(np.int32)
+    for channel in (1, 2):
+        codes <<= 8
+        codes |= colors[..., channel]
     return codes
 
 
@@ -141,6 +145,12 @@ class MaskReader:
         table[ignored] = classes.ignore_index
         table[codes] = np.arange(len(classes))
         return cls(classes, table, unknown, by_color, mapped=data.mask_values is not None)
+
+    def knows(self, values: np.ndarray) -> np.ndarray:
+        """Return which stored values, integers [n], are classes or ignored: bool [n]."""
+        inside = (values >= 0) & (values < len(self.table))
+        known: np.ndarray = inside & (self.table[values.clip(0, len(self.table) - 1)] != self.unknown)
+        return known
 
     def __call__(self, path: File) -> np.ndarray:
         """Return the label file as class ids uint8 [h, w]; pixels without a label hold `classes.ignore_index`.

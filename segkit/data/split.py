@@ -112,7 +112,7 @@ def split_data_set(
             "pictures, expected more groups than splits; change --group-by, or ask for fewer splits"
         )
     folder = voc_root(root) / "ImageSets" / "Segmentation" if data.layout == "voc" else root / "splits"
-    _write(folder, splits, force=force)
+    _write(folder if data.layout == "voc" else root, folder, splits, force=force)
     names = resolve_classes(data).names if has_class_file(data) else ()
     return Division(folder, splits, labels, names, num_apart=len(everything) - len(items))
 
@@ -248,8 +248,10 @@ def _make_folds(units: Sequence[Unit], folds: int, repeats: int, seed: int) -> d
     return made
 
 
-def _write(folder: Path, splits: Mapping[str, Names], *, force: bool) -> None:
-    paths = {name: folder / f"{name}.txt" for name in splits}
+def _write(root: Path, folder: Path, splits: Mapping[str, Names], *, force: bool) -> None:
+    """Write the split files, each in place of the one that is there, so that none hides another."""
+    beside = {name: root / f"{name}.txt" for name in splits}
+    paths = {name: path if path.exists() else folder / f"{name}.txt" for name, path in beside.items()}
     there = [path for path in paths.values() if path.exists()]
     if there and not force:
         raise DataError(

@@ -11,6 +11,7 @@ from segkit.errors import SegkitError
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import ReadOptions
 
+MOST_LABELS = 20  # that are looked at
 MOST_FILES = 2000  # that are looked at by name
 HEAD = 4096  # bytes of a file that tell
 MOST_BYTES = 2**26  # of a JSON that is read in whole
@@ -82,12 +83,13 @@ def _recognize_json(path: Path) -> str | None:
 
 
 def _recognize_masks(folder: Path) -> str | None:
-    """Tell folders of masks apart by what the first label stores."""
+    """Tell folders of masks apart by what the first labels store."""
     try:
-        pairing = find_pairs(folder, ReadOptions())
-        stored = read_stored_label(pairing.labels[0])
-    except (SegkitError, IndexError):
+        labels = find_pairs(folder, ReadOptions()).labels[:MOST_LABELS]
+        stored = [read_stored_label(path).values for path in labels]
+    except SegkitError:
         return None
-    if stored.values.ndim == 3:
-        return "color-masks"
-    return "binary-masks" if len(np.unique(stored.values)) == 2 else "id-masks"
+    if not stored or any(values.ndim == 3 for values in stored):
+        return "color-masks" if stored else None
+    held = set().union(*(np.unique(values).tolist() for values in stored))
+    return "binary-masks" if held <= {0, max(held)} else "id-masks"

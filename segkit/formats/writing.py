@@ -4,7 +4,10 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +17,7 @@ from tqdm import tqdm
 
 from segkit.classes import Classes
 from segkit.data.images import image_size_hw, read_encoded, right_suffix
+from segkit.data.layouts import EVERYTHING
 from segkit.data.masks import write_mask
 from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, RunFolderError
@@ -21,9 +25,20 @@ from segkit.formats.pictures import Picture
 from segkit.runtime import count_threads
 
 ELSEWHERE = "another OUT"
-_PART = ".segkit-part"
+STALE_SECONDS = 86400  # what is older was left by a run that was killed
+_PART = ".segkit-part-"
 
 R = TypeVar("R")
+
+
+def refuse_unless_empty(output: Path) -> None:
+    """Refuse a place to write to that holds something; what a killed run left there doesn't count.
+
+    Raises:
+        RunFolderError: it isn't empty, or no folder.
+    """
+    if output.exists() and (not output.is_dir() or any(not path.name.startswith(_PART) for path in output.iterdir())):
+        raise RunFolderError(f"{output}: found something there, expected an empty folder, or none; choose {ELSEWHERE}")
 
 
 @contextlib.contextmanager
@@ -31,25 +46,44 @@ def fresh_folder(output: Path) -> Iterator[Path]:
     """Give a folder to write to, whose content becomes that of `output` at the end; what fails leaves nothing behind.
 
     Raises:
-        RunFolderError: `output` holds something (but what a killed run left), is no folder, or can't be written to.
+        RunFolderError: `output` holds something, is no folder, or can't be written to.
     """
-    part, was_there = output / _PART, output.is_dir()
-    if output.exists() and (not was_there or any(path.name != _PART for path in output.iterdir())):
-        raise RunFolderError(f"{output}: found something there, expected an empty folder, or none; choose {ELSEWHERE}")
+    refuse_unless_empty(output)
+    made = [path for path in (output, *output.parents) if not path.exists()]
+    moved: list[Path] = []
+    part = None
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    except OSError as error:
-        raise RunFolderError(f"{output}: can't be written to ({error.strerror}); choose {ELSEWHERE}") from error
-    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for left in output.glob(f"{_PART}*"):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=_PART, dir=output))
         yield part
+        refuse_unless_empty(output)  # another program may have come first
         for path in sorted(part.iterdir()):
             os.replace(path, output / path.name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if not was_there:
-            with contextlib.suppress(OSError):  # not empty: it was written
-                output.rmdir()
+            moved.append(output / path.name)
+        part.rmdir()
+    except BaseException as error:
+        for path in [*moved, *([part] if part else [])]:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        if isinstance(error, OSError):
+            raise RunFolderError(f"{output}: can't be written to ({error.strerror}); choose {ELSEWHERE}") from error
+        raise
+
+
+def describe_use(layout: str, output: Path, splits: Sequence[str]) -> list[str]:
+    """Return lines that say how to train on what was written in a layout of segkit."""
+    root = shlex.quote(str(output))
+    named = [split for split in splits if split != EVERYTHING]
+    words = "".join(f" data.{key}={split}" for key, split in zip(("train", "val"), named, strict=False) if key != split)
+    if not named and layout == "webdataset":
+        words = f" data.train={EVERYTHING} data.val={EVERYTHING}"
+    divide = [f"divide it: segkit split {root} --val 0.1"] if len(named) < 2 and layout != "webdataset" else []
+    return [*divide, f"train on it: data.layout={layout} data.root={root}{words}, without data.mask_values"]
 
 
 def each_picture(work: Callable[[Picture], R], pictures: Sequence[Picture], *, title: str) -> Iterator[R]:
@@ -90,7 +124,7 @@ def check_path(name: str, *, where: str) -> str:
         DataError: it is absolute, leaves its folder, or holds what no file name may.
     """
     parts = name.split("/")
-    if any(part in ("", ".", "..") or re.search(r"[\\:\x00-\x1f]", part) for part in parts):
+    if any(part in ("", ".", "..") or re.search(r"[\\\x00-\x1f\ud800-\udfff]|^[A-Za-z]:", part) for part in parts):
         raise DataError(
             f"{where}: found the name {name!r}, expected a relative path without .. \\ : and empty parts; rename it"
         )

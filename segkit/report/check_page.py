@@ -13,13 +13,13 @@ import jinja2
 import numpy as np
 
 from segkit import __version__
-from segkit.classes import Classes, voc_color
+from segkit.classes import voc_color
 from segkit.data.examined import Examined, Verdict
 from segkit.data.images import read_image
-from segkit.data.masks import read_stored_label
+from segkit.data.masks import MaskReader, read_stored_label
 from segkit.data.measures import Measures, measure
 from segkit.errors import DataError
-from segkit.report.check_text import describe_outcome, describe_sizes, suggested_weights
+from segkit.report.check_text import SHOWN, describe_outcome, describe_sizes, suggested_weights
 from segkit.report.pictures import overlay
 
 MARK = "<!-- made by segkit check -->"  # of files that may be replaced
@@ -48,6 +48,7 @@ def check_page(
     measures = measure(examined.facts)
     return environment.from_string(text).render(
         mark=MARK,
+        shown=SHOWN,
         version=__version__,
         root=examined.data.root,
         outcome=describe_outcome(verdicts),
@@ -74,7 +75,6 @@ class _ClassRow:
     share: float  # of the labelled pixels, 0..1
     bar: float  # length for a logarithmic axis from 1e-5 to 1, 0..1
     shown: dict[str, int]
-    pictures: float  # share of all pictures that show it, 0..1
 
 
 def _class_rows(examined: Examined) -> list[_ClassRow]:
@@ -82,7 +82,6 @@ def _class_rows(examined: Examined) -> list[_ClassRow]:
     pixels = sum((examined.pixels(split) for split in splits), np.zeros(len(examined.classes), np.int64))
     shares = pixels / max(1, pixels.sum())
     shown = {split: examined.shown(split).tolist() for split in splits}
-    anywhere = examined.presence.sum(axis=0) / max(1, len(examined.pairs))
     return [
         _ClassRow(
             name,
@@ -90,7 +89,6 @@ def _class_rows(examined: Examined) -> list[_ClassRow]:
             float(share),
             max(0.0, 1 + math.log10(share) / 5) if share > 0 else 0.0,
             {split: counts[k] for split, counts in shown.items()},
-            float(anywhere[k]),
         )
         for k, (name, color, share) in enumerate(
             zip(examined.classes.names, examined.classes.colors, shares.tolist(), strict=True)
@@ -146,38 +144,42 @@ def _figures(examined: Examined, verdict: Verdict) -> list[Figure]:
 
 
 def _pair_figure(examined: Examined, place: int) -> Figure | None:
+    """Draw an image, and its label in colour: over the image where it can lie there, else beside it."""
     pair, parts = examined.pairs[place], []
-    if pair.image is not None and place not in examined.facts.image_faults:
-        parts.append(_fit(read_image(pair.image), nearest=False))
-    if pair.mask is not None and place not in examined.facts.label_faults:
-        parts.append(_fit(label_in_color(read_stored_label(pair.mask).values, examined.classes), nearest=True))
-    if not parts:
+    try:
+        if pair.image is not None and place not in examined.facts.image_faults:
+            parts.append(_fit(read_image(pair.image), nearest=False))
+        if pair.mask is not None and place in examined.sound:
+            parts.append(overlay(parts[0], _fit(examined.reader(pair.mask), nearest=True), examined.classes))
+        elif pair.mask is not None and place not in examined.facts.label_faults:
+            stored = read_stored_label(pair.mask).values
+            parts.append(_fit(label_in_color(stored, examined.reader), nearest=True))
+    except DataError:  # it has changed, or gone, since it was looked at
         return None
-    return Figure(_as_uri(_side_by_side(parts)), pair.name)
+    return Figure(_as_uri(_side_by_side(parts)), pair.name) if parts else None
 
 
-def label_in_color(values: np.ndarray, classes: Classes) -> np.ndarray:
+def label_in_color(values: np.ndarray, reader: MaskReader) -> np.ndarray:
     """Paint what a label stores, right or wrong: uint8 RGB [h, w, 3] for ids [h, w] or colours [h, w, 3].
 
-    Ids have the colours of the classes; those that are no class the VOC palette's, bright ones.
+    Values of a class have its colour; those that are no class bright ones, by their last 8 bits.
     """
     if values.ndim == 3:
         return values
-    palette = np.array(classes.palette(), np.uint8).reshape(256, 3)
-    for value in range(len(classes), 256):
-        if value != classes.ignore_index:
-            palette[value] = np.maximum(voc_color(value), 64)
-    colored: np.ndarray = palette[values & 255]
-    return colored
+    classes = np.array(reader.classes.palette(), np.uint8).reshape(256, 3)
+    bright = np.array([np.maximum(voc_color(value), 64) for value in range(256)], np.uint8)
+    painted: np.ndarray = bright[values & 255]
+    if not reader.by_color:
+        held = np.unique(values)
+        known = held[reader.knows(held)]
+        is_known = np.isin(values, known)
+        painted[is_known] = classes[reader.table[values[is_known]]]
+    return painted
 
 
 def _overlays(examined: Examined, *, seed: int) -> list[Figure]:
     rng = np.random.default_rng(seed)
-    fit = [
-        place
-        for place in examined.read_places
-        if (examined.facts.images["hw"][place] == examined.facts.labels["hw"][place]).all()
-    ]
+    fit = examined.sound
     figures = []
     for place in sorted(rng.permutation(len(fit))[:NUM_OVERLAYS].tolist()):
         pair = examined.pairs[fit[place]]

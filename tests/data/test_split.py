@@ -190,6 +190,15 @@ def test_a_test_split_that_is_there_stays_out_of_the_others(data: Path, capsys: 
     assert (data / "splits" / "test.txt").read_text() == tested
 
 
+def test_a_split_file_in_the_root_is_replaced_not_hidden(data: Path) -> None:
+    (data / "train.txt").write_text("drive0_0\n")
+    with pytest.raises(DataError, match=r"train\.txt: this split is there already"):
+        split_data_set(data)
+    made = split_data_set(data, val=10, force=True)
+    assert (data / "train.txt").read_text().split() == made.splits["train"]
+    assert not (data / "splits" / "train.txt").exists()
+
+
 def test_a_test_folder_stays_out_too(data: Path) -> None:
     for kind in ("images", "masks"):
         (data / kind / "test").mkdir()

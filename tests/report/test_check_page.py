@@ -10,7 +10,9 @@ from PIL import Image
 
 from segkit.check import check, write_page
 from segkit.classes import Classes
+from segkit.config import DataConfig
 from segkit.data.images import image_size_hw
+from segkit.data.masks import MaskReader
 from segkit.report.check_page import label_in_color
 
 
@@ -89,8 +91,10 @@ def test_a_real_set_has_a_page(shared_data: Callable[[str], Path], tmp_path: Pat
 
 def test_ids_that_are_no_class_are_painted_brightly() -> None:
     classes = Classes.build(["background", "object"])
-    painted = label_in_color(np.array([[0, 1, 7, 255, 300]], np.int32), classes)
+    reader = MaskReader.build(DataConfig(), classes)
+    painted = label_in_color(np.array([[0, 1, 7, 255, 256]], np.int32), reader)
     assert painted.shape == (1, 5, 3)
+    assert painted[0, 4].min() >= 64
     assert painted[0, 0].tolist() == [0, 0, 0]
     assert painted[0, 1].tolist() == list(classes.colors[1])
     assert painted[0, 2].min() >= 64
