@@ -74,7 +74,7 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
     named = _names(examined, splits)
     pictures = {split: [replace(whole[p], name=named[p]) for p in kept] for split, kept in splits.items() if kept}
     if not pictures:
-        raise DataError(f"{examined.data.root}: not one picture is left to write; see what was found above")
+        raise DataError(f"{examined.data.root}: not one picture is left to write; do what the errors above say first")
     with fresh_folder(output) as part:
         write_voc(PictureSet(pictures, examined.classes), part)
         _write_changes(part / "changes.csv", changes)

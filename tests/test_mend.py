@@ -152,10 +152,18 @@ def test_soft_borders_become_no_class(root: Path) -> None:
 
 
 def test_labels_of_other_values_are_left_out_rather_than_emptied(root: Path) -> None:
-    for name in names(root, "train"):
+    for name in names(root, "train") + names(root, "val"):
         write(root, name, stored(root, name) * 60)
-    changes = mended(root)[2]
-    assert "much of what it holds is no class" in changes[names(root, "train")[0]]
+    with pytest.raises(DataError, match="not one picture is left"):
+        mended(root)
+
+
+def test_a_label_that_would_be_emptied_is_left_out(root: Path) -> None:
+    name = names(root, "train")[0]
+    mask = stored(root, name)
+    mask[: mask.shape[0] // 2] = 77
+    write(root, name, mask)
+    assert mended(root)[2][name] == "left out: much of what it holds is no class"
 
 
 def test_a_gif_called_jpg_keeps_its_name(root: Path) -> None:

@@ -74,6 +74,14 @@ class Facts:
         both = np.frombuffer(self.packed_values[place], np.int32).reshape(2, -1).astype(np.int64)
         return Values(both[0], both[1])
 
+    def main_values(self, place: int) -> Values:
+        """Return the values of one label without those of soft edges: in a soft one, those of few pixels."""
+        found = self.values(place)
+        if self.labels["soft"][place] < SOFT:
+            return found
+        large = found.pixels >= SMALL_SHARE * int(self.labels["hw"][place].prod())
+        return Values(found.values[large], found.pixels[large])
+
     @property
     def has_image(self) -> np.ndarray:
         """True for pairs whose image was read: bool [N]."""

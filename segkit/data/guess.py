@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from segkit.classes import MAX_CLASSES, VOC_NAMES
 from segkit.config import DataConfig
-from segkit.data.facts import SOFT, Facts
+from segkit.data.facts import Facts
 from segkit.data.masks import COLOR_MODES
 
 RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
@@ -16,7 +16,7 @@ MOST_COLORS = 64
 def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
     """Return the config with data.classes and data.mask_values filled in, and what to tell the user ('': nothing).
 
-    With data.mask_values there is a class for each; labels with soft edges say nothing.
+    With data.mask_values there is a class for each. The values of soft edges say nothing.
     Two values are background and object. More ids in the voc layout are VOC's classes, if they fit; else classes are
     numbered: one for each value, if they are far apart, else up to the largest id. Labels of colours: every colour that
     isn't rare is a class, black first, then by frequency.
@@ -80,8 +80,8 @@ def _count(facts: Facts) -> tuple[Counter[int], Counter[int]]:
     ids: Counter[int] = Counter()
     colors: Counter[int] = Counter()
     for place, there in enumerate(facts.has_label):
-        if there and not facts.labels["jpeg"][place] and facts.labels["soft"][place] < SOFT:
-            found = facts.values(place)
+        if there and not facts.labels["jpeg"][place]:
+            found = facts.main_values(place)
             kind = colors if facts.labels["mode"][place] in COLOR_MODES else ids
             kind.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
     return ids, colors

@@ -100,9 +100,9 @@ def unknown_ids(examined: Examined) -> Verdict | None:
     elif levels := two_levels(examined):
         title = "masks of {} and {}".format(*levels)
         remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
-    elif len(everything) == len(classes):
+    elif spread := spread_values(examined):
         title = "values that are no ids, as many as there are classes"
-        remedy = f"if they are the classes in their order, set data.mask_values: {everything}"
+        remedy = f"if they are the classes in their order, set data.mask_values: {spread}"
     elif looks_like_instances(examined):
         title = "ids that look like instances (every object has its own)"
         remedy = "segmentation needs the class of each pixel: export semantic masks, or convert the annotations"
@@ -199,6 +199,15 @@ def two_levels(examined: Examined) -> tuple[int, int] | None:
     return (0, held[1]) if len(held) == 2 and held[0] == 0 and 1 < held[1] < 2**16 else None
 
 
+def spread_values(examined: Examined) -> list[int] | None:
+    """Return the values that all labels together hold, if they are as many as there are classes but other numbers."""
+    classes, reader = examined.classes, examined.reader
+    if reader.mapped or reader.by_color:
+        return None
+    held = sorted({*values_of(examined, "right"), *values_of(examined, "unknown")} - {classes.ignore_index})
+    return held if len(held) == len(classes) and held[-1] >= len(held) else None
+
+
 def off_by_one(examined: Examined) -> bool:
     """True if ids start at 1: no label holds 0, and many hold the number of classes, which would be one too many.
 
@@ -257,7 +266,7 @@ def color_table(examined: Examined) -> tuple[list[int], bool]:
     counts: Counter[int] = Counter()
     total = 0
     for place in examined.of_kind("colors"):
-        found = examined.facts.values(place)
+        found = examined.facts.main_values(place)
         counts.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
         total += int(found.pixels.sum())
     own = [red << 16 | green << 8 | blue for red, green, blue in examined.classes.colors]

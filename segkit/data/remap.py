@@ -7,7 +7,15 @@ import numpy as np
 
 from segkit.data.examined import Examined, Kind
 from segkit.data.facts import Values, snap
-from segkit.data.label_verdicts import INTEGERS, color_table, looks_like_instances, off_by_one, two_levels, values_of
+from segkit.data.label_verdicts import (
+    INTEGERS,
+    color_table,
+    looks_like_instances,
+    off_by_one,
+    spread_values,
+    two_levels,
+    values_of,
+)
 from segkit.data.masks import color_codes
 
 GREY_LEVELS = 12  # by which the channels of a grey JPEG may differ
@@ -27,7 +35,7 @@ def build_remaps(examined: Examined) -> Remaps:
     known = reader.table.copy()
     known[known == reader.unknown] = ignored
     remaps: Remaps = {"right": ("", _table_of(known))}
-    if not looks_like_instances(examined):
+    if not looks_like_instances(examined) and not spread_values(examined):
         remaps["unknown"] = ("values that are no class became ignored", _table_of(known))
     levels = two_levels(examined)
     if levels is not None:
