@@ -34,6 +34,7 @@ from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError
 from segkit.runtime import count_threads
 
+UNLABELLED = 255
 MOST_VALUES = 256  # label values in all; more are instances, or a label that was compressed
 
 Names = list[str]
@@ -112,7 +113,7 @@ def split_data_set(
             "pictures, expected more groups than splits; change --group-by, or ask for fewer splits"
         )
     folder = voc_root(root) / "ImageSets" / "Segmentation" if data.layout == "voc" else root / "splits"
-    _write(folder if data.layout == "voc" else root, folder, splits, force=force)
+    folder = _write(folder if data.layout == "voc" else root, folder, splits, force=force)
     names = resolve_classes(data).names if has_class_file(data) else ()
     return Division(folder, splits, labels, names, num_apart=len(everything) - len(items))
 
@@ -210,19 +211,25 @@ def _count(amount: float, total: int, option: str) -> int:
 
 
 def _labels_of(items: Sequence[Item]) -> dict[str, frozenset[int]]:
-    """Return for each name the values, or codes of colours, that its label file stores; 255 means "no label"."""
+    """Return for each name the values, or codes of colours, that its label file stores.
+
+    255 means "no label", but where labels hold 0 and 255 alone.
+    """
 
     def read(item: Item) -> frozenset[int]:
         assert item.mask is not None, item
         stored = read_label_values(item.mask)
         if stored.ndim == 3:
             stored = color_codes(stored)
-        return frozenset(np.unique(stored).tolist()) - {255}
+        return frozenset(np.unique(stored).tolist())
 
     found = prefetch(read, items, threads=count_threads(), ahead=64)
     bar = tqdm(found, total=len(items), desc="reading labels", disable=None, leave=False, unit="files")
     labels = {item.name: shown for item, shown in zip(items, bar, strict=True)}
     values = frozenset().union(*labels.values())
+    if not values <= {0, UNLABELLED}:  # masks of 0 and 255 have 255 as their class
+        labels = {name: shown - {UNLABELLED} for name, shown in labels.items()}
+        values -= {UNLABELLED}
     if len(values) > MOST_VALUES:
         raise DataError(
             f"{items[0].mask} and the others hold {len(values)} different values, expected at most {MOST_VALUES} for "
@@ -248,8 +255,8 @@ def _make_folds(units: Sequence[Unit], folds: int, repeats: int, seed: int) -> d
     return made
 
 
-def _write(root: Path, folder: Path, splits: Mapping[str, Names], *, force: bool) -> None:
-    """Write the split files, each in place of the one that is there, so that none hides another."""
+def _write(root: Path, folder: Path, splits: Mapping[str, Names], *, force: bool) -> Path:
+    """Write the split files, each in place of the one that is there, so that none hides another; return where."""
     beside = {name: root / f"{name}.txt" for name in splits}
     paths = {name: path if path.exists() else folder / f"{name}.txt" for name, path in beside.items()}
     there = [path for path in paths.values() if path.exists()]
@@ -261,6 +268,7 @@ def _write(root: Path, folder: Path, splits: Mapping[str, Names], *, force: bool
     for name, path in paths.items():
         text = "".join(f"{picture}\n" for picture in splits[name])
         write_bytes_durably(path, text.encode(), elsewhere="another folder")
+    return next(iter(paths.values())).parent
 
 
 def _rank(seed: int | str, name: str) -> bytes:

@@ -190,6 +190,12 @@ def test_a_test_split_that_is_there_stays_out_of_the_others(data: Path, capsys: 
     assert (data / "splits" / "test.txt").read_text() == tested
 
 
+def test_masks_of_0_and_255_are_divided_by_what_they_show(write_folders: WriteFolders) -> None:
+    masks = {f"p{k:02d}": np.full((4, 4), 255 if k % 4 == 0 else 0, np.uint8) for k in range(40)}
+    made = split_data_set(Path(write_folders(masks).root), val=8)
+    assert sum(255 in made.labels[name] for name in made.splits["val"]) == 2
+
+
 def test_a_split_file_in_the_root_is_replaced_not_hidden(data: Path) -> None:
     (data / "train.txt").write_text("drive0_0\n")
     with pytest.raises(DataError, match=r"train\.txt: this split is there already"):
