@@ -138,7 +138,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     _say(f"{len(results) - len(failed)} of {len(results)} pictures predicted: {arguments.output}")
     if Path(arguments.input).is_dir():
         words = shlex.join([str(arguments.output), "--from", "id-masks", "--images", arguments.input])
-        _say(f"correct them by hand: segkit convert {words} --to labelme OUT")
+        _say(f"correct them by hand: segkit convert {words} --to labelme FIXED")
     for result in failed[:10]:
         print(f"error: {result.error}", file=sys.stderr)
     if len(failed) > 10:
@@ -173,10 +173,12 @@ def _check(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     words = arguments.splits or []
     settings = [word for word in words if "=" in word]  # argparse gives --splits all words that follow
-    from segkit.convert import convert, describe_conversion, read_source
+    from segkit.convert import convert, describe_conversion, read_source, refuse_inside
     from segkit.formats.pictures import ReadOptions
     from segkit.formats.table import WriteOptions
 
+    target, output = arguments.to
+    refuse_inside(arguments.source, Path(output))
     pictures = read_source(
         arguments.source,
         format=arguments.source_format,
@@ -189,7 +191,6 @@ def _convert(arguments: argparse.Namespace) -> int:
             labels=arguments.labels,
         ),
     )
-    target, output = arguments.to
     options = WriteOptions(arguments.samples_per_shard, arguments.tolerance)
     _say(describe_conversion(convert(pictures, target, Path(output), options=options)))
     return 0
@@ -199,7 +200,7 @@ def _class_names(given: str | None) -> tuple[str, ...] | None:
     """Return the names of --classes: a file's lines, or words with commas between."""
     if given is None:
         return None
-    if Path(given).is_file():
+    if Path(given).is_file() or given.endswith(".txt"):
         return tuple(read_class_names(Path(given)))
     return tuple(name.strip() for name in given.split(","))
 
@@ -208,7 +209,10 @@ def _download(arguments: argparse.Namespace) -> int:
     from segkit.download import download, list_sets
 
     if arguments.name is None:
-        _say(list_sets(shutil.get_terminal_size(fallback=(120, 24)).columns), "fetch one: segkit download NAME")
+        _say(
+            list_sets(shutil.get_terminal_size(fallback=(120, 24)).columns if sys.stdout.isatty() else 200),
+            "fetch one: segkit download NAME",
+        )
     else:
         _say(download(arguments.name, arguments.output, keep_archives=arguments.keep_archives).describe())
     return 0

@@ -7,13 +7,16 @@ The formats are in segkit/formats.
 import difflib
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from segkit.config import load_config
-from segkit.errors import ConfigError, DataError
+from segkit.data.layouts import find_layout
+from segkit.errors import ConfigError, DataError, RunFolderError, SegkitError
 from segkit.formats.configured import read_configured
-from segkit.formats.pictures import PictureSet, ReadOptions
+from segkit.formats.pictures import Picture, PictureSet, ReadOptions
 from segkit.formats.recognize import recognize
 from segkit.formats.table import POLYGONS, READERS, TAKE_LABELS, WRITERS, WriteOptions
 from segkit.formats.writing import describe_use, fresh_folder
@@ -63,8 +66,10 @@ def read_source(
         raise ConfigError(f"--labels: without effect on {name}: it needs --from {' or '.join(TAKE_LABELS)}")
     try:
         found = READERS[name](source, options)
-    except DataError as error:
-        looks = recognize(source) if format is None else None
+    except SegkitError as error:
+        # a folder of segkit's own layouts whose classes are named is no guess: what is wrong there is said already
+        guess = format is None and (isinstance(error, ConfigError) or not _has_layout(source)) and not options.classes
+        looks = recognize(source) if guess else None
         if looks is None:
             raise
         raise DataError(f"{source}: looks like {looks}; say so: --from {looks}. As it is: {error}") from error
@@ -97,9 +102,48 @@ def convert(pictures: PictureSet, target: str, output: Path, *, options: WriteOp
     counts = {split: len(members) for split, members in pictures.splits.items()}
     if not sum(counts.values()):
         raise DataError("no pictures to convert, expected at least one with its label; look at the source")
+    tally = _Tally.over(pictures)
     with fresh_folder(output) as part:
-        notes = WRITERS[target](pictures, part, options)
-    return Converted(target, output, counts, (*pictures.notes, *notes))
+        notes = WRITERS[target](tally.pictures, part, options)
+        tally.refuse_nothing()
+    return Converted(target, output, counts, (*pictures.notes, *notes, *tally.notes()))
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """Pictures that note which classes their labels show as they are read: bool [256]."""
+
+    pictures: PictureSet
+    shown: np.ndarray
+
+    @classmethod
+    def over(cls, pictures: PictureSet) -> "_Tally":
+        shown = np.zeros(256, bool)
+
+        def noted(picture: Picture) -> Picture:
+            def read_mask() -> np.ndarray:
+                mask = picture.read_mask()
+                shown[np.unique(mask)] = True
+                return mask
+
+            return replace(picture, read_mask=read_mask)
+
+        splits = {split: [noted(picture) for picture in members] for split, members in pictures.splits.items()}
+        return cls(replace(pictures, splits=splits), shown)
+
+    def refuse_nothing(self) -> None:
+        """Raise DataError if labels hold but the first class and ignored pixels: 0/255 masks that were read as ids."""
+        classes = self.pictures.classes
+        if not self.shown[1 : len(classes)].any() and self.shown[classes.ignore_index]:
+            raise DataError(
+                f"every label holds '{classes.names[0]}' and ignored pixels alone, expected another class as well; if "
+                f"they are masks of 0 and {classes.ignore_index}, say --from binary-masks"
+            )
+
+    def notes(self) -> list[str]:
+        names = self.pictures.classes.names
+        absent = [name for name, there in zip(names, self.shown[: len(names)], strict=True) if not there]
+        return [f"no pixel of {', '.join(absent[:8])}{', ...' if len(absent) > 8 else ''}"] if absent else []
 
 
 def describe_conversion(converted: Converted) -> str:
@@ -108,9 +152,29 @@ def describe_conversion(converted: Converted) -> str:
     lines += [f"note: {note}" for note in converted.notes]
     root = shlex.quote(str(converted.output))
     if converted.target in POLYGONS:
+        if converted.target == "labelme":
+            lines.append(f"correct them: labelme {root} --labels {root}/labels.txt --nodata")
         again = f"segkit convert {root} --from {converted.target} --to voc OUT"
         return "\n".join([*lines, f"written: {converted.output}; back again: {again}"])
     return "\n".join([*lines, *describe_use(converted.target, converted.output, list(converted.counts))])
+
+
+def refuse_inside(source: Path, output: Path) -> None:
+    """Refuse to write into what is read, since the next reading would find it there.
+
+    Raises:
+        RunFolderError: `output` is `source`, or below it.
+    """
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise RunFolderError(f"{output}: is inside {source}, which is only read; name a folder elsewhere")
+
+
+def _has_layout(source: Path) -> bool:
+    try:
+        find_layout(source)
+    except DataError:
+        return False
+    return True
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -72,7 +72,7 @@ def obtain(file: RemoteFile, folder: Path) -> Path:
     described = f", whose {file.digest.replace(':', ' is ')}" if file.digest else ""
     problems.append(
         f"{file.name}: couldn't be fetched; check the network (and https_proxy, behind a proxy) and give the command "
-        f"again, or put the file{described}, to {path} by hand, then give the command again"
+        f"again, or put the file{described} to {path} by hand, then give the command again"
     )
     raise DataError("\n".join(problems))
 

@@ -61,7 +61,7 @@ def read_object(path: Path) -> np.ndarray:
         if len(values) > 8:
             remedy = f"{len(values)} values look like soft edges (resized, or once a JPEG); export it with hard ones"
         else:
-            remedy = "for more than one class use color_masks or voc"
+            remedy = "for more than one class use --from color-masks or id-masks"
         raise DataError(f"{path}: found {found}, expected 0 and one other value; {remedy}")
     inside: np.ndarray = stored != 0
     return inside

@@ -67,5 +67,5 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             255: vocabulary.rest,
             **{k: vocabulary.ids[name] for k, name in enumerate(ELEVEN)},
         }
-    table = LabelTable(ids, by_color, "for colours or classes of your own use color_masks or voc")
+    table = LabelTable(ids, by_color, "for colours or classes of your own use --from color-masks or id-masks")
     return PictureSet(pairing.pictures(table), vocabulary.classes, (*vocabulary.notes, *pairing.notes))

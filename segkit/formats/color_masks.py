@@ -111,8 +111,8 @@ def _count(path: Path) -> tuple[dict[int, int], set[int]]:
     stored = read_label_values(path)
     if stored.ndim != 3:
         raise DataError(
-            f"{path}: found one value per pixel, expected RGB colours; for ids use voc, for 0 and one other value "
-            "binary_masks"
+            f"{path}: found one value per pixel, expected RGB colours; for ids use --from id-masks, for 0 "
+            "and one other value --from binary-masks"
         )
     codes = color_codes(stored)
     flat = codes.reshape(-1)

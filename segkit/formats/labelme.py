@@ -356,7 +356,7 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
 
         for _ in each_picture(work, listed, title=f"writing {split}"):
             pass
-    return ["correct them with: labelme OUT --labels OUT/labels.txt --nodata, then read OUT again"]
+    return []
 
 
 def _describe(mask: np.ndarray, image: str, classes: Classes, tolerance: float) -> dict[str, object]:

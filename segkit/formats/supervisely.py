@@ -2,10 +2,10 @@
 
 Objects are drawn in their order, later over earlier; pixels of no object become background. Polygons (interiors are
 holes), bitmaps (a PNG, deflated, in base64, with its origin) and rectangles have an area; lines, points, graphs and
-cuboids are passed over. Supervisely's coordinates are pixels, not their corners: a polygon's points are taken as the
-centres of those pixels, a rectangle's two corners both belong to it. A bitmap's pixels are those with any alpha, or,
-without an alpha channel, any value. Classes and colours are those of meta.json, in its order. Datasets are splits if
-all of them are called train, val or test; else their names go in front of the pictures' names.
+cuboids are passed over. Supervisely's coordinates are pixels, not their corners: a polygon has its outline's pixels
+too, and so has a hole, as Supervisely's SDK draws them; a rectangle has both its corners. A bitmap's pixels are those
+with any alpha, or, without an alpha channel, any value. Classes and colours are those of meta.json, in its order.
+Datasets are splits if all of them are called train, val or test; else their names go in front of the pictures' names.
 """
 
 import base64
@@ -13,10 +13,12 @@ import binascii
 import io
 import re
 import zlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field, PositiveInt
@@ -24,7 +26,7 @@ from pydantic import BaseModel, Field, PositiveInt
 from segkit.data.layouts import list_images
 from segkit.errors import DataError, first_line, summarize
 from segkit.formats.documents import Coordinate, read_json
-from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, polygon
+from segkit.formats.drawing import Draw, bitmap, box, draw_shapes
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import SPLIT_WORDS, is_split
 from segkit.formats.values import hex_color
@@ -145,6 +147,19 @@ def _read_mask(image: Path, path: Path, vocabulary: Vocabulary) -> np.ndarray:
     return draw_shapes(image, (annotation.size.height, annotation.size.width), str(path), shapes, vocabulary.rest)
 
 
+def _outlined_polygon(exterior: Sequence[Sequence[float]], interiors: Sequence[Sequence[Sequence[float]]]) -> Draw:
+    """Return what draws a polygon and its holes as Supervisely's own SDK does: with the pixels of their outlines."""
+    outer, *holes = (np.rint(np.array(ring, float).reshape(-1, 2)).astype(np.int32) for ring in (exterior, *interiors))
+
+    def draw(mask: np.ndarray, class_id: int) -> None:
+        inside = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [outer], (1,))
+        if holes:
+            cv2.fillPoly(inside, holes, (0,))
+        mask[inside > 0] = class_id
+
+    return draw
+
+
 def _draw(given: _Object, where: str) -> Draw | None:
     kind = given.geometryType or ("bitmap" if given.bitmap else "polygon")
     if kind in WITHOUT_AREA:
@@ -152,8 +167,7 @@ def _draw(given: _Object, where: str) -> Draw | None:
     if kind == "bitmap" and given.bitmap is not None:
         return bitmap(decode_bitmap(given.bitmap.data, where=where), *given.bitmap.origin)
     if kind == "polygon" and given.points is not None and len(given.points.exterior) > 2:
-        rings = [given.points.exterior, *given.points.interior]
-        return polygon([np.array(ring, float).reshape(-1, 2) + 0.5 for ring in rings])
+        return _outlined_polygon(given.points.exterior, given.points.interior)
     if kind == "rectangle" and given.points is not None and len(given.points.exterior) == 2:
         corners = np.array(given.points.exterior)
         left, top, right, bottom = (float(number) for number in (*corners.min(axis=0), *(corners.max(axis=0) + 1)))

@@ -5,6 +5,7 @@ first where nobody says otherwise, and by the name `background`, whatever the to
 means to be left out (__ignore__, VOC's borders), which is ignored always.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,5 +112,7 @@ def _notes(labels: Sequence[str], names: Sequence[str], rest: str, *, absent: bo
     if dropped:
         notes.append(f"labels that are not among the classes become {rest}: {listed(dropped)}")
     if missing:
-        notes.append(f"no label of the source is called {listed(missing)}; it has: {listed(labels) or 'none'}")
+        near = difflib.get_close_matches(missing[0], [label for label in labels if label not in names], n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        notes.append(f"no label of the source is called {listed(missing)}{meant}; it has: {listed(labels) or 'none'}")
     return notes

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from segkit import train as module
 from segkit.checkpoint import Checkpoint
 from segkit.cli import main
 from segkit.command_line import SOURCES, TARGETS
-from segkit.config import RunConfig, dump_config
+from segkit.config import DataConfig, RunConfig, dump_config
 from segkit.data.layouts import list_items
 from segkit.data.masks import read_label_values
 from segkit.errors import ConfigError
@@ -58,6 +59,45 @@ def test_the_command_says_what_it_made_and_how_to_train_on_it(
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["classes.txt", "val-000000.tar", "val.json"]
 
 
+@pytest.mark.parametrize(
+    "words", [["--from", "id-masks"], ["--from", "id-masks", "--classes", "a,b"], ["--from", "voc"]]
+)
+def test_masks_of_0_and_255_are_not_converted_to_nothing(
+    write_folders: Callable[..., DataConfig], tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folders({name: np.array([[0, 255]], np.uint8) for name in "abc"}).root
+    assert main(["convert", root, *words, "--to", "voc", str(tmp_path / "out")]) == 2
+    assert "say --from binary-masks" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["convert", root, "--from", "binary-masks", "--to", "voc", str(tmp_path / "out")]) == 0
+    assert read_label_values(tmp_path / "out" / "SegmentationClass" / "a.png").tolist() == [[0, 1]]
+
+
+def test_what_is_read_is_no_place_to_write_to(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(shapes), "--to", "voc", str(shapes / "out")]) == 2
+    assert "which is only read" in capsys.readouterr().err
+    assert not (shapes / "out").exists()
+
+
+def test_a_class_that_no_label_shows_is_noted(
+    write_folders: Callable[..., DataConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folders({name: np.array([[0, 1]], np.uint8) for name in "abc"}).root
+    words = ["convert", root, "--from", "id-masks", "--classes", "sky,sea,land", "--to", "voc", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "note: no pixel of land" in capsys.readouterr().out
+
+
+def test_the_hint_without_a_format_is_given_where_nothing_else_tells(
+    write_folders: Callable[..., DataConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folders({name: np.array([[0, 255]], np.uint8) for name in "abc"}).root
+    assert main(["convert", root, "--to", "voc", str(tmp_path / "out")]) == 2
+    assert "say so: --from binary-masks" in capsys.readouterr().err
+    assert main(["convert", root, "--to", "voc", str(tmp_path / "out"), "--classes", "nowhere.txt"]) == 2
+    assert "nowhere.txt: no class file there" in capsys.readouterr().err
+
+
 def test_the_help_names_every_format() -> None:
     assert tuple(READERS) == SOURCES
     assert tuple(WRITERS) == TARGETS
@@ -97,7 +137,7 @@ def test_predictions_go_out_to_be_corrected_and_come_back_as_they_are(
     out, fixed, back = (str(tmp_path / name) for name in ("out", "fixed", "back"))
     pictures = str(shapes / "JPEGImages")
     assert main(["predict", str(trained.best), pictures, "--output", out]) == 0
-    said = f"segkit convert {out} --from id-masks --images {pictures} --to labelme OUT"
+    said = f"segkit convert {out} --from id-masks --images {pictures} --to labelme FIXED"
     assert said in capsys.readouterr().out
     assert main(["convert", out, "--from", "id-masks", "--images", pictures, "--to", target, fixed]) == 0
     assert main(["convert", fixed, "--from", target, "--to", "voc", back]) == 0

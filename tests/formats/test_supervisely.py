@@ -74,12 +74,12 @@ def test_a_rectangles_two_corners_belong_to_it(tmp_path: Path) -> None:
     assert (mask == expected).all()
 
 
-def test_a_polygons_points_are_centres_of_pixels_and_interiors_are_holes(tmp_path: Path) -> None:
+def test_a_polygon_has_its_outline_and_an_interior_takes_its_own_out(tmp_path: Path) -> None:
     outer, inner = [[0, 0], [6, 0], [6, 5], [0, 5]], [[2, 2], [4, 2], [4, 4], [2, 4]]
     mask = mask_of(project(tmp_path, [shape("polygon", points=points(outer, inner))]))
     expected = np.zeros((6, 8), np.uint8)
-    expected[0:5, 0:6] = 1  # a centre on an edge belongs to what is on its right, or below
-    expected[2:4, 2:4] = 0
+    expected[0:6, 0:7] = 1
+    expected[2:5, 2:5] = 0
     assert (mask == expected).all()
 
 
