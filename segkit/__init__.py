@@ -6,7 +6,7 @@ How the package is laid out, lowest floor first (a floor imports only from floor
     labels  pixel_loss             class ids of scores; loss and gradient in one
     geometry  runtime  ranks  durable            where pixels go; device, precision, seeds; peers; files that last
     sharding                       models spread over ranks
-    data  models  losses  metrics  optim         the parts; they never import one another
+    data  models  losses  class_weights  metrics  optim                  the parts; they never import one another
     checkpoint  evaluate  report  intervals  formats  resume  divergence
     train  eval_miou  predict  check  mend  convert  download            the verbs
     plan  demo  folds              a few steps of one; all of them in a row; one of them for every fold

@@ -24,6 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
+from segkit.class_weights import class_weights
 from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.augment import build_augment
@@ -37,7 +38,7 @@ from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
 from segkit.labels import argmax
-from segkit.losses import build_loss, class_weights
+from segkit.losses import build_loss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from segkit.data.examined import Examined, Verdict
 from segkit.data.measures import Measures, measure
-from segkit.report.tables import weight_rules_table
+from segkit.report.class_tables import weight_rules_table
 
 SHOWN = 10  # files of a verdict
 

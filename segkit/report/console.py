@@ -10,8 +10,9 @@ from segkit.classes import Classes
 from segkit.config import RunConfig
 from segkit.data.doctor import Survey
 from segkit.data.sampler import num_draws
+from segkit.report.class_tables import classes_table
 from segkit.report.runlog import EpochRow
-from segkit.report.tables import classes_table, percent
+from segkit.report.tables import percent
 
 
 def describe_data(

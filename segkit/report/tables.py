@@ -6,14 +6,8 @@ import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
-
-import numpy as np
 
 from segkit.classes import Classes
-from segkit.config import ClassWeighting
-from segkit.data.doctor import Survey
-from segkit.losses import class_weights
 from segkit.metrics import Scores
 
 
@@ -50,53 +44,6 @@ def scores_table(scores: Scores, classes: Classes) -> str:
         f"mIoU {percent(scores.miou)}   pixel accuracy {percent(scores.pixel_accuracy)}   frequency-weighted IoU "
         f"{percent(scores.fw_iou)}   {scores.num_images} images",
     ]
-    return "\n".join(lines)
-
-
-def classes_table(classes: Classes, found: Survey, weights: Sequence[float] | None, views: Sequence[float]) -> str:
-    """Return what is trained on, by class: shares of the labelled pixels and of the pictures that show it.
-
-    If there are any, also its weight in the loss; and, unless the expected `views` of all pictures are 1, how often
-    pictures that show it are seen per epoch: if each were seen once, and by these views.
-    """
-    columns = {
-        "pixels": [f"{100 * pixels / sum(found.class_pixels):.2f} %" for pixels in found.class_pixels],
-        "pictures": [f"{100 * pictures / found.num_images:.1f} %" for pictures in found.class_images],
-    }
-    if weights is not None:
-        columns["weight"] = [f"{weight:.3f}" for weight in weights]
-    if set(views) != {1.0}:
-        seen = np.asarray(views) @ found.presence
-        columns["seen per epoch"] = [
-            f"{before} -> {after:.1f}" for before, after in zip(found.class_images, seen.tolist(), strict=True)
-        ]
-    return _class_columns(classes, columns)
-
-
-def weight_rules_table(classes: Classes, found: Survey) -> str:
-    """Return the weight of each class by every rule of loss.class_weights, side by side."""
-    columns = {"pixels": [f"{100 * pixels / sum(found.class_pixels):.2f} %" for pixels in found.class_pixels]}
-    for rule in get_args(ClassWeighting):
-        weights = class_weights(
-            rule,
-            class_pixels=found.class_pixels,
-            surrounding_pixels=found.surrounding_pixels,
-            class_images=found.class_images,
-            num_images=found.num_images,
-        )
-        if weights is not None:
-            columns[rule] = [f"{weight:.3f}" for weight in weights]
-    return _class_columns(classes, columns)
-
-
-def _class_columns(classes: Classes, columns: Mapping[str, Sequence[str]]) -> str:
-    """Lay cells out below their headings, a line per class, indented as the lines of a run's beginning are."""
-    first = max(len(name) for name in ("class", *classes.names))
-    widths = {head: max(len(cell) for cell in (head, *cells)) for head, cells in columns.items()}
-    lines = ["".join([f"  {'class':<{first}}", *(f"  {head:>{width}}" for head, width in widths.items())])]
-    for k, name in enumerate(classes.names):
-        cells = [f"  {column[k]:>{widths[head]}}" for head, column in columns.items()]
-        lines.append("".join([f"  {name:<{first}}", *cells]))
     return "\n".join(lines)
 
 

@@ -5,12 +5,13 @@ from typing import get_args
 
 import numpy as np
 
+from segkit.class_weights import class_weights
 from segkit.classes import Classes
 from segkit.config import ClassWeighting
 from segkit.data.doctor import Survey
-from segkit.losses import class_weights
 from segkit.metrics import ConfusionMatrix
-from segkit.report.tables import classes_table, confusion_csv, percent, scores_table, weight_rules_table
+from segkit.report.class_tables import classes_table, weight_rules_table
+from segkit.report.tables import confusion_csv, percent, scores_table
 
 CLASSES = Classes.build(["background", "a rather long class name", "never"])
 FOUND = Survey(
