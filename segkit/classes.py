@@ -46,7 +46,7 @@ class Classes:
         """Check the names and give classes without colours those of the VOC palette.
 
         Raises:
-            ConfigError: fewer than two names, too many, one twice, or an ignore_index that is a class id.
+            ConfigError: fewer than two names, too many, one twice or of several lines; an ignore_index that is a class id.
         """
         names = tuple(names)
         if len(names) < 2:
@@ -59,6 +59,8 @@ class Classes:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"data.classes: {', '.join(twice)} stands there more than once; each name must be unique")
+        if broken := [name for name in names if len(name.splitlines()) != 1]:
+            raise ConfigError(f"data.classes: found {broken[0]!r}, expected names of one line each; rename it")
         if not len(names) <= ignore_index <= 255:
             raise ConfigError(
                 f"data.ignore_index: found {ignore_index}, expected {len(names)}..255 (ids 0..{len(names) - 1} are "

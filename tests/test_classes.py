@@ -43,6 +43,8 @@ def test_palette_holds_the_classes_colors_by_id() -> None:
         (["a", "b", "a"], 255, "a stands there more than once"),
         ([f"c{k}" for k in range(255)], 255, "at most 254"),
         (["a", "b", "c"], 2, "found 2, expected 3..255"),
+        (["a", "b\nc"], 255, "names of one line each"),
+        (["a", ""], 255, "names of one line each"),
     ],
 )
 def test_refuses_classes_that_make_no_sense(names: list[str], ignore_index: int, words: str) -> None:
