@@ -46,7 +46,7 @@ class Classes:
         """Check the names and give classes without colours those of the VOC palette.
 
         Raises:
-            ConfigError: fewer than two names, too many, one twice or of several lines; an ignore_index that is a class id.
+            ConfigError: fewer than two names, too many, one twice or of several lines; an ignore_index that is a class.
         """
         names = tuple(names)
         if len(names) < 2:

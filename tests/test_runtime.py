@@ -70,6 +70,7 @@ def test_workers_are_as_asked_or_fit_the_device(setting: int | str, device: str,
 
 
 def test_the_first_signal_asks_and_the_second_stops() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     with StopRequest() as stop:
         assert not stop.asked
         os.kill(os.getpid(), signal.SIGINT)
