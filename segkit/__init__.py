@@ -2,7 +2,7 @@
 
 How the package is laid out, lowest floor first (a floor imports only from floors below it):
 
-    errors  strict_yaml  classes  config         no numpy, no torch: a typo in a config is reported at once
+    errors  wording  strict_yaml  classes  config      no numpy, no torch: a typo in a config is reported at once
     labels  pixel_loss             class ids of scores; loss and gradient in one
     geometry  runtime  ranks  durable            where pixels go; device, precision, seeds; peers; files that last
     sharding                       models spread over ranks

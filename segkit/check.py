@@ -56,7 +56,7 @@ def check(source: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -
     it has, or all of it.
 
     Raises:
-        ConfigError: the config is wrong, or overrides without a config.
+        ConfigError: the config, or an override, is wrong.
         DataError: the folder or a split isn't there, or there is nothing in it.
     """
     config, is_folder = _config_of(source, overrides)

@@ -73,6 +73,10 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    def lines(self) -> str:
+        """Return what a class file holds: a name per line, in id order, as `read_class_names` reads it."""
+        return "".join(f"{name}\n" for name in self.names)
+
     def palette(self) -> list[int]:
         """Return 768 numbers, R G B by id, for a palette PNG; ignored pixels get VOC's cream (224, 224, 192)."""
         rows = [list(voc_color(class_id)) for class_id in range(256)]

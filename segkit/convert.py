@@ -14,7 +14,7 @@ import numpy as np
 
 from segkit.config import load_config
 from segkit.data.layouts import find_layout
-from segkit.errors import ConfigError, DataError, RunFolderError, SegkitError
+from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions
 from segkit.formats.recognize import recognize
@@ -157,16 +157,6 @@ def describe_conversion(converted: Converted) -> str:
         again = f"segkit convert {root} --from {converted.target} --to voc OUT"
         return "\n".join([*lines, f"written: {converted.output}; back again: {again}"])
     return "\n".join([*lines, *describe_use(converted.target, converted.output, list(converted.counts))])
-
-
-def refuse_inside(source: Path, output: Path) -> None:
-    """Refuse to write into what is read, since the next reading would find it there.
-
-    Raises:
-        RunFolderError: `output` is `source`, or below it.
-    """
-    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
-        raise RunFolderError(f"{output}: is inside {source}, which is only read; name a folder elsewhere")
 
 
 def _has_layout(source: Path) -> bool:

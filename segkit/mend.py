@@ -18,15 +18,17 @@ import numpy as np
 
 from segkit.data.duplicates import copies
 from segkit.data.examined import Examined
+from segkit.data.images import QUARTER_TURNS
 from segkit.data.label_verdicts import swapped_palettes
 from segkit.data.layouts import voc_root
 from segkit.data.masks import COLOR_MODES, read_stored_label
 from segkit.data.remap import Nearest, Remaps, build_remaps
-from segkit.errors import DataError, RunFolderError
+from segkit.errors import DataError
 from segkit.formats.folders import write_voc
 from segkit.formats.pictures import Picture, PictureSet
-from segkit.formats.writing import check_path, describe_use, fresh_folder, write_plainly
+from segkit.formats.writing import check_path, describe_use, fresh_folder, refuse_inside, write_plainly
 from segkit.geometry import resize_mask
+from segkit.wording import count
 
 MOST_LOST = 0.2  # share of a label's pixels that may become ignored because they are no class
 
@@ -61,13 +63,11 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
         DataError: nothing is left, or a file has changed since it was examined.
         RunFolderError: the folder isn't empty, or can't be written to.
     """
-    root = Path(examined.data.root).resolve()
-    if output.resolve().is_relative_to(root):
-        raise RunFolderError(f"{output}: is inside the data set {root}, which is only read; name a folder elsewhere")
+    refuse_inside(Path(examined.data.root), output)
     changes: list[Change] = []
-    remaps = build_remaps(examined)
+    rules = Rules(build_remaps(examined), swapped_palettes(examined), resize)
     places = range(len(examined.pairs))
-    whole = {place: kept for place in places if (kept := _keep(examined, place, resize, remaps, changes))}
+    whole = {place: kept for place in places if (kept := _keep(examined, place, rules, changes))}
     splits = {split: [p for p in listed if p in whole] for split, listed in examined.inventory.splits.items()}
     _part(examined, splits, changes)
     changes += _of_the_set(examined)
@@ -85,19 +85,28 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
 # ---- one picture
 
 
-def _keep(examined: Examined, place: int, resize: bool, remaps: Remaps, changes: list[Change]) -> Picture | None:
+@dataclass(frozen=True)
+class Rules:
+    """What holds for every picture: how labels are remapped, whose palettes say nothing, whether labels are resized."""
+
+    remaps: Remaps
+    swapped: frozenset[int]
+    resize: bool
+
+
+def _keep(examined: Examined, place: int, rules: Rules, changes: list[Change]) -> Picture | None:
     """Return a pair as it will be written, or None; note what is changed."""
     pair, facts = examined.pairs[place], examined.facts
 
     def note(what: str, file: object = pair.mask) -> None:
         changes.append(Change(pair.name, str(file), what))
 
-    if (why := _why_left_out(examined, place, resize, remaps)) or pair.image is None or pair.mask is None:
+    if (why := _why_left_out(examined, place, rules)) or pair.image is None or pair.mask is None:
         note(f"left out: {why}", pair.mask or pair.image or "")
         return None
     image_hw, mask_hw, orientation = _sizes(examined, place)
-    turned = _placement(image_hw, mask_hw, orientation, resize) == "turned"
-    said, remap = remaps[examined.kinds[place] or ""]
+    turned = _placement(image_hw, mask_hw, orientation, rules.resize) == "turned"
+    said, remap = rules.remaps[examined.kinds[place] or ""]
     if said:
         note(said)
     for wrong in facts.wrong_suffixes.get(place, ()):
@@ -116,7 +125,7 @@ def _keep(examined: Examined, place: int, resize: bool, remaps: Remaps, changes:
     return Picture(pair.name, pair.image, read_mask)
 
 
-def _why_left_out(examined: Examined, place: int, resize: bool, remaps: Remaps) -> str:
+def _why_left_out(examined: Examined, place: int, rules: Rules) -> str:
     """Return why a pair can't be mended; '' if it can."""
     pair, facts = examined.pairs[place], examined.facts
     if pair.image is None or pair.mask is None:
@@ -127,14 +136,14 @@ def _why_left_out(examined: Examined, place: int, resize: bool, remaps: Remaps) 
         check_path(pair.name, where=str(pair.image))
     except DataError as error:
         return str(error)
-    if place in swapped_palettes(examined):
+    if place in rules.swapped:
         return "its palette gives other ids to the colours of the other labels"
     image_hw, mask_hw, orientation = _sizes(examined, place)
-    if _placement(image_hw, mask_hw, orientation, resize) is None:
+    if _placement(image_hw, mask_hw, orientation, rules.resize) is None:
         return f"the label is {mask_hw[1]}x{mask_hw[0]}, the image {image_hw[1]}x{image_hw[0]}"
-    if (kind := examined.kinds[place]) not in remaps:
+    if (kind := examined.kinds[place]) not in rules.remaps:
         return "what its label stores can't be told"
-    found, remap = facts.values(place), remaps[kind][1]
+    found, remap = facts.values(place), rules.remaps[kind][1]
     if kind == "unknown":
         lost = ~examined.reader.knows(found.values) & (remap(found.values) == examined.classes.ignore_index)
         if found.pixels[lost].sum() > MOST_LOST * found.pixels.sum():
@@ -163,7 +172,7 @@ def _placement(image_hw: Size, mask_hw: Size, orientation: int, resize: bool) ->
     """
     if mask_hw == image_hw:
         return "straight"
-    is_turned = orientation in (5, 6, 7, 8)
+    is_turned = orientation in QUARTER_TURNS
     if mask_hw == image_hw[::-1]:
         return "turned" if is_turned else None
     straight, turned = _same_shape(image_hw, mask_hw), is_turned and _same_shape(image_hw, mask_hw[::-1])
@@ -241,7 +250,7 @@ def _write_changes(path: Path, changes: list[Change]) -> None:
 def describe_mended(mended: Mended) -> str:
     """Return what a user reads."""
     counts = ", ".join(f"{split} {count}" for split, count in mended.counts.items())
-    left_out = f"{mended.num_left_out} picture{'' if mended.num_left_out == 1 else 's'} left out"
+    left_out = f"{count(mended.num_left_out, 'picture')} left out"
     return "\n".join(
         [
             f"written: {mended.output} ({counts}); {left_out}, {len(mended.changes)} changes: "

@@ -177,7 +177,7 @@ def predict_files(
     with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
         # for `segkit convert OUTPUT --from id-masks`, which takes masks to be corrected to a labelling tool
-        (output / "classes.txt").write_text("".join(f"{name}\n" for name in predictor.classes.names), encoding="utf-8")
+        (output / "classes.txt").write_text(predictor.classes.lines(), encoding="utf-8")
         # also after Ctrl-C or on a full disk: the rows tell what was done, in the threads' last moments too
         stack.callback(lambda: _write_rows(output / "predictions.csv", results(), predictor.classes))
         loaded = stack.enter_context(contextlib.closing(prefetch(work.load, named, threads=threads, ahead=threads + 2)))

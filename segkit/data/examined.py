@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -90,7 +91,27 @@ class Examined:
 
     def of_kind(self, kind: Kind) -> list[int]:
         """Return the pairs whose labels read so."""
-        return [place for place, found in enumerate(self.kinds) if found == kind]
+        return self._by_kind.get(kind, [])
+
+    def held(self, kind: Kind) -> Counter[int]:
+        """Return every value that labels of a kind hold, with how many labels hold it; not to be changed."""
+        return self._held.get(kind, Counter())
+
+    @functools.cached_property
+    def _by_kind(self) -> dict[Kind, list[int]]:
+        places: dict[Kind, list[int]] = {}
+        for place, kind in enumerate(self.kinds):
+            if kind is not None:
+                places.setdefault(kind, []).append(place)
+        return places
+
+    @functools.cached_property
+    def _held(self) -> dict[Kind, Counter[int]]:
+        counts: dict[Kind, Counter[int]] = {kind: Counter() for kind in self._by_kind}
+        for kind, places in self._by_kind.items():
+            for place in places:
+                counts[kind].update(self.facts.values(place).values.tolist())
+        return counts
 
     def can_count(self, places: Iterable[int]) -> bool:
         """True if any of these labels can be counted."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segkit.data.examined import Examined, Verdict, verdict
+from segkit.data.images import QUARTER_TURNS
 
 
 def split_files(examined: Examined) -> Verdict | None:
@@ -89,7 +90,7 @@ def sizes_differ(examined: Examined) -> Verdict | None:
 
 def transposed(examined: Examined) -> Verdict | None:
     places, lines = _size_lines(
-        examined, lambda hw, mask_hw, turn: hw != mask_hw and hw == mask_hw[::-1] and turn not in (5, 6, 7, 8)
+        examined, lambda hw, mask_hw, turn: hw != mask_hw and hw == mask_hw[::-1] and turn not in QUARTER_TURNS
     )
     remedy = "export the labels upright; nothing tells whether they are turned to the left or to the right"
     return verdict("transposed", "error", "labels turned by 90 degrees", places, lines, remedy)
@@ -97,7 +98,7 @@ def transposed(examined: Examined) -> Verdict | None:
 
 def turned_by_exif(examined: Examined) -> Verdict | None:
     places, lines = _size_lines(
-        examined, lambda hw, mask_hw, turn: hw != mask_hw and hw == mask_hw[::-1] and turn in (5, 6, 7, 8)
+        examined, lambda hw, mask_hw, turn: hw != mask_hw and hw == mask_hw[::-1] and turn in QUARTER_TURNS
     )
     remedy = "the label fits the pixels as the camera stored them: --fix OUT turns the labels as EXIF turns the images"
     return verdict("exif", "error", "images turned by EXIF, their labels not", places, lines, remedy)
@@ -110,7 +111,7 @@ def maybe_turned(examined: Examined) -> Verdict | None:
 
 
 def _same_size_turned(hw: tuple[int, int], orientation: int) -> bool:
-    return orientation in (2, 3, 4) or (orientation in (5, 6, 7, 8) and hw[0] == hw[1])
+    return orientation in (2, 3, 4) or (orientation in QUARTER_TURNS and hw[0] == hw[1])
 
 
 def _size_lines(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from segkit.classes import MAX_CLASSES, VOC_NAMES
 from segkit.config import DataConfig
 from segkit.data.facts import Facts
-from segkit.data.masks import COLOR_MODES
+from segkit.data.masks import COLOR_MODES, color_of
 
 RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
 MOST_COLORS = 64
@@ -31,7 +31,7 @@ def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
         total = sum(colors.values())
         usual = [code for code, pixels in colors.items() if pixels >= RARE * total]
         codes = by_frequency({code: colors[code] for code in usual})[:MOST_COLORS]
-        values = tuple((code >> 16, code >> 8 & 255, code & 255) for code in codes)
+        values = tuple(color_of(code) for code in codes)
         names = _numbered(max(2, len(values)))
         values = values if len(values) > 1 else ((0, 0, 0), (255, 255, 255))
         listed = str([list(color) for color in values])

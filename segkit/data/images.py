@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # from OpenCV 4.11 on: RGB without another pass
 _DECODE = {
     1: cv2.IMREAD_COLOR if _RGB is None else _RGB,
@@ -95,7 +96,7 @@ def _size_hw(path: File, encoded: bytes) -> tuple[int, int]:
             _decode_with_pillow(path, opened)
         width, height = opened.size
         # Pillow tells the upright size of a TIFF, but the stored size of every other format.
-        turned = opened.format != "TIFF" and _orientation(opened) in (5, 6, 7, 8)
+        turned = opened.format != "TIFF" and _orientation(opened) in QUARTER_TURNS
         return (width, height) if turned else (height, width)
 
 

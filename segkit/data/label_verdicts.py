@@ -13,6 +13,7 @@ import numpy as np
 from segkit.data.examined import Examined, Kind, Verdict, verdict
 from segkit.data.facts import SOFT
 from segkit.data.guess import RARE, by_frequency
+from segkit.data.masks import code_of, color_of
 
 MOST_LISTED = 24  # values or colours in a message
 MANY = 0.05  # share of the labels that must hold what is said of all
@@ -34,7 +35,7 @@ def color_labels(examined: Examined) -> Verdict | None:
     if not examined.of_kind("colors"):
         return None
     table, certain = color_table(examined)
-    listed = str([list(rgb(code)) for code in table[:MOST_LISTED]])
+    listed = str([list(color_of(code)) for code in table[:MOST_LISTED]])
     more = f" (the first {MOST_LISTED} of {len(table)})" if len(table) > MOST_LISTED else ""
     names = ", ".join(examined.classes.names)
     if certain:
@@ -85,8 +86,8 @@ def unknown_ids(examined: Examined) -> Verdict | None:
     if not places:
         return None
     classes, reader = examined.classes, examined.reader
-    held = values_of(examined, "unknown")
-    everything = sorted({*held, *values_of(examined, "right")} - {classes.ignore_index})
+    held = examined.held("unknown")
+    everything = sorted({*held, *examined.held("right")} - {classes.ignore_index})
     last = len(classes) - 1
     title = "ids that are no class"
     if reader.by_color:
@@ -121,7 +122,7 @@ def unknown_ids(examined: Examined) -> Verdict | None:
         found = examined.facts.values(place)
         unknown = _unknown(examined, found.values.tolist())
         pixels = int(found.pixels[np.isin(found.values, unknown)].sum())
-        said = [list(rgb(value)) for value in unknown[:8]] if reader.by_color else unknown[:8]
+        said = [list(color_of(value)) for value in unknown[:8]] if reader.by_color else unknown[:8]
         lines.append(
             f"{examined.pairs[place].mask}: {str(said)[1:-1]}{', ...' if len(unknown) > 8 else ''} ({pixels} pixels)"
         )
@@ -185,17 +186,12 @@ VERDICTS: tuple[Callable[[Examined], Verdict | None], ...] = (
 # ---- what labels hold together; also for those who mend them
 
 
-def rgb(code: int) -> tuple[int, int, int]:
-    """Return the colour of a code, R * 65536 + G * 256 + B."""
-    return code >> 16, code >> 8 & 255, code & 255
-
-
 def two_levels(examined: Examined) -> tuple[int, int] | None:
     """Return 0 and the other value of masks of two classes, if all labels together hold just two and it isn't 1."""
     classes, reader = examined.classes, examined.reader
     if len(classes) != 2 or reader.mapped or reader.by_color:
         return None
-    held = sorted({value for kind in INTEGERS for value in values_of(examined, kind)})
+    held = sorted({value for kind in INTEGERS for value in examined.held(kind)})
     return (0, held[1]) if len(held) == 2 and held[0] == 0 and 1 < held[1] < 2**16 else None
 
 
@@ -204,7 +200,7 @@ def spread_values(examined: Examined) -> list[int] | None:
     classes, reader = examined.classes, examined.reader
     if reader.mapped or reader.by_color:
         return None
-    held = sorted({*values_of(examined, "right"), *values_of(examined, "unknown")} - {classes.ignore_index})
+    held = sorted({*examined.held("right"), *examined.held("unknown")} - {classes.ignore_index})
     return held if len(held) == len(classes) and held[-1] >= len(held) else None
 
 
@@ -216,7 +212,7 @@ def off_by_one(examined: Examined) -> bool:
     classes, reader = examined.classes, examined.reader
     if reader.mapped or reader.by_color:
         return False
-    held = values_of(examined, "unknown") + values_of(examined, "right")
+    held = examined.held("unknown") + examined.held("right")
     num_labels = len(examined.of_kind("unknown")) + len(examined.counted)
     last = max((value for value in held if value != classes.ignore_index), default=0)
     return 0 not in held and 1 in held and last == len(classes) and held[last] >= MANY * num_labels
@@ -269,20 +265,12 @@ def color_table(examined: Examined) -> tuple[list[int], bool]:
         found = examined.facts.main_values(place)
         counts.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
         total += int(found.pixels.sum())
-    own = [red << 16 | green << 8 | blue for red, green, blue in examined.classes.colors]
+    own = [code_of(color) for color in examined.classes.colors]
     if counts and set(counts) <= {*own, CREAM}:
         return own, True
     if len(counts) > MOST_LISTED:
         counts = Counter({code: pixels for code, pixels in counts.items() if pixels >= RARE * total})
     return by_frequency(counts), False
-
-
-def values_of(examined: Examined, kind: Kind) -> Counter[int]:
-    """Return every value that labels of a kind hold, with how many labels hold it."""
-    counts: Counter[int] = Counter()
-    for place in examined.of_kind(kind):
-        counts.update(examined.facts.values(place).values.tolist())
-    return counts
 
 
 def _unknown(examined: Examined, values: Iterable[int]) -> list[int]:

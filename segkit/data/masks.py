@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from segkit.classes import Classes
+from segkit.classes import RGB, Classes
 from segkit.config import DataConfig
 from segkit.data.shards import File
 from segkit.errors import ConfigError, DataError
@@ -36,8 +36,8 @@ class StoredLabel:
     palette: bytes = b""
 
 
-def read_stored_label(path: File) -> StoredLabel:
-    """Return what the file stores, a JPEG's pixels too.
+def read_stored_label(path: File, *, palette: bool = True) -> StoredLabel:
+    """Return what the file stores, a JPEG's pixels too; its palette, which takes a moment to unpack, where wanted.
 
     Raises:
         DataError: the file is missing, empty or broken, or its pixels can be neither ids nor colours.
@@ -47,7 +47,8 @@ def read_stored_label(path: File) -> StoredLabel:
             form, mode = str(opened.format), opened.mode
             if mode == "P":
                 values = np.array(opened)
-                return StoredLabel(values, form, mode, bytes(opened.getpalette("RGB") or ()))
+                colors = bytes(opened.getpalette("RGB") or ()) if palette else b""
+                return StoredLabel(values, form, mode, colors)
             if mode == "L":
                 return StoredLabel(np.array(opened), form, mode)
             if mode == "1":
@@ -72,7 +73,7 @@ def read_label_values(path: File) -> np.ndarray:
     Raises:
         DataError: as `read_stored_label`, or the label is a JPEG, whose compression changes label values.
     """
-    stored = read_stored_label(path)
+    stored = read_stored_label(path, palette=False)
     if stored.format in JPEG_FORMATS:
         raise DataError(
             f"{path}: found a JPEG label, expected a lossless file; JPEG changes ids near every edge. Export the "
@@ -88,6 +89,16 @@ def color_codes(colors: np.ndarray) -> np.ndarray:
         codes <<= 8
         codes |= colors[..., channel]
     return codes
+
+
+def code_of(color: RGB) -> int:
+    """Return a colour as one number, as `color_codes` does."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def color_of(code: int) -> RGB:
+    """Return the colour that `code_of` made a number of."""
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,7 @@ class MaskReader:
         value = int(stored[row, column])
         values = np.unique(stored).tolist()
         if self.by_color:
-            color = [value >> 16, value >> 8 & 255, value & 255]
+            color = list(color_of(value))
             return (
                 f"{path}: colour {color} at ({row}, {column}) is none of data.mask_values; add its class there, or add "
                 "the colour to data.ignore_values (data.ignore_values: rest ignores all others)"
@@ -222,5 +233,5 @@ def write_mask(path: Path | BinaryIO, mask: np.ndarray, classes: Classes) -> Non
     image.save(path, format="PNG", compress_level=1)
 
 
-def _code(value: int | tuple[int, int, int]) -> int:
-    return value if isinstance(value, int) else value[0] << 16 | value[1] << 8 | value[2]
+def _code(value: int | RGB) -> int:
+    return value if isinstance(value, int) else code_of(value)

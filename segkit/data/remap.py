@@ -14,7 +14,6 @@ from segkit.data.label_verdicts import (
     off_by_one,
     spread_values,
     two_levels,
-    values_of,
 )
 from segkit.data.masks import color_codes
 
@@ -91,7 +90,7 @@ class Nearest:
         ids = {int(value): int(reader.table[value]) for value in listed}
         if not reader.by_color and reader.table[ignored] == ignored:
             ids[ignored] = ignored
-        bright = max((value & 255 for value in values_of(examined, kind)), default=0)  # of grey pixels, any channel
+        bright = max((value & 255 for value in examined.held(kind)), default=0)  # of grey pixels, any channel
         if len(examined.classes) == 2 and not reader.mapped and bright > 16:
             ids = {0: 0, bright: 1}
         values = sorted(ids)

@@ -15,6 +15,7 @@ from segkit.data.duplicates import copies, near_copies, sequences
 from segkit.data.examined import Examined, Severity, Verdict, verdict
 from segkit.data.guess import RARE
 from segkit.data.layouts import EVERYTHING
+from segkit.wording import count as plural
 
 FEW_PICTURES = 10  # to validate on
 FEW_SHOWN = 3  # validation pictures that show a class
@@ -182,7 +183,7 @@ def rare_classes(examined: Examined) -> Verdict | None:
     pixels, shown = examined.pixels(split), examined.shown(split)
     total = max(1, int(pixels.sum()))
     lines = [
-        f"{name}: {100 * count / total:.3f} % of the labelled pixels, in {_count(pictures, 'picture')} of {split}"
+        f"{name}: {100 * count / total:.3f} % of the labelled pixels, in {plural(pictures, 'picture')} of {split}"
         for name, count, pictures in zip(examined.classes.names, pixels.tolist(), shown.tolist(), strict=True)
         if count and (count < RARE * total or pictures < min(FEW_SHOWN, len(splits[split])))
     ]
@@ -200,7 +201,7 @@ def too_small(examined: Examined) -> Verdict | None:
         return None
     lines = []
     if len(places) < FEW_PICTURES:
-        lines.append(f"{val}: {_count(len(places), 'picture')}, expected {FEW_PICTURES} or more")
+        lines.append(f"{val}: {plural(len(places), 'picture')}, expected {FEW_PICTURES} or more")
     shown = zip(examined.classes.names, examined.shown(val).tolist(), strict=True)
     if few := [f"{name} ({count})" for name, count in shown if 0 < count < FEW_SHOWN]:
         lines.append(f"{val}: fewer than {FEW_SHOWN} pictures that show {', '.join(few)}")
@@ -240,7 +241,3 @@ VERDICTS: tuple[Callable[[Examined], Verdict | None], ...] = (
     identical_within,
     grey_images,
 )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

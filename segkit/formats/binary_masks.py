@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.data.masks import color_codes, read_label_values
+from segkit.data.masks import color_codes, color_of, read_label_values
 from segkit.errors import ConfigError, DataError
 from segkit.formats.pairs import LABEL_WORDS, find_pairs
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import is_split
-from segkit.formats.values import as_color
 from segkit.formats.vocabulary import Vocabulary
-from segkit.formats.wording import count, listed
+from segkit.wording import count, listed
 
 
 def read(source: Path, options: ReadOptions) -> PictureSet:
@@ -57,7 +56,7 @@ def read_object(path: Path) -> np.ndarray:
         stored = color_codes(stored)
     values = np.unique(stored)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        found = listed(as_color(value) if by_color else value for value in values.tolist())
+        found = listed(color_of(value) if by_color else value for value in values.tolist())
         if len(values) > 8:
             remedy = f"{len(values)} values look like soft edges (resized, or once a JPEG); export it with hard ones"
         else:

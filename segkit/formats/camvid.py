@@ -10,11 +10,11 @@ name, are ignored, or become background if options.unlabeled says so.
 from pathlib import Path
 
 from segkit.classes import RGB
-from segkit.data.masks import read_label_values
+from segkit.data.masks import code_of, read_label_values
 from segkit.formats.color_table import find_color_table, read_color_table
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
-from segkit.formats.values import LabelTable, code
+from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import IGNORED, Vocabulary
 
 COLORS: dict[RGB, str] = {
@@ -60,7 +60,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         colors={name: color for color, name in names.items()},
     )
     if by_color:
-        ids = {code(color): vocabulary.ids[names[color]] if color in names else vocabulary.rest for color in colors}
+        ids = {code_of(color): vocabulary.ids[names[color]] if color in names else vocabulary.rest for color in colors}
     else:
         ids = {
             VOID: vocabulary.rest,

@@ -48,8 +48,8 @@ from segkit.formats.polygons import fill_polygon
 from segkit.formats.runs import check_runs, decode_counts, run_pixels
 from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary, find_background
-from segkit.formats.wording import count
 from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_picture, read_mask
+from segkit.wording import count
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier
 _REACH = 10  # how many times the picture's size a point may be away from it

@@ -31,7 +31,7 @@ from segkit.formats.drawing import check_size
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary
-from segkit.formats.wording import count
+from segkit.wording import count
 
 
 class _Entry(BaseModel, strict=True):

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import MAX_CLASSES, RGB, Classes
-from segkit.data.masks import color_codes, read_label_values
+from segkit.data.masks import code_of, color_codes, color_of, read_label_values
 from segkit.errors import ConfigError, DataError, summarize
 from segkit.formats.color_table import TABLE_FILES, find_color_table, read_color_table
 from segkit.formats.documents import collect
 from segkit.formats.pairs import Pairing, find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
-from segkit.formats.values import LabelTable, as_color, code
-from segkit.formats.vocabulary import IGNORED, Vocabulary, is_background
-from segkit.formats.wording import listed
+from segkit.formats.values import LabelTable
+from segkit.formats.vocabulary import IGNORED, Vocabulary
+from segkit.wording import listed
 
 THIN_SHARE = 0.01
 NEAR_SHARE = 0.001
@@ -44,13 +44,13 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     if file is not None:
         return _read_by_table(file, options, counts, pairing)
     _check_edges(source, counts, blocks)
-    colors = [as_color(number) for number in sorted(counts)]
+    colors = [color_of(number) for number in sorted(counts)]
     if options.unlabeled is not None:
         raise ConfigError(
             f"--unlabeled: every colour is a class, so there are no pixels without one; leave it out, or list the "
             f"classes' colours in {source / TABLE_FILES[-1]}"
         )
-    names = ["background" if color == (0, 0, 0) else f"class_{code(color):06X}" for color in colors]
+    names = ["background" if color == (0, 0, 0) else f"class_{code_of(color):06X}" for color in colors]
     if options.classes is not None and len(options.classes) != len(names):
         raise ConfigError(
             f"--classes: found {len(options.classes)} names, expected {len(names)}, in the order of the colours "
@@ -58,34 +58,27 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             "(name,r,g,b)"
         )
     classes = Classes.build(options.classes or names, colors=colors)
-    table = LabelTable({code(color): k for k, color in enumerate(colors)}, by_color=True)
+    table = LabelTable({code_of(color): k for k, color in enumerate(colors)}, by_color=True)
     found = _listing(dict(zip(colors, classes.names, strict=True)), counts)
     return PictureSet(pairing.pictures(table), classes, (found, *pairing.notes))
 
 
 def _read_by_table(file: Path, options: ReadOptions, counts: Counter[int], pairing: Pairing) -> PictureSet:
     colors = read_color_table(file)
-    unknown = sorted((number for number in counts if as_color(number) not in colors), key=lambda n: -counts[n])
+    unknown = sorted((number for number in counts if color_of(number) not in colors), key=lambda n: -counts[n])
     if unknown:
         raise DataError(
             summarize(
                 [
-                    f"{file}: the labels hold {as_color(number)} in {counts[number]} pixels, which has no name; add it "
+                    f"{file}: the labels hold {color_of(number)} in {counts[number]} pixels, which has no name; add it "
                     f"(as {IGNORED} to leave it out), or export the labels again with hard edges"
                     for number in unknown
                 ]
             )
         )
-    names = [name for name in colors.values() if name != IGNORED]
-    vocabulary = Vocabulary.build(
-        file,
-        names,
-        options,
-        unlabeled="background" if any(map(is_background, names)) else "ignore",
-        colors={name: color for color, name in colors.items()},
-    )
+    vocabulary = Vocabulary.of_colors(file, colors, options)
     ignored = vocabulary.classes.ignore_index
-    table = LabelTable({code(c): vocabulary.ids.get(name, ignored) for c, name in colors.items()}, by_color=True)
+    table = LabelTable({code_of(c): vocabulary.ids.get(name, ignored) for c, name in colors.items()}, by_color=True)
     notes = (_listing(colors, counts), *vocabulary.notes, *pairing.notes)
     return PictureSet(pairing.pictures(table), vocabulary.classes, notes)
 
@@ -93,7 +86,8 @@ def _read_by_table(file: Path, options: ReadOptions, counts: Counter[int], pairi
 def _listing(names: Mapping[RGB, str], counts: Counter[int]) -> str:
     total = sum(counts.values())
     return "colours and their pixels: " + "; ".join(
-        f"{name} {color}: {counts[code(color)]} ({counts[code(color)] / total:.2%})" for color, name in names.items()
+        f"{name} {color}: {counts[code_of(color)]} ({counts[code_of(color)] / total:.2%})"
+        for color, name in names.items()
     )
 
 
@@ -129,12 +123,12 @@ def _count(path: Path) -> tuple[dict[int, int], set[int]]:
 
 def _check_edges(source: Path, counts: Counter[int], blocks: set[int]) -> None:
     total = sum(counts.values())
-    frequent = np.array([as_color(number) for number in counts if counts[number] >= NEAR_SHARE * total]).reshape(-1, 3)
+    frequent = np.array([color_of(number) for number in counts if counts[number] >= NEAR_SHARE * total]).reshape(-1, 3)
 
     def is_soft(number: int) -> bool:
         if counts[number] < THIN_SHARE * total and number not in blocks:
             return True
-        distance = np.abs(frequent - np.array(as_color(number))).max(axis=1)
+        distance = np.abs(frequent - np.array(color_of(number))).max(axis=1)
         return counts[number] < NEAR_SHARE * total and bool((distance <= NEAR).any())
 
     soft = sorted(filter(is_soft, counts), key=lambda number: -counts[number])
@@ -143,7 +137,7 @@ def _check_edges(source: Path, counts: Counter[int], blocks: set[int]) -> None:
     shown = soft or sorted(counts, key=lambda number: counts[number])
     raise DataError(
         f"{source}: found {len(counts)} colours, of which {len(soft)} look like soft edges ("
-        + listed(f"{as_color(number)}: {counts[number]} pixels" for number in shown)
+        + listed(f"{color_of(number)}: {counts[number]} pixels" for number in shown)
         + "), expected one colour per class; export the labels again as PNG without smoothing, or, if all are classes, "
         f"list them in {source / TABLE_FILES[-1]} (name,r,g,b)"
     )

@@ -29,7 +29,7 @@ from segkit.formats.runs import check_runs, run_pixels
 from segkit.formats.splits import rename_splits
 from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
-from segkit.formats.wording import count
+from segkit.wording import count
 
 
 def read(source: Path, options: ReadOptions) -> PictureSet:

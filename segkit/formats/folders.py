@@ -43,5 +43,5 @@ def _write(pictures: PictureSet, output: Path, images: str, masks: str, splits: 
             pass
         if split != NO_SPLIT:
             write_text(output / splits / f"{split}.txt", "".join(f"{picture.name}\n" for picture in members))
-    write_text(output / "classes.txt", "".join(f"{name}\n" for name in pictures.classes.names))
+    write_text(output / "classes.txt", pictures.classes.lines())
     return []

@@ -47,8 +47,8 @@ from segkit.formats.vocabulary import (
     is_background,
     read_class_file,
 )
-from segkit.formats.wording import count
 from segkit.formats.writing import copy_image, each_picture, read_mask, write_text
+from segkit.wording import count
 
 OWN_BACKGROUND = "_background_"  # as labelme calls it
 VERSION = "5.5.0"  # of the fields that are written
@@ -343,7 +343,7 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
     """
     classes = pictures.classes
     labels = [OWN_BACKGROUND if is_background(name) else name for name in classes.names]
-    write_text(output / "classes.txt", "".join(f"{name}\n" for name in classes.names))
+    write_text(output / "classes.txt", classes.lines())
     write_text(output / "labels.txt", "".join(f"{name}\n" for name in [IGNORED, *labels]))
     for split, listed in pictures.splits.items():
         folder = output if split == NO_SPLIT else output / split

@@ -36,7 +36,7 @@ from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse, poly
 from segkit.formats.image_folder import ImageFolder
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.vocabulary import Vocabulary
-from segkit.formats.wording import count
+from segkit.wording import count
 
 EXPECTED = "Label Studio's JSON export"
 KINDS = ("brush", "polygon", "rectangle", "ellipse")

@@ -34,7 +34,7 @@ from segkit.data.split_files import read_split
 from segkit.errors import DataError, summarize
 from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions, arrange
 from segkit.formats.splits import SPLIT_WORDS, is_split
-from segkit.formats.wording import count, listed
+from segkit.wording import count, listed
 
 IMAGE_WORDS = {
     "image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photo", "photos", "pic", "pics", "picture",

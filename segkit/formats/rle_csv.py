@@ -26,7 +26,7 @@ from segkit.formats.drawing import draw_shapes
 from segkit.formats.image_folder import ImageFolder
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.vocabulary import Vocabulary
-from segkit.formats.wording import count
+from segkit.wording import count
 
 COLUMNS = {
     "image": ("imageid", "image", "imagename", "filename", "file", "img", "id"),

@@ -65,8 +65,7 @@ def write_shards(pictures: PictureSet, output: Path, *, samples_per_shard: int =
         write_bytes_durably(output / f"{split}.json", content, elsewhere=ELSEWHERE)
         return f"{split}: {len(shards)} shards, {sum(shard.bytes for shard in shards) / MIB:.1f} MiB"
 
-    names = "".join(f"{name}\n" for name in pictures.classes.names).encode()
-    write_bytes_durably(output / "classes.txt", names, elsewhere=ELSEWHERE)
+    write_bytes_durably(output / "classes.txt", pictures.classes.lines().encode(), elsewhere=ELSEWHERE)
     notes = [write_split(split, members) for split, members in pictures.splits.items()]
     return [
         *notes,

@@ -31,7 +31,7 @@ from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, 
 from segkit.formats.splits import SPLIT_WORDS, is_split
 from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
-from segkit.formats.wording import count
+from segkit.wording import count
 
 WITHOUT_AREA = ("line", "polyline", "point", "graph", "cuboid", "cuboid_2d")
 

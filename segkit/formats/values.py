@@ -6,25 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.classes import RGB
-from segkit.data.masks import color_codes, read_label_values
+from segkit.data.masks import color_codes, color_of, read_label_values
 from segkit.data.shards import File
 from segkit.errors import DataError
-from segkit.formats.wording import listed
-
-
-def code(color: RGB) -> int:
-    """Return a colour as one number, as `color_codes` does."""
-    return color[0] << 16 | color[1] << 8 | color[2]
-
-
-def as_color(number: int) -> RGB:
-    """Return the colour that `code` made a number of."""
-    return number >> 16, number >> 8 & 255, number & 255
+from segkit.wording import listed
 
 
 def hex_color(text: str) -> RGB:
     """Return the colour that tools write as #rrggbb."""
-    return as_color(int(text.removeprefix("#"), 16))
+    return color_of(int(text.removeprefix("#"), 16))
 
 
 @dataclass(frozen=True)
@@ -58,14 +48,14 @@ class LabelTable:
             row, column = (int(number) for number in np.argwhere(wrong)[0])
             value = int(stored[row, column])
             raise DataError(
-                f"{path}: found {f'the colour {as_color(value)}' if self.by_color else f'the value {value}'} at "
+                f"{path}: found {f'the colour {color_of(value)}' if self.by_color else f'the value {value}'} at "
                 f"({row}, {column}), expected one of {self._listed()}; {self.remedy}"
             )
         mask: np.ndarray = np.array([self.ids[value] for value in known.tolist()], np.uint8)[place]
         return mask
 
     def _listed(self) -> str:
-        return listed(as_color(value) if self.by_color else value for value in sorted(self.ids))
+        return listed(color_of(value) if self.by_color else value for value in sorted(self.ids))
 
 
 @dataclass(frozen=True)

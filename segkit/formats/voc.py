@@ -11,12 +11,13 @@ from pathlib import Path
 
 from segkit.classes import RGB, VOC_NAMES, voc_color
 from segkit.data.layouts import voc_root
+from segkit.data.masks import code_of
 from segkit.errors import DataError
 from segkit.formats.color_table import read_color_table
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
-from segkit.formats.values import EitherTable, LabelTable, code
-from segkit.formats.vocabulary import CLASS_FILES, IGNORED, Vocabulary, is_background, read_class_file
+from segkit.formats.values import EitherTable, LabelTable
+from segkit.formats.vocabulary import CLASS_FILES, Vocabulary, read_class_file
 
 CREAM = (224, 224, 192)
 BORDER = 255
@@ -34,21 +35,14 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     if options.labels is None and (root / "SegmentationClass").is_dir():
         options = _with_folders(root, options)
     pairing = find_pairs(root, options)
-    names = [name for name in colors.values() if name != IGNORED]
-    vocabulary = Vocabulary.build(
-        source,
-        names,
-        options,
-        unlabeled="background" if any(map(is_background, names)) else "ignore",
-        colors={name: color for color, name in colors.items()},
-    )
+    vocabulary = Vocabulary.of_colors(source, colors, options)
     ignored = vocabulary.classes.ignore_index
-    by_color = {code(color): vocabulary.ids.get(name, ignored) for color, name in colors.items()}
+    by_color = {code_of(color): vocabulary.ids.get(name, ignored) for color, name in colors.items()}
     by_id = {k: vocabulary.ids.get(name, ignored) for k, name in enumerate(colors.values())}
     remedy = f"write the classes in id order to {root / 'class_names.txt'}, or their colours to {root / 'labelmap.txt'}"
     table = EitherTable(
         LabelTable({BORDER: ignored, **by_id}, remedy=remedy),
-        LabelTable({code(CREAM): ignored, **by_color}, by_color=True, remedy=remedy),
+        LabelTable({code_of(CREAM): ignored, **by_color}, by_color=True, remedy=remedy),
     )
     return PictureSet(pairing.pictures(table), vocabulary.classes, (*notes, *vocabulary.notes, *pairing.notes))
 

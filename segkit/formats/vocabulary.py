@@ -13,7 +13,7 @@ from pathlib import Path
 from segkit.classes import RGB, Classes, read_class_names, voc_color
 from segkit.errors import ConfigError, DataError
 from segkit.formats.pictures import ReadOptions, Unlabeled
-from segkit.formats.wording import listed
+from segkit.wording import listed
 
 BACKGROUND = "background"
 IGNORED = "__ignore__"  # what labelme, CVAT and lists of colours call pixels that are left out
@@ -102,6 +102,18 @@ class Vocabulary:
             ids |= {label: background for label in labels if label not in chosen and is_background(label)}
         what = "background" if rule == "background" else "ignored"
         return cls(classes, ids, rest, (*notes, *_notes(labels, chosen, what, absent=options.classes is not None)))
+
+    @classmethod
+    def of_colors(cls, source: Path, colors: Mapping[RGB, str], options: ReadOptions) -> "Vocabulary":
+        """Give each name of a colour table an id, but __ignore__. Every pixel has a colour; those of classes that the
+        options don't name become background, if one of the colours is.
+
+        Raises:
+            DataError, ConfigError: as `build`.
+        """
+        names = [name for name in colors.values() if name != IGNORED]
+        rule: Unlabeled = "background" if any(map(is_background, names)) else "ignore"
+        return cls.build(source, names, options, unlabeled=rule, colors={name: color for color, name in colors.items()})
 
 
 def _notes(labels: Sequence[str], names: Sequence[str], rest: str, *, absent: bool) -> list[str]:

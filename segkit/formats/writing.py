@@ -41,6 +41,16 @@ def refuse_unless_empty(output: Path) -> None:
         raise RunFolderError(f"{output}: found something there, expected an empty folder, or none; choose {ELSEWHERE}")
 
 
+def refuse_inside(source: Path, output: Path) -> None:
+    """Refuse to write into what is read, since the next reading would find it there.
+
+    Raises:
+        RunFolderError: `output` is `source`, or below it.
+    """
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise RunFolderError(f"{output}: is inside the data set {source}, which is only read; name a folder elsewhere")
+
+
 @contextlib.contextmanager
 def fresh_folder(output: Path) -> Iterator[Path]:
     """Give a folder to write to, whose content becomes that of `output` at the end; what fails leaves nothing behind.

@@ -26,9 +26,9 @@ from segkit.formats.drawing import draw_shapes, polygon
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import is_split, rename_splits
 from segkit.formats.vocabulary import Vocabulary, find_background, is_background
-from segkit.formats.wording import count
 from segkit.formats.writing import check_path, copy_image, each_picture, read_mask, write_text
 from segkit.strict_yaml import parse_yaml
+from segkit.wording import count
 
 _NO_SPLITS = ("path", "names", "nc", "download", "yaml_file", "channels", "kpt_shape", "flip_idx", "roboflow")
 

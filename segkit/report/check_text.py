@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from segkit.data.examined import Examined, Verdict
 from segkit.data.measures import Measures, measure
 from segkit.report.class_tables import weight_rules_table
+from segkit.wording import count
 
 SHOWN = 10  # files of a verdict
 
@@ -76,7 +77,7 @@ def describe_verdict(verdict: Verdict, *, shown: int = SHOWN) -> str:
 def describe_outcome(verdicts: Sequence[Verdict]) -> str:
     """Return how many verdicts of each severity there are: '1 error, 2 warnings'."""
     counts = [(kind, sum(verdict.severity == kind for verdict in verdicts)) for kind in ("error", "warning", "note")]
-    said = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts if count]
+    said = [count(number, kind) for kind, number in counts if number]
     return ", ".join(said) or "nothing to complain about"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from segkit.classes import Classes
+from segkit.data.masks import color_of
 from segkit.metrics import Scores
 
 
@@ -60,7 +61,7 @@ def split_table(
     def name_of(value: int) -> str:
         if value < len(class_names):
             return class_names[value]
-        return f"{value}" if value < 256 else f"{[value >> 16, value >> 8 & 255, value & 255]}"
+        return f"{value}" if value < 256 else f"{list(color_of(value))}"
 
     values = sorted({value for found in labels.values() for value in found})
     rows = [(name_of(value), [sum(value in labels[n] for n in splits[split]) for split in shown]) for value in values]

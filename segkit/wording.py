@@ -1,4 +1,4 @@
-"""How notes and errors of all formats say numbers and long lists."""
+"""How messages say numbers and long lists."""
 
 from collections.abc import Iterable
 
