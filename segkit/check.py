@@ -22,12 +22,12 @@ from segkit.data.inventory import Inventory, describe_folder, splits_there, take
 from segkit.data.layouts import Item, has_class_file, resolve_classes
 from segkit.data.masks import MaskReader
 from segkit.data.verdicts import judge
-from segkit.durable import write_bytes_durably
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.recognize import recognize
 from segkit.geometry import LetterBox, resize_image, resize_mask
 from segkit.report.check_page import MARK, check_page
 from segkit.report.pictures import panel, sheet
+from segkit.runtime.files import write_bytes_durably
 
 CLEAN, WARNED, WRONG = 0, 1, 2  # exit codes
 NUM_AUGMENTATIONS = 16

@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on, and everything that evaluation and prediction need to start.
 
 Two forms: `.pt` holds all of it; `.safetensors` holds the weights to predict with, and as metadata what they need.
-Nothing in them is executed when they are read. How a file outlives a crash is in segkit/durable.py.
+Nothing in them is executed when they are read. How a file outlives a crash is in segkit/runtime/files.py.
 """
 
 import copy
@@ -22,11 +22,11 @@ import torch
 from segkit import __version__
 from segkit.classes import Classes
 from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
-from segkit.durable import is_damaged, write_bytes_durably, write_durably
 from segkit.errors import CheckpointError, first_line
 from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
+from segkit.runtime.files import is_damaged, write_bytes_durably, write_durably
 
 FORMAT = 2
 

@@ -26,7 +26,7 @@ from segkit.eval_miou import EvalResult, eval_miou
 from segkit.models.weights import OFFLINE_WHEELS, offline_file
 from segkit.predict import Predictor, predict_files
 from segkit.report.pictures import panel, sheet
-from segkit.report.runlog import writing
+from segkit.runtime.files import writing
 from segkit.train import TrainResult, train
 
 log = logging.getLogger(__name__)

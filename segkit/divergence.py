@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from segkit.errors import TrainingDiverged
-from segkit.ranks import Ranks
-from segkit.sharding import local
+from segkit.runtime.ranks import Ranks
+from segkit.runtime.sharding import local
 
 SKIPPED_IN_A_ROW = 50  # so many, and the run is beyond help
 

@@ -26,8 +26,8 @@ from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.masks import MaskReader
 from segkit.data.public_sets import PUBLIC_SETS, PublicSet, Source
 from segkit.data.transfer import ELSEWHERE, check_room, digest_of, discard, obtain
-from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError, RunFolderError
+from segkit.runtime.files import write_bytes_durably
 
 log = logging.getLogger(__name__)
 

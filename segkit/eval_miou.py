@@ -21,10 +21,12 @@ from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
 from segkit.metrics import Scores
 from segkit.models.ensemble import together
-from segkit.ranks import Ranks
-from segkit.report.runlog import write_metrics, writing
+from segkit.report.runlog import write_metrics
 from segkit.report.tables import confusion_csv
-from segkit.runtime import common_precision, count_threads, keep_freed_memory, select_device
+from segkit.runtime.device import common_precision, select_device
+from segkit.runtime.files import writing
+from segkit.runtime.machine import count_threads, keep_freed_memory
+from segkit.runtime.ranks import Ranks
 
 # Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = (

@@ -12,14 +12,15 @@ import torch
 
 from segkit.classes import Classes
 from segkit.data.dataset import SceneBatch
-from segkit.data.prefetch import prefetch
 from segkit.geometry import LetterBox
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.ensemble import Ensemble
 from segkit.models.segmenter import Segmenter
-from segkit.ranks import Ranks
-from segkit.runtime import autocast, count_threads, sum_dtype
+from segkit.runtime.device import autocast, sum_dtype
+from segkit.runtime.machine import count_threads
+from segkit.runtime.ranks import Ranks
+from segkit.runtime.threads import prefetch
 
 
 @dataclass(frozen=True)

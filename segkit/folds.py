@@ -20,16 +20,16 @@ from segkit.config import RunConfig
 from segkit.data.dataset import BatchPlan
 from segkit.data.folds import Fold, check_disjoint, find_folds
 from segkit.data.layouts import list_items
-from segkit.durable import write_bytes_durably
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.eval_miou import score
 from segkit.intervals import CONFIDENCE, RESAMPLES, miou_interval
 from segkit.metrics import ConfusionMatrix, Scores, mean_scores, plain
-from segkit.ranks import Ranks, process_group
 from segkit.report.runlog import RunFolder
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table
 from segkit.resume import load_newest
-from segkit.runtime import quiet
+from segkit.runtime.files import write_bytes_durably
+from segkit.runtime.machine import quiet
+from segkit.runtime.ranks import Ranks, process_group
 from segkit.train import train
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from segkit.classes import Classes
-from segkit.ranks import Ranks
+from segkit.runtime.ranks import Ranks
 
 
 class ConfusionMatrix:

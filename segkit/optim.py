@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from segkit.config import OptimConfig
-from segkit.sharding import local
+from segkit.runtime.sharding import local
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -25,16 +25,8 @@ from segkit.data.sampler import expected_views
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
 from segkit.report.profile import WARM_UP_STEPS
-from segkit.runtime import (
-    count_threads,
-    count_workers,
-    peak_process_memory,
-    processes_here,
-    quiet,
-    select_device,
-    select_precision,
-    total_memory,
-)
+from segkit.runtime.device import count_workers, select_device, select_precision, total_memory
+from segkit.runtime.machine import count_threads, peak_process_memory, processes_here, quiet
 from segkit.train import TrainResult, train
 
 

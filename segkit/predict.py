@@ -24,15 +24,16 @@ from segkit.data.dataset import to_tensor
 from segkit.data.images import IMAGE_SUFFIXES, read_image
 from segkit.data.layouts import list_images
 from segkit.data.masks import write_mask
-from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, RunFolderError, first_line
 from segkit.evaluate import segment
 from segkit.geometry import LetterBox
 from segkit.models.ensemble import Ensemble, together
 from segkit.models.segmenter import Segmenter
 from segkit.report.pictures import overlay
-from segkit.report.runlog import writing
-from segkit.runtime import common_precision, count_threads, keep_freed_memory, select_device
+from segkit.runtime.device import common_precision, select_device
+from segkit.runtime.files import writing
+from segkit.runtime.machine import count_threads, keep_freed_memory
+from segkit.runtime.threads import prefetch
 
 
 class Predictor:

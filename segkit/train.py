@@ -44,7 +44,23 @@ from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
-from segkit.ranks import (
+from segkit.report.console import describe_data, describe_epoch, describe_run, progress_bar
+from segkit.report.pictures import panel
+from segkit.report.profile import StepProfiler, Stopwatch
+from segkit.report.runlog import EpochRow, RunFolder
+from segkit.resume import check_continues, check_same_run, load_newest
+from segkit.runtime.device import (
+    autocast,
+    count_workers,
+    describe_environment,
+    make_deterministic,
+    seed_step,
+    select_device,
+    select_precision,
+    sum_dtype,
+)
+from segkit.runtime.machine import count_threads, keep_freed_memory, under_torchrun
+from segkit.runtime.ranks import (
     Ranks,
     data_parallel,
     gradient_exchange,
@@ -52,26 +68,8 @@ from segkit.ranks import (
     synchronize_batch_norm,
     unused_parameters,
 )
-from segkit.report.console import describe_data, describe_epoch, describe_run, progress_bar
-from segkit.report.pictures import panel
-from segkit.report.profile import StepProfiler, Stopwatch
-from segkit.report.runlog import EpochRow, RunFolder
-from segkit.resume import check_continues, check_same_run, load_newest
-from segkit.runtime import (
-    StopRequest,
-    autocast,
-    count_threads,
-    count_workers,
-    describe_environment,
-    keep_freed_memory,
-    make_deterministic,
-    seed_step,
-    select_device,
-    select_precision,
-    sum_dtype,
-    under_torchrun,
-)
-from segkit.sharding import fit_state, gathered, shard, whole
+from segkit.runtime.sharding import fit_state, gathered, shard, whole
+from segkit.runtime.signals import StopRequest
 
 log = logging.getLogger(__name__)
 

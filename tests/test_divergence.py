@@ -4,7 +4,7 @@ from torch import nn
 
 from segkit.divergence import SKIPPED_IN_A_ROW, Divergence
 from segkit.errors import TrainingDiverged
-from segkit.ranks import Ranks
+from segkit.runtime.ranks import Ranks
 
 CPU = torch.device("cpu")
 

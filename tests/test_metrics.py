@@ -11,7 +11,7 @@ from PIL import Image
 
 from segkit.classes import Classes
 from segkit.metrics import ConfusionMatrix
-from segkit.ranks import Ranks
+from segkit.runtime.ranks import Ranks
 
 Shared = Callable[[str], Path]
 

@@ -50,7 +50,7 @@ from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import build_optimizer
 from segkit.predict import Predictor, predict_files
-from segkit.runtime import autocast, describe_environment, select_device, select_precision
+from segkit.runtime.device import autocast, describe_environment, select_device, select_precision
 
 NUM_CLASSES = 21
 CANVAS = (512, 512)

@@ -35,7 +35,7 @@ from segkit.data.shapes import draw_data_set
 from segkit.errors import SegkitError
 from segkit.report.runlog import RunFolder
 from segkit.resume import load_newest
-from segkit.runtime import quiet
+from segkit.runtime.machine import quiet
 from segkit.train import train
 
 FORK = multiprocessing.get_context("fork")  # nothing is imported again after each kill

@@ -36,8 +36,8 @@ from segkit.data.masks import MaskReader
 from segkit.data.shapes import draw_data_set
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
-from segkit.ranks import data_parallel, process_group
-from segkit.runtime import keep_freed_memory
+from segkit.runtime.machine import keep_freed_memory
+from segkit.runtime.ranks import data_parallel, process_group
 
 MODEL = ModelConfig(name="unet", encoder="resnet34", pretrained="none")
 CLASSES = Classes.build([f"class {k}" for k in range(21)])

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from segkit.classes import VOC_NAMES, Classes
 from segkit.config import DataConfig
 from segkit.data.masks import MaskReader, write_mask
-from segkit.data.prefetch import prefetch
-from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError, RunFolderError, first_line
-from segkit.runtime import count_threads
+from segkit.runtime.files import write_bytes_durably
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 Names = list[str]
 CAMVID_NAMES = (

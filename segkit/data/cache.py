@@ -16,9 +16,9 @@ import numpy as np
 from segkit.config import DataConfig
 from segkit.data.images import decoded_size_hw
 from segkit.data.layouts import Item
-from segkit.data.prefetch import prefetch
 from segkit.errors import ConfigError, DataError
-from segkit.runtime import count_threads, free_disk, free_memory, processes_here, user_cache
+from segkit.runtime.machine import count_threads, free_disk, free_memory, processes_here, user_cache
+from segkit.runtime.threads import prefetch
 
 GIB = 2**30
 

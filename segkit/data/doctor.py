@@ -24,7 +24,7 @@ from segkit.data.layouts import Item
 from segkit.data.masks import MaskReader
 from segkit.data.shards import fingerprint
 from segkit.errors import DataError, summarize
-from segkit.runtime import user_cache
+from segkit.runtime.machine import user_cache
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 from segkit.data.images import Opened, open_image, suffix_fits
 from segkit.data.inventory import Pair
 from segkit.data.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
-from segkit.data.prefetch import prefetch
 from segkit.data.shards import File
 from segkit.errors import DataError
-from segkit.runtime import count_threads
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 MOST_VALUES = 256  # stored values that are kept of a label, the most frequent ones: all ids that masks can hold
 MOST_TARGETS = 64  # values that soft edges may lie between

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import ConfigError, DataError, first_line
-from segkit.runtime import user_cache
+from segkit.runtime.machine import user_cache
 
 PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
 GIB = 2**30

@@ -14,9 +14,9 @@ import cv2
 import torch
 
 from segkit.data.dataset import Batch, BatchPlan, EvaluationSet, SceneBatch, TrainingSet, collate_scenes, one_hot
-from segkit.data.prefetch import prefetch
 from segkit.data.workers import map_in_processes
-from segkit.runtime import count_threads
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 AHEAD = 2  # batches that each worker loads ahead
 Key = tuple[int, int]  # (epoch, view), see TrainingSet

@@ -23,9 +23,9 @@ from segkit.config import DataConfig
 from segkit.data.fetch import fetch, fetch_small, is_remote, locate, need_webdataset
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES
-from segkit.data.prefetch import prefetch
 from segkit.errors import ConfigError, DataError, first_line
-from segkit.runtime import count_threads, user_cache
+from segkit.runtime.machine import count_threads, user_cache
+from segkit.runtime.threads import prefetch
 
 VERSION = 1
 LABEL_WORDS = ("mask", "seg", "label", "labels", "target", "segmentation")  # as in 000012.seg.png

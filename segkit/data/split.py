@@ -28,11 +28,11 @@ from segkit.data.layouts import (
     voc_root,
 )
 from segkit.data.masks import color_codes, read_label_values
-from segkit.data.prefetch import prefetch
 from segkit.data.split_files import parse_split
-from segkit.durable import write_bytes_durably
 from segkit.errors import ConfigError, DataError
-from segkit.runtime import count_threads
+from segkit.runtime.files import write_bytes_durably
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 UNLABELLED = 255
 MOST_VALUES = 256  # label values in all; more are instances, or a label that was compressed

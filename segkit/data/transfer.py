@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from segkit import __version__
 from segkit.data.fetch import PAUSES
-from segkit.durable import write_bytes_durably
 from segkit.errors import DataError, RunFolderError, first_line
-from segkit.runtime import free_disk
+from segkit.runtime.files import write_bytes_durably
+from segkit.runtime.machine import free_disk
 
 TIMEOUT = 60.0  # seconds without a byte
 MIB = 2**20

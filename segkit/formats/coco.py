@@ -26,7 +26,6 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 from pydantic import BaseModel, Field
 
-from segkit.durable import write_durably
 from segkit.errors import DataError, summarize
 from segkit.formats.coco_files import (
     CocoContent,
@@ -49,6 +48,7 @@ from segkit.formats.runs import check_runs, decode_counts, run_pixels
 from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary, find_background
 from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_picture, read_mask
+from segkit.runtime.files import write_durably
 from segkit.wording import count
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, first_line, summarize
-from segkit.runtime import count_threads
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -39,14 +39,7 @@ from segkit.formats.drawing import Draw, bitmap, box, disc, draw_shapes, line, p
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.polygons import fill_polygon
 from segkit.formats.splits import split_by_folder
-from segkit.formats.vocabulary import (
-    BACKGROUND,
-    IGNORED,
-    Vocabulary,
-    find_background,
-    is_background,
-    read_class_file,
-)
+from segkit.formats.vocabulary import BACKGROUND, IGNORED, Vocabulary, find_background, is_background, read_class_file
 from segkit.formats.writing import copy_image, each_picture, read_mask, write_text
 from segkit.wording import count
 

@@ -11,10 +11,10 @@ from typing import BinaryIO
 from segkit.data.fetch import need_webdataset
 from segkit.data.images import read_encoded
 from segkit.data.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
-from segkit.durable import write_bytes_durably, write_durably
 from segkit.errors import ConfigError
 from segkit.formats.pictures import Picture, PictureSet
 from segkit.formats.writing import ELSEWHERE, each_picture, encode_mask, read_mask
+from segkit.runtime.files import write_bytes_durably, write_durably
 
 MIB = 2**20
 

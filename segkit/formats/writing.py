@@ -19,10 +19,10 @@ from segkit.classes import Classes
 from segkit.data.images import image_size_hw, read_encoded, right_suffix
 from segkit.data.layouts import EVERYTHING
 from segkit.data.masks import write_mask
-from segkit.data.prefetch import prefetch
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.pictures import Picture
-from segkit.runtime import count_threads
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 ELSEWHERE = "another OUT"
 STALE_SECONDS = 86400  # what is older was left by a run that was killed

@@ -21,7 +21,7 @@ from segkit.errors import ConfigError, WeightsError
 from segkit.models import weights
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.segmenter import Segmenter
-from segkit.runtime import quiet
+from segkit.runtime.machine import quiet
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config import RunConfig, dump_config
-from segkit.durable import remove_parts, write_bytes_durably
 from segkit.errors import RunFolderError
 from segkit.metrics import Scores
-from segkit.runtime import free_disk
+from segkit.runtime.files import remove_parts, write_bytes_durably, writing
+from segkit.runtime.machine import free_disk
 
 log = logging.getLogger(__name__)
 
@@ -266,15 +266,6 @@ class RunFolder:
             self._lock = None
             with contextlib.suppress(OSError):  # not empty, as it should be
                 self.path.rmdir()
-
-
-@contextlib.contextmanager
-def writing(folder: Path, *, remedy: str) -> Iterator[None]:
-    """Turn any OSError of the block into a RunFolderError that names the folder and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(f"{folder}: can't be written ({error.strerror}); {remedy}") from error
 
 
 def write_metrics(folder: Path, scores: Scores, classes: Classes) -> None:

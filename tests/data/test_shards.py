@@ -34,7 +34,7 @@ from segkit.data.shards import OPEN_SHARDS, Member, _open
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.table import WriteOptions
-from segkit.runtime import user_cache
+from segkit.runtime.machine import user_cache
 
 
 @pytest.fixture(autouse=True)

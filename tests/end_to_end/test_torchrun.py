@@ -182,7 +182,7 @@ def test_a_sharded_run_trains_as_the_whole_one_and_goes_on_in_either_form(
 
 EXCHANGE = """
 import sys, torch
-from segkit.ranks import data_parallel, gradient_exchange, process_group
+from segkit.runtime.ranks import data_parallel, gradient_exchange, process_group
 with process_group("cpu") as ranks:
     module = torch.nn.Linear(3, 2)
     example = torch.ones(1, 3)

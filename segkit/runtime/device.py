@@ -1,25 +1,19 @@
-"""The machine under a run: device, precision, memory, seeds, signals. Its peers on other processes: segkit/ranks.py."""
+"""The device of a run: which one, in which precision, seeded how, and what a figure measured on it depends on."""
 
 import contextlib
-import ctypes
 import datetime
 import importlib.metadata
-import logging
 import os
 import platform
-import shutil
-import signal
 import subprocess
-import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
 from segkit.errors import DeviceError
+from segkit.runtime.machine import count_threads, cpu_field
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -86,7 +80,7 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        flags = _cpu_field("flags").split()
+        flags = cpu_field("flags").split()
         return "avx512_bf16" in flags or "amx_bf16" in flags
     return False
 
@@ -104,39 +98,11 @@ def count_workers(setting: int | str, device: torch.device) -> int:
     return count_threads() if device.type == "cuda" else 0
 
 
-def count_threads() -> int:
-    """Return how many threads load, or save, beside the one that runs the model: this rank's cores, at most 8."""
-    return min(8, max(1, (os.cpu_count() or 1) // processes_here()))
-
-
-def under_torchrun() -> bool:
-    """True if torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def processes_here() -> int:
-    """Return how many ranks run on this machine, as torchrun says."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager[Any]:
     """Compute in `precision` where that is safe; in fp32 do nothing."""
     if precision == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=precision)
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed pages for the next tensor instead of returning them to the kernel after every step.
-
-    A training step on the CPU frees and takes gigabytes; fresh pages cost up to half of its time. Elsewhere than on
-    Linux with glibc nothing happens. The numbers are M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-4, 0)
-        mallopt(-1, 2**31 - 1)
-        mallopt(-2, 2**28)
 
 
 def make_deterministic(device: torch.device) -> None:
@@ -174,82 +140,6 @@ def total_memory(device: torch.device) -> int:
     return total
 
 
-def user_cache() -> Path:
-    """Return the folder for what can be had again: segkit's in the user's cache folder. It may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit"
-
-
-def free_disk(folder: Path) -> int:
-    """Return the free bytes of the disk that a folder is on, or will be on once it is made."""
-    return shutil.disk_usage(next(place for place in (folder, *folder.resolve().parents) if place.is_dir())).free
-
-
-@contextlib.contextmanager
-def quiet(logger: str, *, level: int) -> Iterator[None]:
-    """Keep what a logger says below `level` from the terminal for a while."""
-    log = logging.getLogger(logger)
-    previous = log.level
-    log.setLevel(max(level, previous))
-    try:
-        yield
-    finally:
-        log.setLevel(previous)
-
-
-def free_memory() -> int | None:
-    """Return the bytes that this process can still get without swapping; None where the system doesn't tell."""
-    free = None
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-        free = left if free is None else min(free, left)
-    return free
-
-
-def peak_process_memory() -> int:
-    """Return the most bytes that this process has had in memory so far."""
-    import resource  # not on Windows
-
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that a run can finish its step and save; the second one stops.
-
-    What comes within `grace` seconds of the first is the same request: a scheduler signals every process of a job, and
-    torchrun passes on to its processes what it got itself.
-    Use as a context manager; `.asked` tells. The previous handlers come back at the end.
-    """
-
-    def __init__(self, *, grace: float = 0.0) -> None:
-        self.asked = False
-        self._grace = grace
-        self._asked_at = 0.0
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is not threading.main_thread():
-            return self  # Python hands signals to the main thread only
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.asked and now - self._asked_at >= self._grace:
-            raise KeyboardInterrupt
-        if not self.asked:
-            self.asked, self._asked_at = True, now
-
-
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Return what a figure depends on: versions, processor, device, threads, and the commit of the working folder."""
     packages = (
@@ -260,22 +150,13 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: _package_version(package) for package in packages},
         "platform": platform.platform(),
-        "processor": _cpu_field("model name") or platform.processor(),
+        "processor": cpu_field("model name") or platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "commit": _git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _cpu_field(name: str) -> str:
-    """Return one field of Linux's /proc/cpuinfo, or '' elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _package_version(package: str) -> str | None:

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from segkit.sharding import _called_once, _units, fit_state, local, whole
+from segkit.runtime.sharding import _called_once, _units, fit_state, local, whole
 
 
 def test_whole_tensors_stay_as_they_are() -> None:

@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import pytest
 
-from segkit.durable import is_damaged, remove_parts, write_durably
 from segkit.errors import RunFolderError
+from segkit.runtime.files import is_damaged, remove_parts, write_durably
 
 
 def write(path: Path, content: bytes, **settings: object) -> None:
@@ -92,7 +92,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file_and_a_part_that_is_removed_lat
     program = f"""
 import os
 from pathlib import Path
-from segkit.durable import write_durably
+from segkit.runtime.files import write_durably
 write_durably(Path({str(path)!r}), lambda file: (file.write(b"new"), file.flush(), os.kill(os.getpid(), 9)))
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9

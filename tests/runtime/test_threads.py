@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from segkit.data.prefetch import prefetch
+from segkit.runtime.threads import prefetch
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])

@@ -1,7 +1,7 @@
 """Models that don't fit on one device: parameters, gradients and optimizer state spread over the ranks.
 
 The engine is PyTorch's `fully_shard` (FSDP2; Zhao et al. 2023, PyTorch FSDP). Checkpoints hold whole tensors, so a run
-may go on with another number of ranks, sharded or not. Not here: when to exchange gradients (segkit/ranks.py).
+may go on with another number of ranks, sharded or not. Not here: when to exchange gradients (segkit/runtime/ranks.py).
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from segkit.ranks import Ranks
+from segkit.runtime.ranks import Ranks
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from segkit.errors import DataError, DeviceError
-from segkit.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
+from segkit.runtime.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
 
 CPU = torch.device("cpu")
 

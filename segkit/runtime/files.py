@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -138,3 +138,12 @@ def _explain(path: Path, error: OSError | RuntimeError, needed: int, elsewhere: 
         space += f" and {needed / 2**20:.0f} MiB are needed: {(needed - free) / 2**20:.0f} MiB are missing"
     older = ". The older file of that name is untouched" if path.exists() else ""
     return f"{path}: can't be written ({why}), {space}; free some space or write elsewhere with {elsewhere}{older}"
+
+
+@contextlib.contextmanager
+def writing(folder: Path, *, remedy: str) -> Iterator[None]:
+    """Turn any OSError of the block into a RunFolderError that names the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"{folder}: can't be written ({error.strerror}); {remedy}") from error

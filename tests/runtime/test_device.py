@@ -1,14 +1,8 @@
-import os
-import signal
-import time
-
 import pytest
 import torch
 
-from segkit import runtime
 from segkit.errors import DeviceError
-from segkit.runtime import (
-    StopRequest,
+from segkit.runtime.device import (
     autocast,
     count_workers,
     describe_environment,
@@ -38,7 +32,7 @@ def test_auto_precision_follows_the_hardware() -> None:
 
 @pytest.mark.parametrize(("flags", "expected"), [("avx2 avx512_bf16", True), ("avx2 avx512f", False)])
 def test_bf16_on_a_cpu_needs_its_instructions(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
-    monkeypatch.setattr(runtime, "_cpu_field", lambda name: flags)
+    monkeypatch.setattr("segkit.runtime.device.cpu_field", lambda name: flags)
     assert has_bf16(CPU) is expected
 
 
@@ -67,33 +61,6 @@ def test_a_step_draws_the_same_numbers_again_and_other_steps_and_ranks_draw_othe
 @pytest.mark.parametrize(("setting", "device", "expected"), [(3, "cpu", 3), (0, "cuda", 0), ("auto", "cpu", 0)])
 def test_workers_are_as_asked_or_fit_the_device(setting: int | str, device: str, expected: int) -> None:
     assert count_workers(setting, torch.device(device)) == expected
-
-
-def test_the_first_signal_asks_and_the_second_stops() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
-    with StopRequest() as stop:
-        assert not stop.asked
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_what_comes_right_after_the_first_signal_is_the_same_request() -> None:
-    with StopRequest(grace=0.2) as stop:
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # a scheduler, then torchrun
-            os.kill(os.getpid(), number)
-        assert stop.asked
-        time.sleep(0.25)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def test_sigterm_asks_as_well() -> None:
-    with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked
 
 
 def test_the_environment_names_what_a_figure_depends_on() -> None:
