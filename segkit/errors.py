@@ -13,7 +13,7 @@ The command line prints them as `error: ...` without a traceback and exits with 
 "where: what was found, what was expected; remedy". Anything else that is raised is a bug in segkit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class SegkitError(Exception):
@@ -64,3 +64,14 @@ def summarize(problems: Sequence[str], *, shown: int = 10) -> str:
     if len(problems) > shown:
         lines.append(f"... and {len(problems) - shown} more ({len(problems)} in total)")
     return "\n".join(lines)
+
+
+def count(number: int, noun: str) -> str:
+    """Return '1 picture', '2 pictures'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(things: Iterable[object], *, shown: int = 10) -> str:
+    """Return 'a, b, c and 5 more': the first `shown`, and how many more there are."""
+    words = [str(thing) for thing in things]
+    return ", ".join(words[:shown]) + (f" and {len(words) - shown} more" if len(words) > shown else "")

@@ -23,12 +23,11 @@ from segkit.data.label_verdicts import swapped_palettes
 from segkit.data.layouts import voc_root
 from segkit.data.masks import COLOR_MODES, read_stored_label
 from segkit.data.remap import Nearest, Remaps, build_remaps
-from segkit.errors import DataError
+from segkit.errors import DataError, count
 from segkit.formats.folders import write_voc
 from segkit.formats.pictures import Picture, PictureSet
 from segkit.formats.writing import check_path, describe_use, fresh_folder, refuse_inside, write_plainly
 from segkit.geometry import resize_mask
-from segkit.wording import count
 
 MOST_LOST = 0.2  # share of a label's pixels that may become ignored because they are no class
 

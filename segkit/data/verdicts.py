@@ -15,7 +15,7 @@ from segkit.data.duplicates import copies, near_copies, sequences
 from segkit.data.examined import Examined, Severity, Verdict, verdict
 from segkit.data.guess import RARE
 from segkit.data.layouts import EVERYTHING
-from segkit.wording import count as plural
+from segkit.errors import count as plural
 
 FEW_PICTURES = 10  # to validate on
 FEW_SHOWN = 3  # validation pictures that show a class

@@ -17,12 +17,11 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.data.masks import color_codes, color_of, read_label_values
-from segkit.errors import ConfigError, DataError
+from segkit.errors import ConfigError, DataError, count, listed
 from segkit.formats.pairs import LABEL_WORDS, find_pairs
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import is_split
 from segkit.formats.vocabulary import Vocabulary
-from segkit.wording import count, listed
 
 
 def read(source: Path, options: ReadOptions) -> PictureSet:

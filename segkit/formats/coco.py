@@ -26,7 +26,7 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 from pydantic import BaseModel, Field
 
-from segkit.errors import DataError, summarize
+from segkit.errors import DataError, count, summarize
 from segkit.formats.coco_files import (
     CocoContent,
     CocoFile,
@@ -49,7 +49,6 @@ from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary, find_background
 from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_picture, read_mask
 from segkit.runtime.files import write_durably
-from segkit.wording import count
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier
 _REACH = 10  # how many times the picture's size a point may be away from it

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from segkit.data.masks import color_codes, read_label_values
-from segkit.errors import DataError, summarize
+from segkit.errors import DataError, count, summarize
 from segkit.formats.coco_files import (
     CocoContent,
     CocoFile,
@@ -31,7 +31,6 @@ from segkit.formats.drawing import check_size
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary
-from segkit.wording import count
 
 
 class _Entry(BaseModel, strict=True):

@@ -17,14 +17,13 @@ import numpy as np
 
 from segkit.classes import MAX_CLASSES, RGB, Classes
 from segkit.data.masks import code_of, color_codes, color_of, read_label_values
-from segkit.errors import ConfigError, DataError, summarize
+from segkit.errors import ConfigError, DataError, listed, summarize
 from segkit.formats.color_table import TABLE_FILES, find_color_table, read_color_table
 from segkit.formats.documents import collect
 from segkit.formats.pairs import Pairing, find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import IGNORED, Vocabulary
-from segkit.wording import listed
 
 THIN_SHARE = 0.01
 NEAR_SHARE = 0.001

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from segkit.classes import RGB
-from segkit.errors import DataError, first_line, summarize
+from segkit.errors import DataError, count, first_line, summarize
 from segkit.formats import voc
 from segkit.formats.documents import FAR
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon
@@ -29,7 +29,6 @@ from segkit.formats.runs import check_runs, run_pixels
 from segkit.formats.splits import rename_splits
 from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
-from segkit.wording import count
 
 
 def read(source: Path, options: ReadOptions) -> PictureSet:

@@ -32,7 +32,7 @@ from pydantic import BaseModel, Field
 from segkit.classes import Classes
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.layouts import list_files, list_images
-from segkit.errors import DataError, first_line
+from segkit.errors import DataError, count, first_line
 from segkit.formats.contours import Region, simplify, trace_regions
 from segkit.formats.documents import Coordinate, check, collect, load_json
 from segkit.formats.drawing import Draw, bitmap, box, disc, draw_shapes, line, polygon
@@ -41,7 +41,6 @@ from segkit.formats.polygons import fill_polygon
 from segkit.formats.splits import split_by_folder
 from segkit.formats.vocabulary import BACKGROUND, IGNORED, Vocabulary, find_background, is_background, read_class_file
 from segkit.formats.writing import copy_image, each_picture, read_mask, write_text
-from segkit.wording import count
 
 OWN_BACKGROUND = "_background_"  # as labelme calls it
 VERSION = "5.5.0"  # of the fields that are written

@@ -30,13 +30,12 @@ import numpy as np
 from pydantic import BaseModel, PositiveInt
 
 from segkit.data.images import IMAGE_SUFFIXES
-from segkit.errors import DataError, summarize
+from segkit.errors import DataError, count, summarize
 from segkit.formats.documents import Coordinate, check, find_one, read_json
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon
 from segkit.formats.image_folder import ImageFolder
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.vocabulary import Vocabulary
-from segkit.wording import count
 
 EXPECTED = "Label Studio's JSON export"
 KINDS = ("brush", "polygon", "rectangle", "ellipse")

@@ -31,10 +31,9 @@ import numpy as np
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES
 from segkit.data.split_files import read_split
-from segkit.errors import DataError, summarize
+from segkit.errors import DataError, count, listed, summarize
 from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions, arrange
 from segkit.formats.splits import SPLIT_WORDS, is_split
-from segkit.wording import count, listed
 
 IMAGE_WORDS = {
     "image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photo", "photos", "pic", "pics", "picture",

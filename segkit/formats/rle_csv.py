@@ -20,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.errors import DataError, summarize
+from segkit.errors import DataError, count, summarize
 from segkit.formats.documents import find_one
 from segkit.formats.drawing import draw_shapes
 from segkit.formats.image_folder import ImageFolder
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.vocabulary import Vocabulary
-from segkit.wording import count
 
 COLUMNS = {
     "image": ("imageid", "image", "imagename", "filename", "file", "img", "id"),

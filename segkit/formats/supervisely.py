@@ -24,14 +24,13 @@ from PIL import Image
 from pydantic import BaseModel, Field, PositiveInt
 
 from segkit.data.layouts import list_images
-from segkit.errors import DataError, first_line, summarize
+from segkit.errors import DataError, count, first_line, summarize
 from segkit.formats.documents import Coordinate, read_json
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.splits import SPLIT_WORDS, is_split
 from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
-from segkit.wording import count
 
 WITHOUT_AREA = ("line", "polyline", "point", "graph", "cuboid", "cuboid_2d")
 

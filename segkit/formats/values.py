@@ -8,8 +8,7 @@ import numpy as np
 from segkit.classes import RGB
 from segkit.data.masks import color_codes, color_of, read_label_values
 from segkit.data.shards import File
-from segkit.errors import DataError
-from segkit.wording import listed
+from segkit.errors import DataError, listed
 
 
 def hex_color(text: str) -> RGB:

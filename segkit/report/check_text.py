@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from segkit.data.examined import Examined, Verdict
 from segkit.data.measures import Measures, measure
+from segkit.errors import count
 from segkit.report.class_tables import weight_rules_table
-from segkit.wording import count
 
 SHOWN = 10  # files of a verdict
 
