@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segkit.config import DataConfig, RunConfig, load_config, override_config
+from segkit.config.reading import load_config, override_config
+from segkit.config.schema import DataConfig, RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import TrainingSet
 from segkit.data.examined import Examined, Verdict

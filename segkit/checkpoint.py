@@ -21,7 +21,8 @@ import torch
 
 from segkit import __version__
 from segkit.classes import Classes
-from segkit.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
+from segkit.config.reading import config_from_dict, config_to_dict
+from segkit.config.schema import ModelConfig, RunConfig
 from segkit.errors import CheckpointError, first_line
 from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from segkit.config import ClassWeighting
+from segkit.config.schema import ClassWeighting
 from segkit.errors import ConfigError
 
 

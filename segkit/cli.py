@@ -20,7 +20,7 @@ from typing import Literal
 
 from segkit.classes import read_class_names
 from segkit.command_line import parse
-from segkit.config import load_config
+from segkit.config.reading import load_config
 from segkit.errors import SegkitError
 
 INTERRUPTED = 130

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segkit.config import (
+from segkit.config.schema import (
     AugmentConfig,
     DataConfig,
     EvalConfig,

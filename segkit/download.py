@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.archives import is_archive, unpack
 from segkit.data.arrange import need_scipy
 from segkit.data.doctor import survey

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from segkit.checkpoint import Checkpoint, load_together
 from segkit.classes import Classes
-from segkit.config import RunConfig, override_config
+from segkit.config.reading import override_config
+from segkit.config.schema import RunConfig
 from segkit.data.dataset import EvaluationSet
 from segkit.data.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.data.loader import evaluation_batches

@@ -16,7 +16,7 @@ import numpy as np
 
 from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
-from segkit.config import RunConfig
+from segkit.config.schema import RunConfig
 from segkit.data.dataset import BatchPlan
 from segkit.data.folds import Fold, check_disjoint, find_folds
 from segkit.data.layouts import list_items

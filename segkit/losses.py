@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from segkit.config import LossConfig
+from segkit.config.schema import LossConfig
 from segkit.errors import ConfigError
 from segkit.pixel_loss import EPS, pixel_loss
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from segkit.config import OptimConfig
+from segkit.config.schema import OptimConfig
 from segkit.runtime.sharding import local
 
 Model = TypeVar("Model", bound=nn.Module)

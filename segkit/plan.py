@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from segkit.checkpoint import Checkpoint
-from segkit.config import RunConfig
+from segkit.config.schema import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
 from segkit.data.layouts import Item

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from segkit.checkpoint import Checkpoint
-from segkit.config import RunConfig, differences
+from segkit.config.reading import differences
+from segkit.config.schema import RunConfig
 from segkit.data.prepare import PreparedData
 from segkit.errors import CheckpointError, ConfigError
 from segkit.report.runlog import FileRow, RunFolder

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
 from segkit.class_weights import class_weights
 from segkit.classes import Classes
-from segkit.config import RunConfig
+from segkit.config.schema import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.cache import build_cache
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, shard_sizes

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from segkit.classes import Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command does, before torch is imported
 

@@ -10,7 +10,7 @@ import torch
 
 from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress
 from segkit.classes import Classes
-from segkit.config import DataConfig, ModelConfig, RunConfig
+from segkit.config.schema import DataConfig, ModelConfig, RunConfig
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.models.table import build_model
 

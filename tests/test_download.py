@@ -19,7 +19,7 @@ from PIL import Image
 from segkit import cli
 from segkit import download as module
 from segkit.classes import VOC_NAMES, Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data import arrange, transfer
 from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.masks import read_label_values

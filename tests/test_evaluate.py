@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segkit.classes import Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.dataset import EvaluationSet
 from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.loader import evaluation_batches

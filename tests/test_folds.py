@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segkit.classes import Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.folds import Fold, check_disjoint, find_folds
 from segkit.data.split import split_data_set
 from segkit.errors import ConfigError, DataError

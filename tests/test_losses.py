@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from segkit.class_weights import class_weights
-from segkit.config import ClassWeighting, LossConfig
+from segkit.config.schema import ClassWeighting, LossConfig
 from segkit.errors import ConfigError
 from segkit.losses import LOSSES, NORMALIZERS, build_loss, cross_entropy, dice, focal, pixel_weight
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from segkit.check import check
 from segkit.cli import main
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.prepare import prepare_data
 from segkit.data.shapes import draw_data_set
 from segkit.errors import DataError, RunFolderError

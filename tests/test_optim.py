@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.config import OptimConfig
+from segkit.config.schema import OptimConfig
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
 
 PLAIN = OptimConfig(warmup=0, min_lr=0)

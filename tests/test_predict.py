@@ -10,7 +10,7 @@ from PIL import Image
 
 from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
-from segkit.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from segkit.config.schema import DataConfig, ModelConfig, RunConfig, TrainConfig
 from segkit.data.dataset import to_tensor
 from segkit.errors import CheckpointError, DataError, RunFolderError
 from segkit.evaluate import segment

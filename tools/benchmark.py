@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.classes import Classes
-from segkit.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig
+from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, OptimConfig
 from segkit.data.augment import build_augment
 from segkit.data.cache import PixelCache
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet

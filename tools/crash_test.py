@@ -30,7 +30,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 import torch
 
 from segkit.checkpoint import Checkpoint
-from segkit.config import RunConfig, override_config
+from segkit.config.reading import override_config
+from segkit.config.schema import RunConfig
 from segkit.data.shapes import draw_data_set
 from segkit.errors import SegkitError
 from segkit.report.runlog import RunFolder

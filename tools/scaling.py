@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
-from segkit.config import AugmentConfig, DataConfig, ModelConfig, RunConfig
+from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import TrainingSet
 from segkit.data.layouts import list_items, resolve_classes

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from segkit.config import AugmentConfig
+from segkit.config.schema import AugmentConfig
 from segkit.geometry import BAR_GREY, resize_image, resize_mask
 
 Size = tuple[int, int]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.images import decoded_size_hw
 from segkit.data.layouts import Item
 from segkit.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.doctor import Survey
 from segkit.data.facts import SOFT, Facts
 from segkit.data.inventory import Inventory, Pair

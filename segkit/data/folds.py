@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.layouts import check_root, voc_root
 from segkit.errors import ConfigError, DataError, summarize
 

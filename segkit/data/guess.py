@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from segkit.classes import MAX_CLASSES, VOC_NAMES
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.facts import Facts
 from segkit.data.masks import COLOR_MODES, color_of
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.layouts import (
     EVERYTHING,

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Protocol
 
 from segkit.classes import VOC_NAMES, Classes, read_class_names
-from segkit.config import DataConfig, LayoutName
+from segkit.config.schema import DataConfig, LayoutName
 from segkit.data.fetch import is_remote
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES

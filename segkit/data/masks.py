@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segkit.classes import RGB, Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.shards import File
 from segkit.errors import ConfigError, DataError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.classes import Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.dataset import shard_sizes
 from segkit.data.doctor import Survey, survey
 from segkit.data.layouts import Item, list_items, resolve_classes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.errors import ConfigError
 
 _GRID = 2**24  # steps of the random offset: a number of draws plus an offset is exact, so floor() is too

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 from annotated_types import Ge
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.fetch import fetch, fetch_small, is_remote, locate, need_webdataset
 from segkit.data.images import IMAGE_SUFFIXES
 from segkit.data.masks import MASK_SUFFIXES

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.layouts import (
     EVERYTHING,
     Item,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segkit.config import RunConfig
+from segkit.config.schema import RunConfig
 from segkit.data.doctor import survey
 from segkit.data.inventory import describe_folder, splits_there
 from segkit.data.layouts import list_items, resolve_classes

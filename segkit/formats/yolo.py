@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from segkit.classes import read_class_names
+from segkit.config.strict_yaml import parse_yaml
 from segkit.data.images import IMAGE_SUFFIXES, image_size_hw
 from segkit.data.layouts import list_images
 from segkit.errors import ConfigError, DataError, count
@@ -27,7 +28,6 @@ from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions, 
 from segkit.formats.splits import is_split, rename_splits
 from segkit.formats.vocabulary import Vocabulary, find_background, is_background
 from segkit.formats.writing import check_path, copy_image, each_picture, read_mask, write_text
-from segkit.strict_yaml import parse_yaml
 
 _NO_SPLITS = ("path", "names", "nc", "download", "yaml_file", "channels", "kpt_shape", "flip_idx", "roboflow")
 

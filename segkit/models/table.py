@@ -16,7 +16,7 @@ import segmentation_models_pytorch as smp
 import timm
 from torch import nn
 
-from segkit.config import ModelConfig
+from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
 from segkit.models import weights
 from segkit.models.lite_unet import LiteUnet

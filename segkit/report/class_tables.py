@@ -7,7 +7,7 @@ import numpy as np
 
 from segkit.class_weights import class_weights
 from segkit.classes import Classes
-from segkit.config import ClassWeighting
+from segkit.config.schema import ClassWeighting
 from segkit.data.doctor import Survey
 
 

@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from segkit.classes import Classes
-from segkit.config import RunConfig
+from segkit.config.schema import RunConfig
 from segkit.data.doctor import Survey
 from segkit.data.sampler import num_draws
 from segkit.report.class_tables import classes_table

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.config import RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.metrics import Scores
 from segkit.runtime.files import remove_parts, write_bytes_durably, writing

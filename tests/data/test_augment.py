@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segkit.config import AugmentConfig
+from segkit.config.schema import AugmentConfig
 from segkit.data.augment import ColorJitter, RandomPlacement, augment, build_augment
 from segkit.geometry import BAR_GREY
 

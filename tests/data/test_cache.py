@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.config import AugmentConfig, DataConfig
+from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.data.augment import build_augment
 from segkit.data.cache import PixelCache, build_cache
 from segkit.data.dataset import BatchPlan, TrainingSet

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from segkit.config import AugmentConfig, DataConfig
+from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, one_hot, sample_rng
 from segkit.data.layouts import list_items, resolve_classes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data import doctor
 from segkit.data.doctor import survey
 from segkit.data.layouts import Item, list_items, resolve_classes

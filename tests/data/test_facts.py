@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.facts import Facts, Values, gather_facts, perceptual_hash, snap, softness, thumbnail
 from segkit.data.images import read_image
 from segkit.data.inventory import take_inventory

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.layouts import hold_out, list_images, list_items, resolve_classes
 from segkit.data.split_files import read_split
 from segkit.errors import ConfigError, DataError

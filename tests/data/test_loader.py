@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.config import AugmentConfig, DataConfig
+from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.data.augment import augment, build_augment
 from segkit.data.dataset import BatchPlan, TrainingSet, read_pair, sample_rng
 from segkit.data.images import decoded_size_hw, read_image

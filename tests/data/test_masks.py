@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from segkit.classes import Classes
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.masks import MaskReader, read_label_values, write_mask
 from segkit.errors import ConfigError, DataError
 

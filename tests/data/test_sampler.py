@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from segkit.config import DataConfig, SamplerName
+from segkit.config.schema import DataConfig, SamplerName
 from segkit.data.dataset import BatchPlan
 from segkit.data.sampler import SAMPLERS, count_views, expected_views, num_draws
 from segkit.errors import ConfigError

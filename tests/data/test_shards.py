@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.config import AugmentConfig, DataConfig, RunConfig, override_config
+from segkit.config.reading import override_config
+from segkit.config.schema import AugmentConfig, DataConfig, RunConfig
 from segkit.convert import convert
 from segkit.data import fetch as fetching
 from segkit.data.augment import build_augment

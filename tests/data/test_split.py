@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segkit.config import DataConfig
+from segkit.config.schema import DataConfig
 from segkit.data.layouts import list_items
 from segkit.data.split import Unit, deal, find_layout, make_units, split_data_set
 from segkit.errors import ConfigError, DataError

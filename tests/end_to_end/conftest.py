@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segkit.config import RunConfig, override_config
+from segkit.config.reading import override_config
+from segkit.config.schema import RunConfig
 from segkit.train import TrainResult, train
 
 MakeConfig = Callable[..., RunConfig]

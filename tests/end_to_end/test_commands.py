@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from segkit.cli import main
-from segkit.config import DataConfig, RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import DataConfig, RunConfig
 from segkit.demo import demo, demo_config
 from segkit.train import TrainResult
 
@@ -242,7 +243,7 @@ def test_the_demo_never_draws_over_what_is_there(tmp_path: Path, capsys: pytest.
 
 
 def test_the_demo_config_is_the_one_in_configs() -> None:
-    from segkit.config import differences, load_config
+    from segkit.config.reading import differences, load_config
 
     shown = load_config(ROOT / "configs" / "demo.yaml")
     assert set(differences(shown, demo_config(Path("segkit_demo"), pretrained=True))) == {"run"}

@@ -17,7 +17,8 @@ from segkit import train as module
 from segkit.checkpoint import Checkpoint
 from segkit.cli import main
 from segkit.command_line import SOURCES, TARGETS
-from segkit.config import DataConfig, RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import DataConfig, RunConfig
 from segkit.data.layouts import list_items
 from segkit.data.masks import read_label_values
 from segkit.errors import ConfigError

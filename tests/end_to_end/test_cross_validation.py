@@ -20,7 +20,8 @@ from segkit import folds as verb
 from segkit import train as module
 from segkit.checkpoint import Checkpoint
 from segkit.cli import RESUMABLE, main
-from segkit.config import RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import RunConfig
 from segkit.data.split import split_data_set
 from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou

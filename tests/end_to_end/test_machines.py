@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from segkit.checkpoint import Checkpoint
-from segkit.config import RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import RunConfig
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., RunConfig]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from segkit.cli import main
-from segkit.config import RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import RunConfig
 from segkit.errors import ConfigError, DeviceError
 from segkit.plan import _largest_batch, describe_plan, make_plan
 from segkit.report.profile import Stopwatch

@@ -18,7 +18,8 @@ import torch
 from segkit import train as module
 from segkit.checkpoint import Checkpoint
 from segkit.cli import RESUMABLE, main
-from segkit.config import RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
 from segkit.predict import Predictor
 from segkit.report.runlog import RunFolder

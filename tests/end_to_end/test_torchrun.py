@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from segkit.checkpoint import Checkpoint
-from segkit.config import RunConfig, dump_config
+from segkit.config.reading import dump_config
+from segkit.config.schema import RunConfig
 from segkit.eval_miou import eval_miou
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ import torch
 
 from segkit import train as module
 from segkit.checkpoint import Checkpoint
-from segkit.config import RunConfig, load_config
+from segkit.config.reading import load_config
+from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, RunFolderError, TrainingDiverged
 from segkit.eval_miou import eval_miou
 from segkit.train import TrainResult, train

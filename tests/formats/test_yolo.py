@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.config.strict_yaml import parse_yaml
 from segkit.errors import ConfigError, DataError
 from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet, ReadOptions
 from segkit.formats.yolo import read, write
-from segkit.strict_yaml import parse_yaml
 
 OPTIONS = ReadOptions()
 HW = (20, 40)

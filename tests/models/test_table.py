@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from segkit.config import ModelConfig
+from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.table import IMAGENET_MEAN, MODELS, build_model

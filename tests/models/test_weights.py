@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segkit.config import ModelConfig
+from segkit.config.schema import ModelConfig
 from segkit.errors import WeightsError
 from segkit.models import weights
 from segkit.models.table import build_model
@@ -91,7 +91,7 @@ def test_a_file_of_timm_reaches_the_encoder_of_that_name(tmp_path: Path, caplog:
 def test_a_checkpoint_of_ours_brings_the_weights_that_were_validated(tmp_path: Path) -> None:
     from segkit.checkpoint import Checkpoint
     from segkit.classes import Classes
-    from segkit.config import RunConfig
+    from segkit.config.schema import RunConfig
 
     state = build_model(SMALL, 2).state_dict()
     ema = {name: torch.full_like(tensor, 3) for name, tensor in state.items()}

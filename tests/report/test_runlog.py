@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from segkit.classes import Classes
-from segkit.config import RunConfig, load_config
+from segkit.config.reading import load_config
+from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.metrics import ConfusionMatrix
 from segkit.report.runlog import EpochRow, RunFolder

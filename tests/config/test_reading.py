@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from segkit import config as module
-from segkit.config import (
-    RunConfig,
+from segkit.config.reading import (
     config_from_dict,
     config_to_dict,
     differences,
@@ -18,9 +17,10 @@ from segkit.config import (
     load_config,
     override_config,
 )
+from segkit.config.schema import RunConfig
 from segkit.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def write(folder: Path, text: str) -> Path:
