@@ -25,9 +25,10 @@ from segkit.data.masks import MaskReader
 from segkit.data.verdicts import judge
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.recognize import recognize
-from segkit.geometry import LetterBox, resize_image, resize_mask
+from segkit.imaging.letterbox import LetterBox
+from segkit.imaging.overlay import panel, sheet
+from segkit.imaging.resize import resize_image, resize_mask
 from segkit.report.check_page import MARK, check_page
-from segkit.report.pictures import panel, sheet
 from segkit.runtime.files import write_bytes_durably
 
 CLEAN, WARNED, WRONG = 0, 1, 2  # exit codes

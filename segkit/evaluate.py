@@ -12,7 +12,7 @@ import torch
 
 from segkit.classes import Classes
 from segkit.data.dataset import SceneBatch
-from segkit.geometry import LetterBox
+from segkit.imaging.letterbox import LetterBox
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.ensemble import Ensemble

@@ -27,7 +27,7 @@ from segkit.errors import DataError, count
 from segkit.formats.folders import write_voc
 from segkit.formats.pictures import Picture, PictureSet
 from segkit.formats.writing import check_path, describe_use, fresh_folder, refuse_inside, write_plainly
-from segkit.geometry import resize_mask
+from segkit.imaging.resize import resize_mask
 
 MOST_LOST = 0.2  # share of a label's pixels that may become ignored because they are no class
 

@@ -26,10 +26,10 @@ from segkit.data.layouts import list_images
 from segkit.data.masks import write_mask
 from segkit.errors import DataError, RunFolderError, first_line
 from segkit.evaluate import segment
-from segkit.geometry import LetterBox
+from segkit.imaging.letterbox import LetterBox
+from segkit.imaging.overlay import overlay
 from segkit.models.ensemble import Ensemble, together
 from segkit.models.segmenter import Segmenter
-from segkit.report.pictures import overlay
 from segkit.runtime.device import common_precision, select_device
 from segkit.runtime.files import writing
 from segkit.runtime.machine import count_threads, keep_freed_memory

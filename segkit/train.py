@@ -37,7 +37,8 @@ from segkit.data.sampler import expected_views
 from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
-from segkit.labels import argmax
+from segkit.imaging.argmax import argmax
+from segkit.imaging.overlay import panel
 from segkit.losses import build_loss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.inference import for_inference
@@ -45,7 +46,6 @@ from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
 from segkit.report.console import describe_data, describe_epoch, describe_run, progress_bar
-from segkit.report.pictures import panel
 from segkit.report.profile import StepProfiler, Stopwatch
 from segkit.report.runlog import EpochRow, RunFolder
 from segkit.resume import check_continues, check_same_run, load_newest

@@ -13,7 +13,7 @@ from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.loader import evaluation_batches
 from segkit.data.masks import MaskReader
 from segkit.evaluate import evaluate, segment
-from segkit.geometry import LetterBox
+from segkit.imaging.letterbox import LetterBox
 from segkit.losses import LossTerm, WeightedLoss
 from segkit.metrics import ConfusionMatrix
 from segkit.models.segmenter import Segmenter

@@ -42,7 +42,7 @@ from segkit.data.loader import evaluation_batches, training_batches
 from segkit.data.masks import MaskReader, write_mask
 from segkit.data.shapes import SHAPE_CLASSES, draw_scene
 from segkit.evaluate import evaluate, segment
-from segkit.geometry import LetterBox
+from segkit.imaging.letterbox import LetterBox
 from segkit.losses import cross_entropy, focal
 from segkit.metrics import ConfusionMatrix
 from segkit.models.inference import for_inference

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from segkit.config.schema import AugmentConfig
-from segkit.geometry import BAR_GREY, resize_image, resize_mask
+from segkit.imaging.letterbox import BAR_GREY
+from segkit.imaging.resize import resize_image, resize_mask
 
 Size = tuple[int, int]
 

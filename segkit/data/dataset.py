@@ -22,7 +22,7 @@ from segkit.data.masks import MaskReader
 from segkit.data.sampler import count_views, num_draws
 from segkit.data.shards import Member
 from segkit.errors import ConfigError, DataError
-from segkit.geometry import LetterBox
+from segkit.imaging.letterbox import LetterBox
 
 
 class Sample(NamedTuple):

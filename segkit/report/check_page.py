@@ -19,8 +19,8 @@ from segkit.data.images import read_image
 from segkit.data.masks import MaskReader, read_stored_label
 from segkit.data.measures import Measures, measure
 from segkit.errors import DataError
+from segkit.imaging.overlay import overlay
 from segkit.report.check_text import SHOWN, describe_outcome, describe_sizes, suggested_weights
-from segkit.report.pictures import overlay
 
 MARK = "<!-- made by segkit check -->"  # of files that may be replaced
 MOST_PICTURES = 12  # of a verdict

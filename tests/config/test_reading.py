@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from segkit import config as module
+from segkit.config import schema
 from segkit.config.reading import (
     config_from_dict,
     config_to_dict,
@@ -231,10 +231,10 @@ def test_names_in_the_config_are_those_of_the_tables() -> None:
     from segkit.losses import LOSSES
     from segkit.models.table import MODELS
 
-    assert set(get_args(module.LayoutName)) == set(LAYOUTS)
-    assert set(get_args(module.ModelName)) == set(MODELS)
-    assert set(get_args(module.SamplerName)) == set(SAMPLERS)
-    assert set(LOSSES) <= {spec.name for spec in dataclasses.fields(module.LossConfig)}
+    assert set(get_args(schema.LayoutName)) == set(LAYOUTS)
+    assert set(get_args(schema.ModelName)) == set(MODELS)
+    assert set(get_args(schema.SamplerName)) == set(SAMPLERS)
+    assert set(LOSSES) <= {spec.name for spec in dataclasses.fields(schema.LossConfig)}
 
 
 def test_differences_name_the_settings_that_changed() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from segkit.config.schema import AugmentConfig
 from segkit.data.augment import ColorJitter, RandomPlacement, augment, build_augment
-from segkit.geometry import BAR_GREY
+from segkit.imaging.letterbox import BAR_GREY
 
 OFF = AugmentConfig(scale=(1, 1), aspect=0, flip=0, hue=0, saturation=0, value=0)
 CANVAS = (48, 64)

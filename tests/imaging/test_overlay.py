@@ -1,7 +1,7 @@
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.report.pictures import colorize, overlay, panel, sheet
+from segkit.imaging.overlay import colorize, overlay, panel, sheet
 
 CLASSES = Classes.build(["background", "disc"], colors=[(0, 0, 0), (200, 0, 100)])
 

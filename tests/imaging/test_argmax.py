@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segkit.geometry import LetterBox
-from segkit.labels import argmax, resized_argmax
+from segkit.imaging.argmax import argmax, resized_argmax
+from segkit.imaging.letterbox import LetterBox
 
 SIZES = [(40, 52), (33, 47), (80, 104), (301, 203), (7, 300), (12, 15)]
 
@@ -66,7 +66,7 @@ def test_a_single_undecided_pixel_gets_its_class() -> None:
     expected = F.interpolate(x[None], (13, 13), mode="bilinear", align_corners=False)[0].argmax(dim=0)
     for pixels in range(1, 40):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("segkit.labels.PIXELS_AT_A_TIME", pixels)
+            patch.setattr("segkit.imaging.argmax.PIXELS_AT_A_TIME", pixels)
             assert np.array_equal(resized_argmax(x, (13, 13)), expected.numpy())
 
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segkit.geometry import BAR_GREY, LetterBox, resize_image, resize_mask
+from segkit.imaging.letterbox import BAR_GREY, LetterBox
+from segkit.imaging.resize import resize_image, resize_mask
 
 SIZES = [(375, 500), (500, 375), (1, 1), (7, 333), (512, 512), (1024, 37), (360, 480)]
 
