@@ -1,7 +1,7 @@
 """Check a data set: read everything once, say what is wrong with it, and what to type.
 
-Training looks at every file too (segkit/data/doctor.py), but stops at what it can't train on; this looks for whatever
-makes a model bad or a figure worthless. Not here: the mended copy (mend), the page with pictures (report/check_page).
+Training looks at every file too (segkit/datasets/survey.py), but stops at what it can't train on; this looks for
+whatever makes a model bad or a figure worthless. Not here: the mended copy (mend), the page (report/check_page).
 """
 
 import shlex
@@ -19,10 +19,10 @@ from segkit.data.dataset import TrainingSet
 from segkit.data.examined import Examined, Verdict
 from segkit.data.facts import Facts, count_unknown, gather_facts
 from segkit.data.guess import guess_classes
-from segkit.data.inventory import Inventory, describe_folder, splits_there, take_inventory
-from segkit.data.layouts import Item, has_class_file, resolve_classes
-from segkit.data.masks import MaskReader
 from segkit.data.verdicts import judge
+from segkit.datasets.layouts import Item, has_class_file, resolve_classes
+from segkit.datasets.listing import Inventory, describe_folder, splits_there, take_inventory
+from segkit.datasets.masks import MaskReader
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.recognize import recognize
 from segkit.imaging.letterbox import LetterBox

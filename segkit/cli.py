@@ -207,7 +207,7 @@ def _class_names(given: str | None) -> tuple[str, ...] | None:
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    from segkit.download import download, list_sets
+    from segkit.datasets.public.download import download, list_sets
 
     if arguments.name is None:
         _say(
@@ -220,7 +220,7 @@ def _download(arguments: argparse.Namespace) -> int:
 
 
 def _split(arguments: argparse.Namespace) -> int:
-    from segkit.data.split import split_data_set
+    from segkit.datasets.split import split_data_set
     from segkit.report.tables import split_table
 
     if arguments.folds and arguments.val is not None:

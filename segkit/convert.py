@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.config.reading import load_config
-from segkit.data.layouts import find_layout
+from segkit.datasets.layouts import find_layout
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions

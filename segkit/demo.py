@@ -17,10 +17,10 @@ from segkit.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from segkit.data.dataset import read_pair
-from segkit.data.layouts import list_items
-from segkit.data.masks import MaskReader
-from segkit.data.shapes import draw_data_set, draw_pictures
+from segkit.datasets.layouts import list_items
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.reading import read_pair
+from segkit.datasets.shapes import draw_data_set, draw_pictures
 from segkit.errors import RunFolderError
 from segkit.eval_miou import EvalResult, eval_miou
 from segkit.imaging.overlay import panel, sheet

@@ -15,9 +15,9 @@ from segkit.classes import Classes
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
 from segkit.data.dataset import EvaluationSet
-from segkit.data.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.data.loader import evaluation_batches
-from segkit.data.masks import MaskReader
+from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
 from segkit.metrics import Scores

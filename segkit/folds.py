@@ -1,7 +1,8 @@
 """Train and score a config on every fold of its data set: each picture is held out once, and all of them are counted.
 
 Each fold is an ordinary run in a folder of its own below the run's. What counts is its model after the last epoch,
-since the best epoch was chosen on the pictures that it is scored on. Not here: drawing folds (segkit/data/split.py).
+since the best epoch was chosen on the pictures that it is scored on. Not here: drawing folds
+(segkit/datasets/split.py).
 """
 
 import contextlib
@@ -18,8 +19,8 @@ from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
 from segkit.data.dataset import BatchPlan
-from segkit.data.folds import Fold, check_disjoint, find_folds
-from segkit.data.layouts import list_items
+from segkit.datasets.folds import Fold, check_disjoint, find_folds
+from segkit.datasets.layouts import list_items
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.eval_miou import score
 from segkit.intervals import CONFIDENCE, RESAMPLES, miou_interval

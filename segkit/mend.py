@@ -18,11 +18,11 @@ import numpy as np
 
 from segkit.data.duplicates import copies
 from segkit.data.examined import Examined
-from segkit.data.images import QUARTER_TURNS
 from segkit.data.label_verdicts import swapped_palettes
-from segkit.data.layouts import voc_root
-from segkit.data.masks import COLOR_MODES, read_stored_label
 from segkit.data.remap import Nearest, Remaps, build_remaps
+from segkit.datasets.images import QUARTER_TURNS
+from segkit.datasets.layouts import voc_root
+from segkit.datasets.masks import COLOR_MODES, read_stored_label
 from segkit.errors import DataError, count
 from segkit.formats.folders import write_voc
 from segkit.formats.pictures import Picture, PictureSet

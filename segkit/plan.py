@@ -17,11 +17,11 @@ from segkit.checkpoint import Checkpoint
 from segkit.config.schema import RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
-from segkit.data.layouts import Item
 from segkit.data.loader import AHEAD, evaluation_batches
-from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
 from segkit.data.sampler import expected_views
+from segkit.datasets.layouts import Item
+from segkit.datasets.masks import MaskReader
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
 from segkit.report.profile import WARM_UP_STEPS

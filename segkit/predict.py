@@ -21,9 +21,9 @@ from tqdm import tqdm
 from segkit.checkpoint import load_together
 from segkit.classes import Classes
 from segkit.data.dataset import to_tensor
-from segkit.data.images import IMAGE_SUFFIXES, read_image
-from segkit.data.layouts import list_images
-from segkit.data.masks import write_mask
+from segkit.datasets.images import IMAGE_SUFFIXES, read_image
+from segkit.datasets.layouts import list_images
+from segkit.datasets.masks import write_mask
 from segkit.errors import DataError, RunFolderError, first_line
 from segkit.evaluate import segment
 from segkit.imaging.letterbox import LetterBox

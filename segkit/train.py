@@ -31,9 +31,9 @@ from segkit.data.augment import build_augment
 from segkit.data.cache import build_cache
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, shard_sizes
 from segkit.data.loader import evaluation_batches, training_batches
-from segkit.data.masks import MaskReader
 from segkit.data.prepare import PreparedData, prepare_data
 from segkit.data.sampler import expected_views
+from segkit.datasets.masks import MaskReader
 from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment

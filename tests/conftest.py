@@ -49,7 +49,7 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn data set in VOC layout, 12 to train on and 6 to validate, about 64x80 pixels. Not to be changed."""
-    from segkit.data.shapes import draw_data_set
+    from segkit.datasets.shapes import draw_data_set
 
     root = tmp_path_factory.mktemp("shapes")
     draw_data_set(root, num_train=12, num_val=6, size_hw=(64, 80))

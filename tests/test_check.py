@@ -14,8 +14,8 @@ from segkit.check import Checked, check, write_page
 from segkit.cli import main
 from segkit.data.examined import Verdict
 from segkit.data.label_verdicts import VERDICTS as LABEL_VERDICTS
-from segkit.data.shapes import draw_data_set
 from segkit.data.verdicts import VERDICTS
+from segkit.datasets.shapes import draw_data_set
 from segkit.errors import ConfigError, DataError
 
 

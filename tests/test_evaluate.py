@@ -9,9 +9,9 @@ from torch import nn
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.data.dataset import EvaluationSet
-from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.loader import evaluation_batches
-from segkit.data.masks import MaskReader
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
 from segkit.evaluate import evaluate, segment
 from segkit.imaging.letterbox import LetterBox
 from segkit.losses import LossTerm, WeightedLoss

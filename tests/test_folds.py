@@ -7,8 +7,8 @@ import pytest
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.data.folds import Fold, check_disjoint, find_folds
-from segkit.data.split import split_data_set
+from segkit.datasets.folds import Fold, check_disjoint, find_folds
+from segkit.datasets.split import split_data_set
 from segkit.errors import ConfigError, DataError
 from segkit.folds import FoldsResult, describe_folds, pool
 from segkit.intervals import miou_interval

@@ -12,7 +12,7 @@ from segkit.check import check
 from segkit.cli import main
 from segkit.config.schema import DataConfig
 from segkit.data.prepare import prepare_data
-from segkit.data.shapes import draw_data_set
+from segkit.datasets.shapes import draw_data_set
 from segkit.errors import DataError, RunFolderError
 from segkit.mend import Mended, mend
 

@@ -37,10 +37,10 @@ from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, OptimCo
 from segkit.data.augment import build_augment
 from segkit.data.cache import PixelCache
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
-from segkit.data.layouts import Item
 from segkit.data.loader import evaluation_batches, training_batches
-from segkit.data.masks import MaskReader, write_mask
-from segkit.data.shapes import SHAPE_CLASSES, draw_scene
+from segkit.datasets.layouts import Item
+from segkit.datasets.masks import MaskReader, write_mask
+from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 from segkit.evaluate import evaluate, segment
 from segkit.imaging.letterbox import LetterBox
 from segkit.losses import cross_entropy, focal

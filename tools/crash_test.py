@@ -32,7 +32,7 @@ import torch
 from segkit.checkpoint import Checkpoint
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
-from segkit.data.shapes import draw_data_set
+from segkit.datasets.shapes import draw_data_set
 from segkit.errors import SegkitError
 from segkit.report.runlog import RunFolder
 from segkit.resume import load_newest

@@ -31,9 +31,9 @@ from segkit.classes import Classes
 from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, RunConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import TrainingSet
-from segkit.data.layouts import list_items, resolve_classes
-from segkit.data.masks import MaskReader
-from segkit.data.shapes import draw_data_set
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.shapes import draw_data_set
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.runtime.machine import keep_freed_memory

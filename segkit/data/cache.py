@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from segkit.config.schema import DataConfig
-from segkit.data.images import decoded_size_hw
-from segkit.data.layouts import Item
+from segkit.datasets.images import decoded_size_hw
+from segkit.datasets.layouts import Item
 from segkit.errors import ConfigError, DataError
 from segkit.runtime.machine import count_threads, free_disk, free_memory, processes_here, user_cache
 from segkit.runtime.threads import prefetch

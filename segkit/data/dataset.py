@@ -6,7 +6,7 @@ the model normalises on its own device.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 
 from segkit.data.augment import Recipe, augment
 from segkit.data.cache import PixelCache
-from segkit.data.images import image_size_hw, read_image, reduced_hw
-from segkit.data.layouts import Item
-from segkit.data.masks import MaskReader
 from segkit.data.sampler import count_views, num_draws
-from segkit.data.shards import Member
-from segkit.errors import ConfigError, DataError
+from segkit.datasets.layouts import Item
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.reading import read_pair
+from segkit.datasets.shards import Member
+from segkit.errors import ConfigError
 from segkit.imaging.letterbox import LetterBox
 
 
@@ -129,54 +129,6 @@ class EvaluationSet(Dataset[Scene]):
         box = LetterBox.fit(mask.shape, self.canvas_hw)
         canvas_mask = box.apply_mask(mask, ignore_index=self.reader.classes.ignore_index)
         return Scene(to_tensor(box.apply(image)), torch.from_numpy(canvas_mask), mask, box, self.items[index].name)
-
-
-def read_pair(
-    item: Item, reader: MaskReader, *, reduction: Callable[[tuple[int, int]], int] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return uint8 RGB [h, w, 3] and its class ids uint8 [h, w].
-
-    `reduction` says by how much a picture of (height, width) may be shrunk, where its format gains from that.
-
-    Raises:
-        DataError: a file is broken, holds unknown ids, or the two differ in size.
-    """
-    assert item.mask is not None, item
-    mask = reader(item.mask)
-    factor = reduction(mask.shape) if reduction else 1
-    image = read_image(item.image, reduction=factor)
-    image_hw = image.shape[:2]
-    if image_hw == mask.shape:
-        return image, mask
-    if factor > 1 and image_hw == reduced_hw(mask.shape, factor):
-        return image, _middles(mask, factor)
-    raise DataError(size_mismatch(item, image_size_hw(item.image), mask.shape))
-
-
-def _middles(mask: np.ndarray, factor: int) -> np.ndarray:
-    """Return of every block of factor x factor ids the one in the middle: aligned with a JPEG decoded at 1 / factor.
-
-    Blocks at the far edges may reach beyond the mask, as a JPEG's do.
-    """
-    rows, columns = (
-        np.minimum(np.arange(-(-length // factor)) * factor + factor // 2, length - 1) for length in mask.shape
-    )
-    middles: np.ndarray = mask.take(rows, axis=0).take(columns, axis=1)
-    return middles
-
-
-def size_mismatch(item: Item, image_hw: Sequence[int], mask_hw: Sequence[int]) -> str:
-    """Word the message for an image and a mask of different (height, width)."""
-    turned = tuple(image_hw) == tuple(mask_hw)[::-1]
-    remedy = (
-        "one of them is turned by 90 degrees (EXIF orientation is applied to images): export the label upright"
-        if turned
-        else "export the label at the image's size; resizing labels afterwards loses thin objects"
-    )
-    return (
-        f"{item.mask}: the label is {mask_hw[1]}x{mask_hw[0]} pixels, its image {item.image.name} is "
-        f"{image_hw[1]}x{image_hw[0]}; {remedy}"
-    )
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from segkit.data.examined import Examined, Verdict, verdict
-from segkit.data.images import QUARTER_TURNS
+from segkit.datasets.images import QUARTER_TURNS
 
 
 def split_files(examined: Examined) -> Verdict | None:

@@ -13,7 +13,7 @@ import numpy as np
 from segkit.data.examined import Examined, Kind, Verdict, verdict
 from segkit.data.facts import SOFT
 from segkit.data.guess import RARE, by_frequency
-from segkit.data.masks import code_of, color_of
+from segkit.datasets.masks import code_of, color_of
 
 MOST_LISTED = 24  # values or colours in a message
 MANY = 0.05  # share of the labels that must hold what is said of all

@@ -15,7 +15,7 @@ from segkit.data.label_verdicts import (
     spread_values,
     two_levels,
 )
-from segkit.data.masks import color_codes
+from segkit.datasets.masks import color_codes
 
 GREY_LEVELS = 12  # by which the channels of a grey JPEG may differ
 FAR_SHARE = 0.05  # of a label's pixels that may be far from every class's value

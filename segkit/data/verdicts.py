@@ -14,7 +14,7 @@ from segkit.data import file_verdicts, label_verdicts
 from segkit.data.duplicates import copies, near_copies, sequences
 from segkit.data.examined import Examined, Severity, Verdict, verdict
 from segkit.data.guess import RARE
-from segkit.data.layouts import EVERYTHING
+from segkit.datasets.layouts import EVERYTHING
 from segkit.errors import count as plural
 
 FEW_PICTURES = 10  # to validate on

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.data.masks import color_codes, color_of, read_label_values
+from segkit.datasets.masks import color_codes, color_of, read_label_values
 from segkit.errors import ConfigError, DataError, count, listed
 from segkit.formats.pairs import LABEL_WORDS, find_pairs
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange

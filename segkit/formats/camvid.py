@@ -10,7 +10,7 @@ name, are ignored, or become background if options.unlabeled says so.
 from pathlib import Path
 
 from segkit.classes import RGB
-from segkit.data.masks import code_of, read_label_values
+from segkit.datasets.masks import code_of, read_label_values
 from segkit.formats.color_table import find_color_table, read_color_table
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import PictureSet, ReadOptions

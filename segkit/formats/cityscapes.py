@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import RGB
-from segkit.data.masks import read_label_values
+from segkit.datasets.masks import read_label_values
 from segkit.errors import DataError, summarize
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions, arrange
 from segkit.formats.values import LabelTable

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from segkit.data.images import IMAGE_SUFFIXES
+from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, summarize
 from segkit.formats.documents import check, load_json
 from segkit.formats.pictures import NO_SPLIT

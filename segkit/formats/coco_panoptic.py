@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from segkit.data.masks import color_codes, read_label_values
+from segkit.datasets.masks import color_codes, read_label_values
 from segkit.errors import DataError, count, summarize
 from segkit.formats.coco_files import (
     CocoContent,

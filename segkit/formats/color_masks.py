@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import MAX_CLASSES, RGB, Classes
-from segkit.data.masks import code_of, color_codes, color_of, read_label_values
+from segkit.datasets.masks import code_of, color_codes, color_of, read_label_values
 from segkit.errors import ConfigError, DataError, listed, summarize
 from segkit.formats.color_table import TABLE_FILES, find_color_table, read_color_table
 from segkit.formats.documents import collect

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from segkit.config.schema import RunConfig
-from segkit.data.doctor import survey
-from segkit.data.inventory import describe_folder, splits_there
-from segkit.data.layouts import list_items, resolve_classes
-from segkit.data.masks import MaskReader
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.listing import describe_folder, splits_there
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.survey import survey
 from segkit.errors import ConfigError
 from segkit.formats.pictures import Picture, PictureSet, ReadOptions
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import MAX_CLASSES, Classes
-from segkit.data.masks import read_label_values
+from segkit.datasets.masks import read_label_values
 from segkit.errors import ConfigError, DataError
 from segkit.formats.documents import collect
 from segkit.formats.pairs import find_pairs

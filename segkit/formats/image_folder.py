@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from segkit.data.layouts import list_images
+from segkit.datasets.layouts import list_images
 from segkit.errors import DataError
 
 

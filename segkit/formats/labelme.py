@@ -30,8 +30,8 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from segkit.classes import Classes
-from segkit.data.images import IMAGE_SUFFIXES
-from segkit.data.layouts import list_files, list_images
+from segkit.datasets.images import IMAGE_SUFFIXES
+from segkit.datasets.layouts import list_files, list_images
 from segkit.errors import DataError, count, first_line
 from segkit.formats.contours import Region, simplify, trace_regions
 from segkit.formats.documents import Coordinate, check, collect, load_json

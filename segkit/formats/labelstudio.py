@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from pydantic import BaseModel, PositiveInt
 
-from segkit.data.images import IMAGE_SUFFIXES
+from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, count, summarize
 from segkit.formats.documents import Coordinate, check, find_one, read_json
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon

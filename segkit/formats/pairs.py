@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.data.images import IMAGE_SUFFIXES
-from segkit.data.masks import MASK_SUFFIXES
-from segkit.data.split_files import read_split
+from segkit.datasets.images import IMAGE_SUFFIXES
+from segkit.datasets.masks import MASK_SUFFIXES
+from segkit.datasets.split_files import read_split
 from segkit.errors import DataError, count, listed, summarize
 from segkit.formats.pictures import NO_SPLIT, Picture, ReadOptions, arrange
 from segkit.formats.splits import SPLIT_WORDS, is_split

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.data.masks import read_stored_label
+from segkit.datasets.masks import read_stored_label
 from segkit.errors import SegkitError
 from segkit.formats.pairs import find_pairs
 from segkit.formats.pictures import ReadOptions

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from segkit.data.fetch import need_webdataset
-from segkit.data.images import read_encoded
-from segkit.data.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
+from segkit.datasets.images import read_encoded
+from segkit.datasets.remote import need_webdataset
+from segkit.datasets.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
 from segkit.errors import ConfigError
 from segkit.formats.pictures import Picture, PictureSet
 from segkit.formats.writing import ELSEWHERE, each_picture, encode_mask, read_mask

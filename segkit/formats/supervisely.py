@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field, PositiveInt
 
-from segkit.data.layouts import list_images
+from segkit.datasets.layouts import list_images
 from segkit.errors import DataError, count, first_line, summarize
 from segkit.formats.documents import Coordinate, read_json
 from segkit.formats.drawing import Draw, bitmap, box, draw_shapes

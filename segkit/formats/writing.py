@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from segkit.classes import Classes
-from segkit.data.images import image_size_hw, read_encoded, right_suffix
-from segkit.data.layouts import EVERYTHING
-from segkit.data.masks import write_mask
+from segkit.datasets.images import image_size_hw, read_encoded, right_suffix
+from segkit.datasets.layouts import EVERYTHING
+from segkit.datasets.masks import write_mask
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.pictures import Picture
 from segkit.runtime.machine import count_threads

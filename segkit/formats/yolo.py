@@ -18,8 +18,8 @@ import numpy as np
 
 from segkit.classes import read_class_names
 from segkit.config.strict_yaml import parse_yaml
-from segkit.data.images import IMAGE_SUFFIXES, image_size_hw
-from segkit.data.layouts import list_images
+from segkit.datasets.images import IMAGE_SUFFIXES, image_size_hw
+from segkit.datasets.layouts import list_images
 from segkit.errors import ConfigError, DataError, count
 from segkit.formats.contours import keyhole, simplify, trace_regions
 from segkit.formats.documents import collect, read_text

@@ -15,9 +15,9 @@ import numpy as np
 from segkit import __version__
 from segkit.classes import voc_color
 from segkit.data.examined import Examined, Verdict
-from segkit.data.images import read_image
-from segkit.data.masks import MaskReader, read_stored_label
 from segkit.data.measures import Measures, measure
+from segkit.datasets.images import read_image
+from segkit.datasets.masks import MaskReader, read_stored_label
 from segkit.errors import DataError
 from segkit.imaging.overlay import overlay
 from segkit.report.check_text import SHOWN, describe_outcome, describe_sizes, suggested_weights

@@ -8,7 +8,7 @@ import numpy as np
 from segkit.class_weights import class_weights
 from segkit.classes import Classes
 from segkit.config.schema import ClassWeighting
-from segkit.data.doctor import Survey
+from segkit.datasets.survey import Survey
 
 
 def classes_table(classes: Classes, found: Survey, weights: Sequence[float] | None, views: Sequence[float]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from segkit.classes import Classes
-from segkit.data.masks import color_of
+from segkit.datasets.masks import color_of
 from segkit.metrics import Scores
 
 

@@ -10,9 +10,9 @@ from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.data.augment import build_augment
 from segkit.data.cache import PixelCache, build_cache
 from segkit.data.dataset import BatchPlan, TrainingSet
-from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.loader import training_batches
-from segkit.data.masks import MaskReader
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
 from segkit.errors import ConfigError
 
 

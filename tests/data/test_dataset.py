@@ -12,9 +12,9 @@ from PIL import Image
 from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.data.augment import build_augment
 from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, one_hot, sample_rng
-from segkit.data.layouts import list_items, resolve_classes
 from segkit.data.loader import evaluation_batches, training_batches
-from segkit.data.masks import MaskReader
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
 from segkit.errors import ConfigError, DataError
 
 CANVAS = (32, 40)

@@ -8,9 +8,9 @@ from PIL import Image
 
 from segkit.config.schema import DataConfig
 from segkit.data.facts import Facts, Values, gather_facts, perceptual_hash, snap, softness, thumbnail
-from segkit.data.images import read_image
-from segkit.data.inventory import take_inventory
 from segkit.data.measures import measure
+from segkit.datasets.images import read_image
+from segkit.datasets.listing import take_inventory
 
 
 def facts_of(root: Path) -> Facts:

@@ -11,12 +11,13 @@ from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.data.augment import augment, build_augment
-from segkit.data.dataset import BatchPlan, TrainingSet, read_pair, sample_rng
-from segkit.data.images import decoded_size_hw, read_image
-from segkit.data.layouts import Item, list_items, resolve_classes
+from segkit.data.dataset import BatchPlan, TrainingSet, sample_rng
 from segkit.data.loader import Ring, training_batches
-from segkit.data.masks import MaskReader
-from segkit.data.shapes import SHAPE_CLASSES, draw_scene
+from segkit.datasets.images import decoded_size_hw, read_image
+from segkit.datasets.layouts import Item, list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.reading import read_pair
+from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 
 CANVAS = (32, 40)
 

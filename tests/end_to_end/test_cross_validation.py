@@ -22,7 +22,7 @@ from segkit.checkpoint import Checkpoint
 from segkit.cli import RESUMABLE, main
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
-from segkit.data.split import split_data_set
+from segkit.datasets.split import split_data_set
 from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou
 from segkit.folds import train_folds

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.masks import read_label_values
+from segkit.datasets.masks import read_label_values
 from segkit.errors import ConfigError, DataError
 from segkit.formats.id_masks import read
 from segkit.formats.pictures import ReadOptions

@@ -11,8 +11,8 @@ from PIL import Image
 from segkit.check import check, write_page
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.data.images import image_size_hw
-from segkit.data.masks import MaskReader
+from segkit.datasets.images import image_size_hw
+from segkit.datasets.masks import MaskReader
 from segkit.report.check_page import label_in_color
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from segkit.class_weights import class_weights
 from segkit.classes import Classes
 from segkit.config.schema import ClassWeighting
-from segkit.data.doctor import Survey
+from segkit.datasets.survey import Survey
 from segkit.metrics import ConfusionMatrix
 from segkit.report.class_tables import classes_table, weight_rules_table
 from segkit.report.tables import confusion_csv, percent, scores_table

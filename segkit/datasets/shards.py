@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from segkit.data.fetch import fetch, is_remote, locate
+from segkit.datasets.remote import fetch, is_remote, locate
 from segkit.errors import DataError
 
 OPEN_SHARDS = 16  # file handles that a process keeps

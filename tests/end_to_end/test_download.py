@@ -17,15 +17,16 @@ import scipy.io
 from PIL import Image
 
 from segkit import cli
-from segkit import download as module
 from segkit.classes import VOC_NAMES, Classes
 from segkit.config.schema import DataConfig
-from segkit.data import arrange, transfer
-from segkit.data.layouts import list_items, resolve_classes
-from segkit.data.masks import read_label_values
 from segkit.data.prepare import prepare_data
-from segkit.data.public_sets import PUBLIC_SETS, PublicSet
-from segkit.download import download, list_sets
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.masks import read_label_values
+from segkit.datasets.public import arrange
+from segkit.datasets.public import download as module
+from segkit.datasets.public import fetch as transfer
+from segkit.datasets.public.catalog import PUBLIC_SETS, PublicSet
+from segkit.datasets.public.download import download, list_sets
 from segkit.errors import ConfigError, DataError, RunFolderError
 
 HW = (12, 16)

@@ -2,15 +2,15 @@
 
 To add one, write an arrangement (arrange) and give it a line in `PUBLIC_SETS`. A digest or a size stands here only with
 the place that published it. Not here: fetching (transfer), unpacking (archives), and what a user asks for
-(segkit/download.py).
+(segkit/datasets/public/download.py).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.data import arrange
-from segkit.data.transfer import RemoteFile
+from segkit.datasets.public import arrange
+from segkit.datasets.public.fetch import RemoteFile
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.images import image_size_hw, read_image
+from segkit.datasets.images import image_size_hw, read_image
 from segkit.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -20,9 +20,9 @@ from typing import Annotated, Any, NamedTuple
 from annotated_types import Ge
 
 from segkit.config.schema import DataConfig
-from segkit.data.fetch import fetch, fetch_small, is_remote, locate, need_webdataset
-from segkit.data.images import IMAGE_SUFFIXES
-from segkit.data.masks import MASK_SUFFIXES
+from segkit.datasets.images import IMAGE_SUFFIXES
+from segkit.datasets.masks import MASK_SUFFIXES
+from segkit.datasets.remote import fetch, fetch_small, is_remote, locate, need_webdataset
 from segkit.errors import ConfigError, DataError, first_line
 from segkit.runtime.machine import count_threads, user_cache
 from segkit.runtime.threads import prefetch

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from segkit.config.schema import DataConfig
-from segkit.data.layouts import hold_out, list_images, list_items, resolve_classes
-from segkit.data.split_files import read_split
+from segkit.datasets.layouts import hold_out, list_images, list_items, resolve_classes
+from segkit.datasets.split_files import read_split
 from segkit.errors import ConfigError, DataError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data import archives
-from segkit.data.archives import unpack
+from segkit.datasets.public import unpack as archives
+from segkit.datasets.public.unpack import unpack
 from segkit.errors import DataError
 
 FILES = {"set/images/a.jpg": b"picture a" * 1000, "set/images/b.jpg": b"picture b", "set/lists/all.txt": b"a\nb\n"}

@@ -21,17 +21,18 @@ from PIL import Image
 from segkit.config.reading import override_config
 from segkit.config.schema import AugmentConfig, DataConfig, RunConfig
 from segkit.convert import convert
-from segkit.data import fetch as fetching
 from segkit.data.augment import build_augment
 from segkit.data.cache import build_cache
-from segkit.data.dataset import BatchPlan, TrainingSet, read_pair, shard_sizes
-from segkit.data.fetch import fetch
-from segkit.data.layouts import Item, has_class_file, list_items, resolve_classes
+from segkit.data.dataset import BatchPlan, TrainingSet, shard_sizes
 from segkit.data.loader import training_batches
-from segkit.data.masks import MaskReader
 from segkit.data.prepare import prepare_data
-from segkit.data.shard_index import parse_index
-from segkit.data.shards import OPEN_SHARDS, Member, _open
+from segkit.datasets import remote as fetching
+from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.reading import read_pair
+from segkit.datasets.remote import fetch
+from segkit.datasets.shard_index import parse_index
+from segkit.datasets.shards import OPEN_SHARDS, Member, _open
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.table import WriteOptions

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segkit.classes import VOC_NAMES, Classes
 from segkit.config.schema import DataConfig
-from segkit.data.masks import MaskReader, write_mask
+from segkit.datasets.masks import MaskReader, write_mask
 from segkit.errors import ConfigError, DataError, RunFolderError, first_line
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads

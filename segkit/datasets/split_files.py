@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from segkit.data.images import IMAGE_SUFFIXES
+from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, summarize
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.classes import Classes
-from segkit.data.masks import write_mask
+from segkit.datasets.masks import write_mask
 
 SHAPE_CLASSES = Classes.build(
     ["background", "disc", "square", "star"], colors=[(0, 0, 0), (230, 80, 60), (70, 140, 230), (250, 200, 60)]

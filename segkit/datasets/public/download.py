@@ -2,7 +2,7 @@
 
 One folder holds it all: archives/ with what is being fetched, .unpacking/ with what is being made of it, and at the
 end the data set, with download.json as the last file. Whatever interrupts that, the same command goes on. Which sets
-there are: segkit/data/public_sets.py.
+there are: segkit/datasets/public/catalog.py.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from segkit.config.schema import DataConfig
-from segkit.data.archives import is_archive, unpack
-from segkit.data.arrange import need_scipy
-from segkit.data.doctor import survey
-from segkit.data.layouts import list_items, resolve_classes
-from segkit.data.masks import MaskReader
-from segkit.data.public_sets import PUBLIC_SETS, PublicSet, Source
-from segkit.data.transfer import ELSEWHERE, check_room, digest_of, discard, obtain
+from segkit.datasets.layouts import list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.public.arrange import need_scipy
+from segkit.datasets.public.catalog import PUBLIC_SETS, PublicSet, Source
+from segkit.datasets.public.fetch import ELSEWHERE, check_room, digest_of, discard, obtain
+from segkit.datasets.public.unpack import is_archive, unpack
+from segkit.datasets.survey import survey
 from segkit.errors import ConfigError, DataError, RunFolderError
 from segkit.runtime.files import write_bytes_durably
 

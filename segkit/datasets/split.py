@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segkit.config.schema import DataConfig
-from segkit.data.layouts import (
+from segkit.datasets.layouts import (
     EVERYTHING,
     Item,
     find_layout,
@@ -27,8 +27,8 @@ from segkit.data.layouts import (
     voc_place,
     voc_root,
 )
-from segkit.data.masks import color_codes, read_label_values
-from segkit.data.split_files import parse_split
+from segkit.datasets.masks import color_codes, read_label_values
+from segkit.datasets.split_files import parse_split
 from segkit.errors import ConfigError, DataError
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from segkit.data import transfer
-from segkit.data.transfer import RemoteFile, discard, obtain
+from segkit.datasets.public import fetch as transfer
+from segkit.datasets.public.fetch import RemoteFile, discard, obtain
 from segkit.errors import DataError, RunFolderError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB

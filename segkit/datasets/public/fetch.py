@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from segkit import __version__
-from segkit.data.fetch import PAUSES
+from segkit.datasets.remote import PAUSES
 from segkit.errors import DataError, RunFolderError, first_line
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import free_disk

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segkit.config.schema import DataConfig
-from segkit.data.images import IMAGE_SUFFIXES
-from segkit.data.layouts import (
+from segkit.datasets.images import IMAGE_SUFFIXES
+from segkit.datasets.layouts import (
     EVERYTHING,
     Place,
     find_layout,
@@ -20,9 +20,9 @@ from segkit.data.layouts import (
     list_items,
     voc_place,
 )
-from segkit.data.masks import MASK_SUFFIXES
-from segkit.data.shards import File
-from segkit.data.split_files import parse_split
+from segkit.datasets.masks import MASK_SUFFIXES
+from segkit.datasets.shards import File
+from segkit.datasets.split_files import parse_split
 from segkit.errors import DataError
 
 KNOWN_SPLITS = ("train", "val", "valid", "validation", "test")  # what a folder without a config is looked through for

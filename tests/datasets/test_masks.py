@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.data.masks import MaskReader, read_label_values, write_mask
+from segkit.datasets.masks import MaskReader, read_label_values, write_mask
 from segkit.errors import ConfigError, DataError
 
 IDS = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)

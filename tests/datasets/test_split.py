@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from segkit.config.schema import DataConfig
-from segkit.data.layouts import list_items
-from segkit.data.split import Unit, deal, find_layout, make_units, split_data_set
+from segkit.datasets.layouts import list_items
+from segkit.datasets.split import Unit, deal, find_layout, make_units, split_data_set
 from segkit.errors import ConfigError, DataError
 
 WriteFolders = Callable[..., DataConfig]

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from segkit.config.schema import DataConfig
-from segkit.data import doctor
-from segkit.data.doctor import survey
-from segkit.data.layouts import Item, list_items, resolve_classes
-from segkit.data.masks import MaskReader
 from segkit.data.prepare import prepare_data
+from segkit.datasets import survey as doctor
+from segkit.datasets.layouts import Item, list_items, resolve_classes
+from segkit.datasets.masks import MaskReader
+from segkit.datasets.survey import survey
 from segkit.errors import DataError
 
 
