@@ -14,8 +14,6 @@ from tqdm import tqdm
 
 from segkit.config.reading import load_config, override_config
 from segkit.config.schema import DataConfig, RunConfig
-from segkit.data.augment import build_augment
-from segkit.data.dataset import TrainingSet
 from segkit.data.examined import Examined, Verdict
 from segkit.data.facts import Facts, count_unknown, gather_facts
 from segkit.data.guess import guess_classes
@@ -28,6 +26,8 @@ from segkit.formats.recognize import recognize
 from segkit.imaging.letterbox import LetterBox
 from segkit.imaging.overlay import panel, sheet
 from segkit.imaging.resize import resize_image, resize_mask
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.training_set import TrainingSet
 from segkit.report.check_page import MARK, check_page
 from segkit.runtime.files import write_bytes_durably
 

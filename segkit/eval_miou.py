@@ -14,12 +14,12 @@ from segkit.checkpoint import Checkpoint, load_together
 from segkit.classes import Classes
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
-from segkit.data.dataset import EvaluationSet
-from segkit.data.loader import evaluation_batches
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import evaluation_batches
 from segkit.metrics import Scores
 from segkit.models.ensemble import together
 from segkit.report.runlog import write_metrics

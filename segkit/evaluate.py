@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from segkit.classes import Classes
-from segkit.data.dataset import SceneBatch
 from segkit.imaging.letterbox import LetterBox
+from segkit.loading.collate import SceneBatch
 from segkit.losses import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.ensemble import Ensemble

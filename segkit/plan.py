@@ -15,15 +15,17 @@ import torch
 
 from segkit.checkpoint import Checkpoint
 from segkit.config.schema import RunConfig
-from segkit.data.augment import build_augment
-from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
-from segkit.data.loader import AHEAD, evaluation_batches
-from segkit.data.prepare import PreparedData, prepare_data
-from segkit.data.sampler import expected_views
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import AHEAD, evaluation_batches
+from segkit.loading.prepare import PreparedData, prepare_data
+from segkit.loading.sampler import expected_views
+from segkit.loading.training_set import TrainingSet
 from segkit.report.profile import WARM_UP_STEPS
 from segkit.runtime.device import count_workers, select_device, select_precision, total_memory
 from segkit.runtime.machine import count_threads, peak_process_memory, processes_here, quiet

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from segkit.checkpoint import load_together
 from segkit.classes import Classes
-from segkit.data.dataset import to_tensor
 from segkit.datasets.images import IMAGE_SUFFIXES, read_image
 from segkit.datasets.layouts import list_images
 from segkit.datasets.masks import write_mask
@@ -28,6 +27,7 @@ from segkit.errors import DataError, RunFolderError, first_line
 from segkit.evaluate import segment
 from segkit.imaging.letterbox import LetterBox
 from segkit.imaging.overlay import overlay
+from segkit.loading.collate import to_tensor
 from segkit.models.ensemble import Ensemble, together
 from segkit.models.segmenter import Segmenter
 from segkit.runtime.device import common_precision, select_device

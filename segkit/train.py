@@ -27,18 +27,20 @@ from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
 from segkit.class_weights import class_weights
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
-from segkit.data.augment import build_augment
-from segkit.data.cache import build_cache
-from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, shard_sizes
-from segkit.data.loader import evaluation_batches, training_batches
-from segkit.data.prepare import PreparedData, prepare_data
-from segkit.data.sampler import expected_views
 from segkit.datasets.masks import MaskReader
 from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluate import Evaluation, evaluate, segment
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.batch_plan import BatchPlan, shard_sizes
+from segkit.loading.cache import build_cache
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import evaluation_batches, training_batches
+from segkit.loading.prepare import PreparedData, prepare_data
+from segkit.loading.sampler import expected_views
+from segkit.loading.training_set import TrainingSet
 from segkit.losses import build_loss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.inference import for_inference

@@ -8,12 +8,12 @@ from torch import nn
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.data.dataset import EvaluationSet
-from segkit.data.loader import evaluation_batches
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.evaluate import evaluate, segment
 from segkit.imaging.letterbox import LetterBox
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import evaluation_batches
 from segkit.losses import LossTerm, WeightedLoss
 from segkit.metrics import ConfusionMatrix
 from segkit.models.segmenter import Segmenter

@@ -11,9 +11,9 @@ from PIL import Image, ImageOps
 from segkit.check import check
 from segkit.cli import main
 from segkit.config.schema import DataConfig
-from segkit.data.prepare import prepare_data
 from segkit.datasets.shapes import draw_data_set
 from segkit.errors import DataError, RunFolderError
+from segkit.loading.prepare import prepare_data
 from segkit.mend import Mended, mend
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig, ModelConfig, RunConfig, TrainConfig
-from segkit.data.dataset import to_tensor
 from segkit.errors import CheckpointError, DataError, RunFolderError
 from segkit.evaluate import segment
+from segkit.loading.collate import to_tensor
 from segkit.models.ensemble import together
 from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter

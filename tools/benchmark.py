@@ -34,15 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.classes import Classes
 from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, OptimConfig
-from segkit.data.augment import build_augment
-from segkit.data.cache import PixelCache
-from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet
-from segkit.data.loader import evaluation_batches, training_batches
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader, write_mask
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 from segkit.evaluate import evaluate, segment
 from segkit.imaging.letterbox import LetterBox
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.cache import PixelCache
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import evaluation_batches, training_batches
+from segkit.loading.training_set import TrainingSet
 from segkit.losses import cross_entropy, focal
 from segkit.metrics import ConfusionMatrix
 from segkit.models.inference import for_inference

@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
-from segkit.data.sampler import num_draws
 from segkit.datasets.survey import Survey
+from segkit.loading.sampler import num_draws
 from segkit.report.class_tables import classes_table
 from segkit.report.runlog import EpochRow
 from segkit.report.tables import percent

@@ -1,7 +1,7 @@
 """Work done ahead by threads, in order, and never more than a few results at a time.
 
 OpenCV, Pillow and torch let other threads run while they compute, so threads overlap decoding, the network and saving
-without copies between processes. Not here: training's loader, which keeps many cores busy (segkit/data/loader.py).
+without copies between processes. Not here: training's loader, which keeps many cores busy (segkit/loading/loader.py).
 """
 
 from collections import deque

@@ -226,8 +226,8 @@ def test_every_experiment_is_short_and_says_how_to_run_it(path: Path) -> None:
 
 
 def test_names_in_the_config_are_those_of_the_tables() -> None:
-    from segkit.data.sampler import SAMPLERS
     from segkit.datasets.layouts import LAYOUTS
+    from segkit.loading.sampler import SAMPLERS
     from segkit.losses import LOSSES
     from segkit.models.table import MODELS
 

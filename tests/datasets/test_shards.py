@@ -21,11 +21,6 @@ from PIL import Image
 from segkit.config.reading import override_config
 from segkit.config.schema import AugmentConfig, DataConfig, RunConfig
 from segkit.convert import convert
-from segkit.data.augment import build_augment
-from segkit.data.cache import build_cache
-from segkit.data.dataset import BatchPlan, TrainingSet, shard_sizes
-from segkit.data.loader import training_batches
-from segkit.data.prepare import prepare_data
 from segkit.datasets import remote as fetching
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
@@ -36,6 +31,12 @@ from segkit.datasets.shards import OPEN_SHARDS, Member, _open
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.table import WriteOptions
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.batch_plan import BatchPlan, shard_sizes
+from segkit.loading.cache import build_cache
+from segkit.loading.loader import training_batches
+from segkit.loading.prepare import prepare_data
+from segkit.loading.training_set import TrainingSet
 from segkit.runtime.machine import user_cache
 
 

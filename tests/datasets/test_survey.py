@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from segkit.config.schema import DataConfig
-from segkit.data.prepare import prepare_data
 from segkit.datasets import survey as doctor
 from segkit.datasets.layouts import Item, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.survey import survey
 from segkit.errors import DataError
+from segkit.loading.prepare import prepare_data
 
 
 def look(data: DataConfig, split: str = "train") -> doctor.Survey:

@@ -19,7 +19,6 @@ from PIL import Image
 from segkit import cli
 from segkit.classes import VOC_NAMES, Classes
 from segkit.config.schema import DataConfig
-from segkit.data.prepare import prepare_data
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import read_label_values
 from segkit.datasets.public import arrange
@@ -28,6 +27,7 @@ from segkit.datasets.public import fetch as transfer
 from segkit.datasets.public.catalog import PUBLIC_SETS, PublicSet
 from segkit.datasets.public.download import download, list_sets
 from segkit.errors import ConfigError, DataError, RunFolderError
+from segkit.loading.prepare import prepare_data
 
 HW = (12, 16)
 ADE_NAMES = ("wall", "building, edifice", "screen, silver screen", "screen, CRT screen")

@@ -13,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import torch
 
-from segkit.data.dataset import Batch, BatchPlan, EvaluationSet, SceneBatch, TrainingSet, collate_scenes, one_hot
-from segkit.data.workers import map_in_processes
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.collate import Batch, SceneBatch, collate_scenes, one_hot
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.training_set import TrainingSet
+from segkit.loading.workers import map_in_processes
 from segkit.runtime.machine import count_threads
 from segkit.runtime.threads import prefetch
 

@@ -2,7 +2,7 @@
 
 They are forked, so jobs find the data set and the shared memory in place. Each has a pipe of its own and shares no
 lock with the others: whatever becomes of one, the main process learns of it and the others can be ended.
-Not here: what a job is (segkit/data/loader.py).
+Not here: what a job is (segkit/loading/loader.py).
 """
 
 import atexit

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segkit.data.dataset import BatchPlan
+from segkit.loading.batch_plan import BatchPlan
 
 SIZES = [(5, 5, 2), (7,), (1,) * 40, (20, 1, 13, 8, 8, 30), (10,) * 12]
 CASES = [(sizes, batch) for sizes in SIZES for batch in (4, 8)]

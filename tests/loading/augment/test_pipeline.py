@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from segkit.config.schema import AugmentConfig
-from segkit.data.augment import ColorJitter, RandomPlacement, augment, build_augment
 from segkit.imaging.letterbox import BAR_GREY
+from segkit.loading.augment.geometric import RandomPlacement
+from segkit.loading.augment.photometric import ColorJitter
+from segkit.loading.augment.pipeline import augment, build_augment
 
 OFF = AugmentConfig(scale=(1, 1), aspect=0, flip=0, hue=0, saturation=0, value=0)
 CANVAS = (48, 64)

@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
-from segkit.data.augment import build_augment
-from segkit.data.dataset import BatchPlan, EvaluationSet, TrainingSet, one_hot, sample_rng
-from segkit.data.loader import evaluation_batches, training_batches
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.errors import ConfigError, DataError
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.collate import one_hot
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import evaluation_batches, training_batches
+from segkit.loading.training_set import TrainingSet, sample_rng
 
 CANVAS = (32, 40)
 

@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
-from segkit.data.augment import augment, build_augment
-from segkit.data.dataset import BatchPlan, TrainingSet, sample_rng
-from segkit.data.loader import Ring, training_batches
 from segkit.datasets.images import decoded_size_hw, read_image
 from segkit.datasets.layouts import Item, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import read_pair
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
+from segkit.loading.augment.pipeline import augment, build_augment
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.loader import Ring, training_batches
+from segkit.loading.training_set import TrainingSet, sample_rng
 
 CANVAS = (32, 40)
 

@@ -7,13 +7,14 @@ import pytest
 from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
-from segkit.data.augment import build_augment
-from segkit.data.cache import PixelCache, build_cache
-from segkit.data.dataset import BatchPlan, TrainingSet
-from segkit.data.loader import training_batches
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.errors import ConfigError
+from segkit.loading.augment.pipeline import build_augment
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.cache import PixelCache, build_cache
+from segkit.loading.loader import training_batches
+from segkit.loading.training_set import TrainingSet
 
 
 def no_reduction(hw: tuple[int, int]) -> int:
@@ -101,6 +102,6 @@ def test_a_full_disk_is_said_before_training(
     pictures: DataConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("segkit.data.cache.free_disk", lambda folder: 10)
+    monkeypatch.setattr("segkit.loading.cache.free_disk", lambda folder: 10)
     with pytest.raises(ConfigError, match=r"on the disk of .* are free; free some, or set data\.cache: none"):
         build_cache(DataConfig(cache="disk"), list_items(pictures, "train"), reduction=no_reduction)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from segkit.data.workers import map_in_processes
 from segkit.errors import DataError
+from segkit.loading.workers import map_in_processes
 
 At = Callable[[int], None]
 
@@ -157,7 +157,7 @@ def test_processes_end_with_the_generator() -> None:
 def test_processes_end_with_the_program(end: str) -> None:
     program = f"""
 import os, sys
-from segkit.data.workers import map_in_processes
+from segkit.loading.workers import map_in_processes
 results = map_in_processes(lambda job, at: os.getpid(), range(99), workers=2, ahead=2, timeout=60, describe=str)
 print(next(results), next(results), flush=True)
 sys.held_for_ever = results

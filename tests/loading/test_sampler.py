@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from segkit.config.schema import DataConfig, SamplerName
-from segkit.data.dataset import BatchPlan
-from segkit.data.sampler import SAMPLERS, count_views, expected_views, num_draws
 from segkit.errors import ConfigError
+from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.sampler import SAMPLERS, count_views, expected_views, num_draws
 
 SHARES = np.array([1.0, 0.9, 0.4, 0.1, 0.02])
 RULES = [name for name in SAMPLERS if name != "uniform"]

@@ -1,0 +1,65 @@
+"""Samples side by side: what a batch is, for training and for evaluation."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from segkit.imaging.letterbox import LetterBox
+
+
+class Batch(NamedTuple):
+    """Samples side by side; `onehot` only where a caller asked for it."""
+
+    images: torch.Tensor  # uint8 RGB [B, 3, H, W]
+    masks: torch.Tensor  # uint8 [B, H, W]
+    names: list[str]
+    onehot: torch.Tensor | None = None  # float32 [B, H, W, C+1], last channel = ignored pixels
+
+
+class Scene(NamedTuple):
+    """One picture for evaluation: letterboxed pixels, and the mask both on the canvas and untouched."""
+
+    image: torch.Tensor  # uint8 RGB [3, H, W]
+    canvas_mask: torch.Tensor  # uint8 [H, W], for the validation loss
+    mask: np.ndarray  # uint8 [h, w], for the metric
+    box: LetterBox
+    name: str
+
+
+class SceneBatch(NamedTuple):
+    """Scenes side by side; their untouched masks keep their own sizes."""
+
+    images: torch.Tensor  # uint8 RGB [B, 3, H, W]
+    canvas_masks: torch.Tensor  # uint8 [B, H, W]
+    masks: list[np.ndarray]  # B times uint8 [h, w]
+    boxes: list[LetterBox]
+    names: list[str]
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 [h, w, 3] -> uint8 [3, h, w], mostly the same memory: channels stay innermost (channels_last)."""
+    image = np.require(image, requirements=["C", "W"])  # a caller's own array may be a view, or not for writing
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Turn class ids uint8 [B, H, W] into float32 [B, H, W, C+1]; every other id (ignored) goes to the last channel."""
+    ids = masks.clamp(max=num_classes).long()
+    return torch.nn.functional.one_hot(ids, num_classes + 1).float()
+
+
+def _stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """B times [3, H, W] -> [B, 3, H, W], channels_last as they are.
+
+    By numpy: torch's threads would go on spinning after this, and take the cores of those that load.
+    """
+    return torch.from_numpy(np.stack([image.permute(1, 2, 0).numpy() for image in images])).permute(0, 3, 1, 2)
+
+
+def collate_scenes(scenes: Sequence[Scene]) -> SceneBatch:
+    """Stack what has the canvas' size, list what has its own."""
+    images, canvas_masks, masks, boxes, names = zip(*scenes, strict=True)
+    ids = torch.from_numpy(np.stack([mask.numpy() for mask in canvas_masks]))
+    return SceneBatch(_stack(images), ids, list(masks), list(boxes), list(names))
