@@ -13,7 +13,7 @@ import torch
 from segkit.classes import Classes
 from segkit.imaging.letterbox import LetterBox
 from segkit.loading.collate import SceneBatch
-from segkit.losses import WeightedLoss
+from segkit.losses.table import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.ensemble import Ensemble
 from segkit.models.segmenter import Segmenter

@@ -24,7 +24,6 @@ from torch import nn
 from tqdm import tqdm
 
 from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
-from segkit.class_weights import class_weights
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
 from segkit.datasets.masks import MaskReader
@@ -41,7 +40,8 @@ from segkit.loading.loader import evaluation_batches, training_batches
 from segkit.loading.prepare import PreparedData, prepare_data
 from segkit.loading.sampler import expected_views
 from segkit.loading.training_set import TrainingSet
-from segkit.losses import build_loss
+from segkit.losses.class_weights import class_weights
+from segkit.losses.table import build_loss
 from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter

@@ -14,7 +14,7 @@ from segkit.evaluate import evaluate, segment
 from segkit.imaging.letterbox import LetterBox
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
-from segkit.losses import LossTerm, WeightedLoss
+from segkit.losses.table import LossTerm, WeightedLoss
 from segkit.metrics import ConfusionMatrix
 from segkit.models.segmenter import Segmenter
 

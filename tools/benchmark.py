@@ -45,7 +45,7 @@ from segkit.loading.cache import PixelCache
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches, training_batches
 from segkit.loading.training_set import TrainingSet
-from segkit.losses import cross_entropy, focal
+from segkit.losses.table import cross_entropy, focal
 from segkit.metrics import ConfusionMatrix
 from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter

@@ -2,7 +2,7 @@
 
 A rule gives expected views, real numbers; an epoch gives each picture the whole number below or above, so that its
 length is the same in every epoch and the mean over epochs is what the rule says. Not here: the order in which they
-come (segkit/data/dataset.py), and how a loss weighs classes (segkit/losses.py).
+come (segkit/data/dataset.py), and how a loss weighs classes (segkit/losses/table.py).
 """
 
 import math

@@ -228,7 +228,7 @@ def test_every_experiment_is_short_and_says_how_to_run_it(path: Path) -> None:
 def test_names_in_the_config_are_those_of_the_tables() -> None:
     from segkit.datasets.layouts import LAYOUTS
     from segkit.loading.sampler import SAMPLERS
-    from segkit.losses import LOSSES
+    from segkit.losses.table import LOSSES
     from segkit.models.table import MODELS
 
     assert set(get_args(schema.LayoutName)) == set(LAYOUTS)

@@ -4,10 +4,10 @@ from typing import get_args
 import pytest
 import torch
 
-from segkit.class_weights import class_weights
 from segkit.config.schema import ClassWeighting, LossConfig
 from segkit.errors import ConfigError
-from segkit.losses import LOSSES, NORMALIZERS, build_loss, cross_entropy, dice, focal, pixel_weight
+from segkit.losses.class_weights import class_weights
+from segkit.losses.table import LOSSES, NORMALIZERS, build_loss, cross_entropy, dice, focal, pixel_weight
 
 B, C, H, W = 3, 4, 8, 9
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])

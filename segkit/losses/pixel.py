@@ -2,7 +2,7 @@
 
 Autograd would keep the log-softmax, write it out, and read everything again on the way back. Here the gradient is made
 at once, where the softmax lies, and nothing else of the logits' size is made. Not here: what the losses mean and what
-they are divided by (segkit/losses.py).
+they are divided by (segkit/losses/table.py).
 
 With q = 1 - p_y, the loss of a labelled pixel is -f q^gamma log p_y. Its derivative by log p_y is -s, where
 s = f (q^gamma - gamma q^(gamma-1) p_y log p_y), and d log p_y / d logit_c is [c = y] - p_c. So the gradient is

@@ -15,7 +15,7 @@ import torch
 
 from segkit.config.schema import LossConfig
 from segkit.errors import ConfigError
-from segkit.pixel_loss import EPS, pixel_loss
+from segkit.losses.pixel import EPS, pixel_loss
 
 
 def cross_entropy(
