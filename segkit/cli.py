@@ -124,7 +124,8 @@ def _eval(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from segkit.predict import Predictor, predict_files
+    from segkit.inference.predictor import Predictor
+    from segkit.predict import predict_files
 
     predictor = Predictor.load(arguments.checkpoint, device=arguments.device, precision=arguments.precision)
     results = predict_files(

@@ -24,8 +24,9 @@ from segkit.datasets.shapes import draw_data_set, draw_pictures
 from segkit.errors import RunFolderError
 from segkit.eval_miou import EvalResult, eval_miou
 from segkit.imaging.overlay import panel, sheet
-from segkit.models.weights import OFFLINE_WHEELS, offline_file
-from segkit.predict import Predictor, predict_files
+from segkit.inference.predictor import Predictor
+from segkit.models.pretrained import OFFLINE_WHEELS, offline_file
+from segkit.predict import predict_files
 from segkit.runtime.files import writing
 from segkit.train import TrainResult, train
 

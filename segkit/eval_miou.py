@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from segkit.checkpoint import Checkpoint, load_together
 from segkit.classes import Classes
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
@@ -18,10 +17,12 @@ from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_cl
 from segkit.datasets.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluate import evaluate
+from segkit.inference.ensemble import together
+from segkit.inference.ready import load_together, ready
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.metrics import Scores
-from segkit.models.ensemble import together
+from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import write_metrics
 from segkit.report.tables import confusion_csv
 from segkit.runtime.device import common_precision, select_device
@@ -130,9 +131,13 @@ def score(
     keep_freed_memory()
     chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]
     precision = common_precision([each.train.precision for each in chosen], device)
-    ready = [
-        checkpoint.ready(
-            device, precision=precision, canvas_hw=config.data.canvas, channels_last=config.train.channels_last
+    models = [
+        ready(
+            checkpoint,
+            device,
+            precision=precision,
+            canvas_hw=config.data.canvas,
+            channels_last=config.train.channels_last,
         )
         for checkpoint in checkpoints
     ]
@@ -147,7 +152,7 @@ def score(
     disable = None if ranks.is_first else True
     with tqdm(batches, total=total, desc=title, unit="batch", dynamic_ncols=True, disable=disable) as bar:
         return evaluate(
-            together(ready), bar, classes=classes, precision=precision, ranks=ranks, pictures=pictures
+            together(models), bar, classes=classes, precision=precision, ranks=ranks, pictures=pictures
         ).scores
 
 

@@ -12,12 +12,13 @@ import torch
 
 from segkit.classes import Classes
 from segkit.imaging.letterbox import LetterBox
+from segkit.inference.backend import segment
+from segkit.inference.ensemble import Ensemble
 from segkit.loading.collate import SceneBatch
 from segkit.losses.table import WeightedLoss
 from segkit.metrics import ConfusionMatrix, Scores
-from segkit.models.ensemble import Ensemble
 from segkit.models.segmenter import Segmenter
-from segkit.runtime.device import autocast, sum_dtype
+from segkit.runtime.device import sum_dtype
 from segkit.runtime.machine import count_threads
 from segkit.runtime.ranks import Ranks
 from segkit.runtime.threads import prefetch
@@ -29,19 +30,6 @@ class Evaluation:
 
     scores: Scores
     loss: float | None = None
-
-
-@torch.inference_mode()
-def segment(model: Segmenter | Ensemble, images: torch.Tensor, *, precision: torch.dtype) -> torch.Tensor:
-    """Return the logits on the canvas, float32 [B, C, H, W], of letterboxed pictures, uint8 RGB [B, 3, H, W].
-
-    `model` is one that `for_inference` made, or an ensemble of such. The box takes them further: `box.mask(logits[k])`
-    to class ids at the picture's own size, `box.invert(logits[k])` to scores.
-    """
-    device = model.mean.device
-    with autocast(device, precision):
-        logits: torch.Tensor = model(images.to(device, non_blocking=True))
-    return logits.float()
 
 
 def evaluate(

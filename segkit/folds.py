@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
 from segkit.datasets.folds import Fold, check_disjoint, find_folds
@@ -25,6 +24,7 @@ from segkit.eval_miou import score
 from segkit.intervals import CONFIDENCE, RESAMPLES, miou_interval
 from segkit.loading.batch_plan import BatchPlan
 from segkit.metrics import ConfusionMatrix, Scores, mean_scores, plain
+from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import RunFolder
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table
 from segkit.resume import load_newest

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from segkit.checkpoint import Checkpoint
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.errors import DeviceError
 from segkit.evaluate import evaluate
+from segkit.inference.ready import ready
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
 from segkit.loading.evaluation_set import EvaluationSet
@@ -26,6 +26,7 @@ from segkit.loading.loader import AHEAD, evaluation_batches
 from segkit.loading.prepare import PreparedData, prepare_data
 from segkit.loading.sampler import expected_views
 from segkit.loading.training_set import TrainingSet
+from segkit.models.checkpoint import Checkpoint
 from segkit.report.profile import WARM_UP_STEPS
 from segkit.runtime.device import count_workers, select_device, select_precision, total_memory
 from segkit.runtime.machine import count_threads, peak_process_memory, processes_here, quiet
@@ -221,7 +222,7 @@ def _seconds_per_validated_picture(
     checkpoint = Checkpoint.load(path)
     classes, canvas_hw = checkpoint.classes, config.data.canvas
     precision = select_precision(config.train.precision, device)
-    model = checkpoint.ready(device, precision=precision)
+    model = ready(checkpoint, device, precision=precision)
     items = val_items[: 4 * config.eval.batch_size]
     dataset = EvaluationSet(items, MaskReader.build(config.data, classes), canvas_hw=canvas_hw)
     seconds = 0.0

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 
-from segkit.checkpoint import Checkpoint
 from segkit.config.reading import differences
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError
 from segkit.loading.prepare import PreparedData
+from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import FileRow, RunFolder
 
 log = logging.getLogger(__name__)

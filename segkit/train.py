@@ -23,15 +23,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress, restore
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
 from segkit.datasets.masks import MaskReader
 from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
-from segkit.evaluate import Evaluation, evaluate, segment
+from segkit.evaluate import Evaluation, evaluate
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
+from segkit.inference.backend import segment
+from segkit.inference.folding import for_inference
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan, shard_sizes
 from segkit.loading.cache import build_cache
@@ -43,7 +44,7 @@ from segkit.loading.training_set import TrainingSet
 from segkit.losses.class_weights import class_weights
 from segkit.losses.table import build_loss
 from segkit.metrics import ConfusionMatrix, Scores
-from segkit.models.inference import for_inference
+from segkit.models.checkpoint import Checkpoint, Progress, restore
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
@@ -72,6 +73,7 @@ from segkit.runtime.ranks import (
 )
 from segkit.runtime.sharding import fit_state, gathered, shard, whole
 from segkit.runtime.signals import StopRequest
+from segkit.training.saver import BackgroundSaver
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
-from segkit.evaluate import evaluate, segment
+from segkit.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
+from segkit.inference.backend import segment
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.losses.table import LossTerm, WeightedLoss

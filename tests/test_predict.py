@@ -8,17 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig, ModelConfig, RunConfig, TrainConfig
 from segkit.errors import CheckpointError, DataError, RunFolderError
-from segkit.evaluate import segment
+from segkit.inference.backend import segment
+from segkit.inference.ensemble import together
+from segkit.inference.folding import for_inference
+from segkit.inference.predictor import Predictor
 from segkit.loading.collate import to_tensor
-from segkit.models.ensemble import together
-from segkit.models.inference import for_inference
+from segkit.models.checkpoint import Checkpoint
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
-from segkit.predict import Predictor, find_inputs, predict_files
+from segkit.predict import find_inputs, predict_files
 
 CLASSES = Classes.build(["background", "disc", "square"], colors=[(0, 0, 0), (250, 0, 0), (0, 0, 250)])
 

@@ -37,8 +37,11 @@ from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, OptimCo
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader, write_mask
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
-from segkit.evaluate import evaluate, segment
+from segkit.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
+from segkit.inference.backend import segment
+from segkit.inference.folding import for_inference
+from segkit.inference.predictor import Predictor
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
 from segkit.loading.cache import PixelCache
@@ -47,11 +50,10 @@ from segkit.loading.loader import evaluation_batches, training_batches
 from segkit.loading.training_set import TrainingSet
 from segkit.losses.table import cross_entropy, focal
 from segkit.metrics import ConfusionMatrix
-from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import build_optimizer
-from segkit.predict import Predictor, predict_files
+from segkit.predict import predict_files
 from segkit.runtime.device import autocast, describe_environment, select_device, select_precision
 
 NUM_CLASSES = 21

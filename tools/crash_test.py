@@ -29,11 +29,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 
-from segkit.checkpoint import Checkpoint
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
 from segkit.datasets.shapes import draw_data_set
 from segkit.errors import SegkitError
+from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import RunFolder
 from segkit.resume import load_newest
 from segkit.runtime.machine import quiet

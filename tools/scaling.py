@@ -26,7 +26,6 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from segkit.checkpoint import Checkpoint
 from segkit.classes import Classes
 from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, RunConfig
 from segkit.datasets.layouts import list_items, resolve_classes
@@ -34,6 +33,7 @@ from segkit.datasets.masks import MaskReader
 from segkit.datasets.shapes import draw_data_set
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.training_set import TrainingSet
+from segkit.models.checkpoint import Checkpoint
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.runtime.machine import keep_freed_memory

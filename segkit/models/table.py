@@ -18,7 +18,7 @@ from torch import nn
 
 from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
-from segkit.models import weights
+from segkit.models import pretrained as weights
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.segmenter import Segmenter
 from segkit.runtime.machine import quiet

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from segkit import train as module
-from segkit.checkpoint import Checkpoint
 from segkit.cli import main
 from segkit.command_line import SOURCES, TARGETS
 from segkit.config.reading import dump_config
@@ -24,6 +23,7 @@ from segkit.datasets.masks import read_label_values
 from segkit.errors import ConfigError
 from segkit.eval_miou import eval_miou
 from segkit.formats.table import READERS, WRITERS
+from segkit.models.checkpoint import Checkpoint
 from segkit.train import TrainResult, train
 
 MakeConfig = Callable[..., RunConfig]

@@ -18,7 +18,6 @@ import torch
 
 from segkit import folds as verb
 from segkit import train as module
-from segkit.checkpoint import Checkpoint
 from segkit.cli import RESUMABLE, main
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
@@ -27,6 +26,7 @@ from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou
 from segkit.folds import train_folds
 from segkit.metrics import ConfusionMatrix
+from segkit.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., RunConfig]

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segkit.checkpoint import Checkpoint
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
+from segkit.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., RunConfig]

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from segkit import train as module
-from segkit.checkpoint import Checkpoint
 from segkit.cli import RESUMABLE, main
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
-from segkit.predict import Predictor
+from segkit.inference.predictor import Predictor
+from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import RunFolder
 from segkit.resume import load_newest
 from segkit.train import TrainResult, train

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from segkit import train as module
-from segkit.checkpoint import Checkpoint
 from segkit.config.reading import load_config
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, RunFolderError, TrainingDiverged
 from segkit.eval_miou import eval_miou
+from segkit.models.checkpoint import Checkpoint
 from segkit.train import TrainResult, train
 
 MakeConfig = Callable[..., RunConfig]

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from segkit.config.schema import ModelConfig
 from segkit.errors import WeightsError
-from segkit.models import weights
+from segkit.models import pretrained as weights
 from segkit.models.table import build_model
 
 LITE0 = "tu-tf_efficientnet_lite0"
@@ -89,9 +89,9 @@ def test_a_file_of_timm_reaches_the_encoder_of_that_name(tmp_path: Path, caplog:
 
 
 def test_a_checkpoint_of_ours_brings_the_weights_that_were_validated(tmp_path: Path) -> None:
-    from segkit.checkpoint import Checkpoint
     from segkit.classes import Classes
     from segkit.config.schema import RunConfig
+    from segkit.models.checkpoint import Checkpoint
 
     state = build_model(SMALL, 2).state_dict()
     ema = {name: torch.full_like(tensor, 3) for name, tensor in state.items()}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from segkit.checkpoint import BackgroundSaver, Checkpoint, Progress
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig, ModelConfig, RunConfig
 from segkit.errors import CheckpointError, RunFolderError
+from segkit.models.checkpoint import Checkpoint, Progress
 from segkit.models.table import build_model
+from segkit.training.saver import BackgroundSaver
 
 CONFIG = RunConfig(
     run="runs/x", data=DataConfig(root="y"), model=ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none")

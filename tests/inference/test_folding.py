@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segkit.config.schema import ModelConfig
-from segkit.models.inference import for_inference
+from segkit.inference.folding import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 

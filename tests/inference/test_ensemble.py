@@ -1,6 +1,6 @@
 import torch
 
-from segkit.models.ensemble import Ensemble, together
+from segkit.inference.ensemble import Ensemble, together
 from segkit.models.segmenter import Segmenter
 
 

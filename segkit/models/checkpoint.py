@@ -6,11 +6,9 @@ Nothing in them is executed when they are read. How a file outlives a crash is i
 
 import copy
 import hashlib
-import itertools
 import json
-import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from segkit.classes import Classes
 from segkit.config.reading import config_from_dict, config_to_dict
 from segkit.config.schema import ModelConfig, RunConfig
 from segkit.errors import CheckpointError, first_line
-from segkit.models.inference import for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.runtime.files import is_damaged, write_bytes_durably, write_durably
@@ -174,54 +171,9 @@ class Checkpoint:
         restore(segmenter, self.ema or self.weights, model=self.config.model)
         return segmenter.eval()
 
-    def ready(
-        self,
-        device: torch.device,
-        *,
-        precision: torch.dtype,
-        canvas_hw: tuple[int, int] | None = None,
-        channels_last: bool | None = None,
-    ) -> Segmenter:
-        """Return the model of `build` on a device, made ready to evaluate and predict.
-
-        Canvas and order in memory are those of the training, unless others are given.
-        """
-        config = self.config
-        placed = self.build().place(
-            device, channels_last=config.train.channels_last if channels_last is None else channels_last
-        )
-        return for_inference(placed, canvas_hw=canvas_hw or config.data.canvas, precision=precision)
-
     def without_training_state(self) -> "Checkpoint":
         """Return what is needed to evaluate and predict: a third of the memory, or a quarter of it."""
         return replace(self, weights=self.ema or self.weights, ema=None, optimizer=None, scaler=None)
-
-
-def load_together(paths: Sequence[Path | str]) -> list[Checkpoint]:
-    """Read checkpoints that are to vote on the same pictures, without what they would need to be trained on.
-
-    Raises:
-        CheckpointError: as `Checkpoint.load`; or two of them differ in their classes or in their canvas.
-    """
-    checkpoints: list[Checkpoint] = []
-    for path in paths:
-        checkpoints.append(Checkpoint.load(path).without_training_state())
-        first, this = checkpoints[0], checkpoints[-1]
-        pairs = enumerate(itertools.zip_longest(first.classes.names, this.classes.names))
-        if differing := next(((k, *pair) for k, pair in pairs if pair[0] != pair[1]), None):
-            class_id, there, here = differing
-            raise CheckpointError(
-                f"{path}: its class {class_id} is {here or 'missing'}, that of {paths[0]} is {there or 'missing'}; "
-                "expected the same classes in the same order of checkpoints that predict together; leave one of the "
-                "two out"
-            )
-        if first.config.data.canvas != this.config.data.canvas:
-            here, there = ("x".join(map(str, reversed(c.config.data.canvas))) for c in (this, first))
-            raise CheckpointError(
-                f"{path}: its canvas is {here}, that of {paths[0]} is {there}; expected the same data.canvas of "
-                "checkpoints that predict together; leave one of the two out"
-            )
-    return checkpoints
 
 
 def restore(segmenter: Segmenter, weights: dict[str, torch.Tensor], *, model: ModelConfig) -> None:
@@ -237,48 +189,6 @@ def restore(segmenter: Segmenter, weights: dict[str, torch.Tensor], *, model: Mo
             f"the checkpoint's weights don't fit {model.name} with encoder {model.encoder}, though its config names "
             f"them: {str(error).splitlines()[-1].strip()}; was it trained with another segmentation-models-pytorch?"
         ) from error
-
-
-class BackgroundSaver:
-    """Runs one piece of writing at a time in a thread, while training goes on.
-
-    Whatever was raised in the thread is raised again by the next call. As a context manager, it waits for the writing
-    at the end; but not after Ctrl-C: a write that is broken off leaves the older file whole.
-    """
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._problem: BaseException | None = None
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Wait for the last piece, then begin with this one."""
-        self.wait()
-        self._thread = threading.Thread(target=self._run, args=(work,), name="segkit-save", daemon=True)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the last piece; raise what it ended with, if anything."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        problem, self._problem = self._problem, None
-        if problem is not None:
-            raise problem
-
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:
-            self._problem = error
-
-    def __enter__(self) -> "BackgroundSaver":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.wait()
-        elif issubclass(kind, Exception) and self._thread is not None:
-            self._thread.join()  # the exception on its way says what went wrong first
 
 
 # ---- reading and writing

@@ -1,0 +1,58 @@
+"""From checkpoints to models that predict: on a device, folded, together."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from segkit.errors import CheckpointError
+from segkit.inference.folding import for_inference
+from segkit.models.checkpoint import Checkpoint
+from segkit.models.segmenter import Segmenter
+
+
+def load_together(paths: Sequence[Path | str]) -> list[Checkpoint]:
+    """Read checkpoints that are to vote on the same pictures, without what they would need to be trained on.
+
+    Raises:
+        CheckpointError: as `Checkpoint.load`; or two of them differ in their classes or in their canvas.
+    """
+    checkpoints: list[Checkpoint] = []
+    for path in paths:
+        checkpoints.append(Checkpoint.load(path).without_training_state())
+        first, this = checkpoints[0], checkpoints[-1]
+        pairs = enumerate(itertools.zip_longest(first.classes.names, this.classes.names))
+        if differing := next(((k, *pair) for k, pair in pairs if pair[0] != pair[1]), None):
+            class_id, there, here = differing
+            raise CheckpointError(
+                f"{path}: its class {class_id} is {here or 'missing'}, that of {paths[0]} is {there or 'missing'}; "
+                "expected the same classes in the same order of checkpoints that predict together; leave one of the "
+                "two out"
+            )
+        if first.config.data.canvas != this.config.data.canvas:
+            here, there = ("x".join(map(str, reversed(c.config.data.canvas))) for c in (this, first))
+            raise CheckpointError(
+                f"{path}: its canvas is {here}, that of {paths[0]} is {there}; expected the same data.canvas of "
+                "checkpoints that predict together; leave one of the two out"
+            )
+    return checkpoints
+
+
+def ready(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    *,
+    precision: torch.dtype,
+    canvas_hw: tuple[int, int] | None = None,
+    channels_last: bool | None = None,
+) -> Segmenter:
+    """Return a checkpoint's model on a device, made ready to evaluate and predict.
+
+    Canvas and memory format are those of the training, unless others are given.
+    """
+    config = checkpoint.config
+    placed = checkpoint.build().place(
+        device, channels_last=config.train.channels_last if channels_last is None else channels_last
+    )
+    return for_inference(placed, canvas_hw=canvas_hw or config.data.canvas, precision=precision)
