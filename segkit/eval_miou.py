@@ -16,12 +16,12 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
-from segkit.evaluate import evaluate
+from segkit.evaluation.confusion import Scores
+from segkit.evaluation.evaluate import evaluate
 from segkit.inference.ensemble import together
 from segkit.inference.ready import load_together, ready
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
-from segkit.metrics import Scores
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import write_metrics
 from segkit.report.tables import confusion_csv

@@ -21,9 +21,9 @@ from segkit.datasets.folds import Fold, check_disjoint, find_folds
 from segkit.datasets.layouts import list_items
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.eval_miou import score
-from segkit.intervals import CONFIDENCE, RESAMPLES, miou_interval
+from segkit.evaluation.bootstrap import CONFIDENCE, RESAMPLES, miou_interval
+from segkit.evaluation.confusion import ConfusionMatrix, Scores, mean_scores, plain
 from segkit.loading.batch_plan import BatchPlan
-from segkit.metrics import ConfusionMatrix, Scores, mean_scores, plain
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.runlog import RunFolder
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table

@@ -17,7 +17,7 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.errors import DeviceError
-from segkit.evaluate import evaluate
+from segkit.evaluation.evaluate import evaluate
 from segkit.inference.ready import ready
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan

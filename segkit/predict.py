@@ -1,6 +1,6 @@
 """Predict masks for pictures that have none: one array, or files and folders; by one model or by several together.
 
-The path from pixels to mask is that of evaluation (segkit/evaluate.py). Not here: video, other runtimes.
+The path from pixels to mask is that of evaluation (segkit/evaluation/evaluate.py). Not here: video, other runtimes.
 """
 
 import contextlib

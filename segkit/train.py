@@ -28,7 +28,8 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.masks import MaskReader
 from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
-from segkit.evaluate import Evaluation, evaluate
+from segkit.evaluation.confusion import ConfusionMatrix, Scores
+from segkit.evaluation.evaluate import Evaluation, evaluate
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
 from segkit.inference.backend import segment
@@ -43,7 +44,6 @@ from segkit.loading.sampler import expected_views
 from segkit.loading.training_set import TrainingSet
 from segkit.losses.class_weights import class_weights
 from segkit.losses.table import build_loss
-from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.checkpoint import Checkpoint, Progress, restore
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model

@@ -10,9 +10,9 @@ from segkit.config.schema import DataConfig
 from segkit.datasets.folds import Fold, check_disjoint, find_folds
 from segkit.datasets.split import split_data_set
 from segkit.errors import ConfigError, DataError
+from segkit.evaluation.bootstrap import miou_interval
+from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.folds import FoldsResult, describe_folds, pool
-from segkit.intervals import miou_interval
-from segkit.metrics import ConfusionMatrix
 from segkit.report.tables import FoldRow, folds_csv, folds_table
 
 WriteFolders = Callable[..., DataConfig]

@@ -37,7 +37,8 @@ from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, OptimCo
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader, write_mask
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
-from segkit.evaluate import evaluate
+from segkit.evaluation.confusion import ConfusionMatrix
+from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import segment
 from segkit.inference.folding import for_inference
@@ -49,7 +50,6 @@ from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches, training_batches
 from segkit.loading.training_set import TrainingSet
 from segkit.losses.table import cross_entropy, focal
-from segkit.metrics import ConfusionMatrix
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.optim import build_optimizer

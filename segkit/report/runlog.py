@@ -25,7 +25,7 @@ from segkit.classes import Classes
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
-from segkit.metrics import Scores
+from segkit.evaluation.confusion import Scores
 from segkit.runtime.files import remove_parts, write_bytes_durably, writing
 from segkit.runtime.machine import free_disk
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from segkit.classes import Classes
 from segkit.datasets.masks import color_of
-from segkit.metrics import Scores
+from segkit.evaluation.confusion import Scores
 
 
 @dataclass(frozen=True)

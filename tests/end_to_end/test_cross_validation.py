@@ -24,8 +24,8 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.split import split_data_set
 from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou
+from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.folds import train_folds
-from segkit.metrics import ConfusionMatrix
 from segkit.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]

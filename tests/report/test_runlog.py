@@ -8,7 +8,7 @@ from segkit.classes import Classes
 from segkit.config.reading import load_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
-from segkit.metrics import ConfusionMatrix
+from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.report.runlog import EpochRow, RunFolder
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from segkit.classes import Classes
 from segkit.config.schema import ClassWeighting
 from segkit.datasets.survey import Survey
+from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.losses.class_weights import class_weights
-from segkit.metrics import ConfusionMatrix
 from segkit.report.class_tables import classes_table, weight_rules_table
 from segkit.report.tables import confusion_csv, percent, scores_table
 

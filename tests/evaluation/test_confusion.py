@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from segkit.classes import Classes
-from segkit.metrics import ConfusionMatrix
+from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.runtime.ranks import Ranks
 
 Shared = Callable[[str], Path]

@@ -10,13 +10,13 @@ from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
-from segkit.evaluate import evaluate
+from segkit.evaluation.confusion import ConfusionMatrix
+from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import segment
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.losses.table import LossTerm, WeightedLoss
-from segkit.metrics import ConfusionMatrix
 from segkit.models.segmenter import Segmenter
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from segkit.metrics import iou_of, mean_where_known
+from segkit.evaluation.confusion import iou_of, mean_where_known
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

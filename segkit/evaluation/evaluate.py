@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from segkit.classes import Classes
+from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import segment
 from segkit.inference.ensemble import Ensemble
 from segkit.loading.collate import SceneBatch
 from segkit.losses.table import WeightedLoss
-from segkit.metrics import ConfusionMatrix, Scores
 from segkit.models.segmenter import Segmenter
 from segkit.runtime.device import sum_dtype
 from segkit.runtime.machine import count_threads

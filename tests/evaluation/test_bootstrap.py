@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from segkit.intervals import miou_interval
-from segkit.metrics import ConfusionMatrix
+from segkit.evaluation.bootstrap import miou_interval
+from segkit.evaluation.confusion import ConfusionMatrix
 
 
 def scored(num_pictures: int, num_classes: int = 4, *, repeats: int = 1, seed: int = 0) -> list[list[ConfusionMatrix]]:
@@ -54,7 +54,7 @@ def test_a_seed_gives_the_same_interval_in_blocks_of_any_size(monkeypatch: pytes
     first = miou_interval(pictures, seed=3)
     assert miou_interval(pictures, seed=3) == first
     assert miou_interval(pictures, seed=4) != first
-    monkeypatch.setattr("segkit.intervals.NUMBERS_AT_A_TIME", 1000)
+    monkeypatch.setattr("segkit.evaluation.bootstrap.NUMBERS_AT_A_TIME", 1000)
     assert miou_interval(pictures, seed=3) == first
 
 

@@ -1,0 +1,4 @@
+"""Figures of a model on labelled images.
+
+confusion: the matrix, and every score that derives from it. evaluate: a model over a set. bootstrap: intervals.
+"""
