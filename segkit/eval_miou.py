@@ -23,12 +23,12 @@ from segkit.inference.ready import load_together, ready
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.models.checkpoint import Checkpoint
-from segkit.report.runlog import write_metrics
 from segkit.report.tables import confusion_csv
 from segkit.runtime.device import common_precision, select_device
 from segkit.runtime.files import writing
 from segkit.runtime.machine import count_threads, keep_freed_memory
 from segkit.runtime.ranks import Ranks
+from segkit.training.run_folder import write_metrics
 
 # Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
 EFFECTIVE = (

@@ -25,13 +25,13 @@ from segkit.evaluation.bootstrap import CONFIDENCE, RESAMPLES, miou_interval
 from segkit.evaluation.confusion import ConfusionMatrix, Scores, mean_scores, plain
 from segkit.loading.batch_plan import BatchPlan
 from segkit.models.checkpoint import Checkpoint
-from segkit.report.runlog import RunFolder
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table
-from segkit.resume import load_newest
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import quiet
 from segkit.runtime.ranks import Ranks, process_group
 from segkit.train import train
+from segkit.training.resume import load_newest
+from segkit.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,6 @@ from tqdm import tqdm
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
 from segkit.datasets.masks import MaskReader
-from segkit.divergence import Divergence, all_finite
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.evaluation.evaluate import Evaluation, evaluate
@@ -47,11 +46,6 @@ from segkit.losses.table import build_loss
 from segkit.models.checkpoint import Checkpoint, Progress, restore
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
-from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
-from segkit.report.console import describe_data, describe_epoch, describe_run, progress_bar
-from segkit.report.profile import StepProfiler, Stopwatch
-from segkit.report.runlog import EpochRow, RunFolder
-from segkit.resume import check_continues, check_same_run, load_newest
 from segkit.runtime.device import (
     autocast,
     count_workers,
@@ -73,7 +67,15 @@ from segkit.runtime.ranks import (
 )
 from segkit.runtime.sharding import fit_state, gathered, shard, whole
 from segkit.runtime.signals import StopRequest
+from segkit.training.console import describe_data, describe_epoch, describe_run, progress_bar
+from segkit.training.divergence import Divergence, all_finite
+from segkit.training.ema import MovingAverage
+from segkit.training.optim import build_optimizer
+from segkit.training.profile import StepProfiler, Stopwatch
+from segkit.training.resume import check_continues, check_same_run, load_newest
+from segkit.training.run_folder import EpochRow, RunFolder
 from segkit.training.saver import BackgroundSaver
+from segkit.training.schedule import lr_factor, scale_lr, set_lr
 
 log = logging.getLogger(__name__)
 

@@ -52,9 +52,9 @@ from segkit.loading.training_set import TrainingSet
 from segkit.losses.table import cross_entropy, focal
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
-from segkit.optim import build_optimizer
 from segkit.predict import predict_files
 from segkit.runtime.device import autocast, describe_environment, select_device, select_precision
+from segkit.training.optim import build_optimizer
 
 NUM_CLASSES = 21
 CANVAS = (512, 512)

@@ -34,10 +34,10 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.shapes import draw_data_set
 from segkit.errors import SegkitError
 from segkit.models.checkpoint import Checkpoint
-from segkit.report.runlog import RunFolder
-from segkit.resume import load_newest
 from segkit.runtime.machine import quiet
 from segkit.train import train
+from segkit.training.resume import load_newest
+from segkit.training.run_folder import RunFolder
 
 FORK = multiprocessing.get_context("fork")  # nothing is imported again after each kill
 TIMES = ("seconds", "images_per_second")

@@ -15,8 +15,8 @@ from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import ConfigError, DeviceError
 from segkit.plan import _largest_batch, describe_plan, make_plan
-from segkit.report.profile import Stopwatch
 from segkit.train import train
+from segkit.training.profile import Stopwatch
 
 MakeConfig = Callable[..., RunConfig]
 

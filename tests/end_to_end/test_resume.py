@@ -22,9 +22,9 @@ from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
 from segkit.inference.predictor import Predictor
 from segkit.models.checkpoint import Checkpoint
-from segkit.report.runlog import RunFolder
-from segkit.resume import load_newest
 from segkit.train import TrainResult, train
+from segkit.training.resume import load_newest
+from segkit.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., RunConfig]
@@ -251,7 +251,7 @@ def test_two_programs_never_train_into_one_folder(make_config: MakeConfig, tmp_p
     program = f"""
 import sys
 from pathlib import Path
-from segkit.report.runlog import RunFolder
+from segkit.training.run_folder import RunFolder
 folder = RunFolder(Path({str(tmp_path / "run")!r}))
 folder.lock()
 print("locked", flush=True)

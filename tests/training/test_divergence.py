@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.divergence import SKIPPED_IN_A_ROW, Divergence
 from segkit.errors import TrainingDiverged
 from segkit.runtime.ranks import Ranks
+from segkit.training.divergence import SKIPPED_IN_A_ROW, Divergence
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError
 from segkit.loading.prepare import PreparedData
 from segkit.models.checkpoint import Checkpoint
-from segkit.report.runlog import FileRow, RunFolder
+from segkit.training.run_folder import FileRow, RunFolder
 
 log = logging.getLogger(__name__)
 

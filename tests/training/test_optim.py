@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from segkit.config.schema import OptimConfig
-from segkit.optim import MovingAverage, build_optimizer, lr_factor, scale_lr, set_lr
+from segkit.training.ema import MovingAverage
+from segkit.training.optim import build_optimizer
+from segkit.training.schedule import lr_factor, scale_lr, set_lr
 
 PLAIN = OptimConfig(warmup=0, min_lr=0)
 

@@ -11,8 +11,8 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.survey import Survey
 from segkit.loading.sampler import num_draws
 from segkit.report.class_tables import classes_table
-from segkit.report.runlog import EpochRow
 from segkit.report.tables import percent
+from segkit.training.run_folder import EpochRow
 
 
 def describe_data(

@@ -9,7 +9,7 @@ from segkit.config.reading import load_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import ConfusionMatrix
-from segkit.report.runlog import EpochRow, RunFolder
+from segkit.training.run_folder import EpochRow, RunFolder
 
 
 def row(epoch: int, miou: float | None = None) -> EpochRow:
