@@ -148,8 +148,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from segkit.check import check, refuse_page, write_page
-    from segkit.report.check_text import describe_examined, describe_outcome, describe_verdict
+    from segkit.doctor.check import check, refuse_page, write_page
+    from segkit.doctor.text import describe_examined, describe_outcome, describe_verdict
 
     if arguments.resize and arguments.fix is None:
         raise SegkitError("--resize: without effect: it needs --fix OUT")
@@ -165,7 +165,7 @@ def _check(arguments: argparse.Namespace) -> int:
     write_page(checked, arguments.html, augment=arguments.augment)
     _say("", f"{describe_outcome(checked.verdicts)}; with pictures: {arguments.html}")
     if arguments.fix is not None:
-        from segkit.mend import describe_mended, mend
+        from segkit.doctor.fix import describe_mended, mend
 
         _say(describe_mended(mend(checked.examined, arguments.fix, resize=arguments.resize)))
     return checked.exit_code

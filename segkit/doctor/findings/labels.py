@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from segkit.data.examined import Examined, Kind, Verdict, verdict
-from segkit.data.facts import SOFT
-from segkit.data.guess import RARE, by_frequency
 from segkit.datasets.masks import code_of, color_of
+from segkit.doctor.examination import Examined, Kind, Verdict, verdict
+from segkit.doctor.guess_classes import RARE, by_frequency
+from segkit.doctor.measure import SOFT
 
 MOST_LISTED = 24  # values or colours in a message
 MANY = 0.05  # share of the labels that must hold what is said of all

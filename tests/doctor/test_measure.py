@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from segkit.config.schema import DataConfig
-from segkit.data.facts import Facts, Values, gather_facts, perceptual_hash, snap, softness, thumbnail
-from segkit.data.measures import measure
 from segkit.datasets.images import read_image
 from segkit.datasets.listing import take_inventory
+from segkit.doctor.measure import Facts, Values, gather_facts, perceptual_hash, snap, softness, thumbnail
+from segkit.doctor.statistics import measure
 
 
 def facts_of(root: Path) -> Facts:

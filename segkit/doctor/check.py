@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from segkit.config.reading import load_config, override_config
 from segkit.config.schema import DataConfig, RunConfig
-from segkit.data.examined import Examined, Verdict
-from segkit.data.facts import Facts, count_unknown, gather_facts
-from segkit.data.guess import guess_classes
-from segkit.data.verdicts import judge
 from segkit.datasets.layouts import Item, has_class_file, resolve_classes
 from segkit.datasets.listing import Inventory, describe_folder, splits_there, take_inventory
 from segkit.datasets.masks import MaskReader
+from segkit.doctor.examination import Examined, Verdict
+from segkit.doctor.findings.splits import judge
+from segkit.doctor.guess_classes import guess_classes
+from segkit.doctor.measure import Facts, count_unknown, gather_facts
+from segkit.doctor.page import MARK, check_page
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.recognize import recognize
 from segkit.imaging.letterbox import LetterBox
@@ -28,7 +29,6 @@ from segkit.imaging.overlay import panel, sheet
 from segkit.imaging.resize import resize_image, resize_mask
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.training_set import TrainingSet
-from segkit.report.check_page import MARK, check_page
 from segkit.runtime.files import write_bytes_durably
 
 CLEAN, WARNED, WRONG = 0, 1, 2  # exit codes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segkit.data.facts import Facts
+from segkit.doctor.measure import Facts
 
 STRIDE = 32  # most encoders shrink a picture by this; a canvas of multiples wastes nothing
 LONGEST = 1024  # side of a suggested canvas; beyond it a step takes long, and memory

@@ -11,7 +11,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-from segkit.data.facts import Facts
+from segkit.doctor.measure import Facts
 
 BANDS = 4  # of 16 bits each: hashes that differ in at most 3 bits agree in one of them
 MOST_BITS = BANDS - 1

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from segkit.check import check
 from segkit.cli import main
 from segkit.config.schema import DataConfig
 from segkit.datasets.shapes import draw_data_set
+from segkit.doctor.check import check
+from segkit.doctor.fix import Mended, mend
 from segkit.errors import DataError, RunFolderError
 from segkit.loading.prepare import prepare_data
-from segkit.mend import Mended, mend
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segkit.data.examined import Examined, Verdict, verdict
 from segkit.datasets.images import QUARTER_TURNS
+from segkit.doctor.examination import Examined, Verdict, verdict
 
 
 def split_files(examined: Examined) -> Verdict | None:

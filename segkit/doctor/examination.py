@@ -11,10 +11,10 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.data.facts import SOFT, Facts
 from segkit.datasets.listing import Inventory, Pair
 from segkit.datasets.masks import COLOR_MODES, MaskReader
 from segkit.datasets.survey import Survey
+from segkit.doctor.measure import SOFT, Facts
 
 Severity = Literal["error", "warning", "note"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.check import Checked, check, write_page
 from segkit.cli import main
-from segkit.data.examined import Verdict
-from segkit.data.label_verdicts import VERDICTS as LABEL_VERDICTS
-from segkit.data.verdicts import VERDICTS
 from segkit.datasets.shapes import draw_data_set
+from segkit.doctor.check import Checked, check, write_page
+from segkit.doctor.examination import Verdict
+from segkit.doctor.findings.labels import VERDICTS as LABEL_VERDICTS
+from segkit.doctor.findings.splits import VERDICTS
 from segkit.errors import ConfigError, DataError
 
 

@@ -16,13 +16,13 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from segkit.data.duplicates import copies
-from segkit.data.examined import Examined
-from segkit.data.label_verdicts import swapped_palettes
-from segkit.data.remap import Nearest, Remaps, build_remaps
 from segkit.datasets.images import QUARTER_TURNS
 from segkit.datasets.layouts import voc_root
 from segkit.datasets.masks import COLOR_MODES, read_stored_label
+from segkit.doctor.duplicates import copies
+from segkit.doctor.examination import Examined
+from segkit.doctor.findings.labels import swapped_palettes
+from segkit.doctor.label_maps import Nearest, Remaps, build_remaps
 from segkit.errors import DataError, count
 from segkit.formats.folders import write_voc
 from segkit.formats.pictures import Picture, PictureSet

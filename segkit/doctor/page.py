@@ -14,13 +14,13 @@ import numpy as np
 
 from segkit import __version__
 from segkit.classes import voc_color
-from segkit.data.examined import Examined, Verdict
-from segkit.data.measures import Measures, measure
 from segkit.datasets.images import read_image
 from segkit.datasets.masks import MaskReader, read_stored_label
+from segkit.doctor.examination import Examined, Verdict
+from segkit.doctor.statistics import Measures, measure
+from segkit.doctor.text import SHOWN, describe_outcome, describe_sizes, suggested_weights
 from segkit.errors import DataError
 from segkit.imaging.overlay import overlay
-from segkit.report.check_text import SHOWN, describe_outcome, describe_sizes, suggested_weights
 
 MARK = "<!-- made by segkit check -->"  # of files that may be replaced
 MOST_PICTURES = 12  # of a verdict
@@ -41,7 +41,7 @@ def check_page(
     examined: Examined, verdicts: Sequence[Verdict], *, seed: int = 0, augmented: np.ndarray | None = None
 ) -> str:
     """Return the page; `augmented` is a sheet of training augmentations, uint8 RGB [h, w, 3], to show as well."""
-    text = files("segkit.report").joinpath("check.html.j2").read_text(encoding="utf-8")
+    text = files("segkit.doctor").joinpath("templates/check.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.check import check, write_page
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.images import image_size_hw
 from segkit.datasets.masks import MaskReader
-from segkit.report.check_page import label_in_color
+from segkit.doctor.check import check, write_page
+from segkit.doctor.page import label_in_color
 
 
 class Page(HTMLParser):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from segkit.data.examined import Examined, Verdict
-from segkit.data.measures import Measures, measure
+from segkit.doctor.examination import Examined, Verdict
+from segkit.doctor.statistics import Measures, measure
 from segkit.errors import count
 from segkit.report.class_tables import weight_rules_table
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segkit.data.examined import Examined, Kind
-from segkit.data.facts import Values, snap
-from segkit.data.label_verdicts import (
+from segkit.datasets.masks import color_codes
+from segkit.doctor.examination import Examined, Kind
+from segkit.doctor.findings.labels import (
     INTEGERS,
     color_table,
     looks_like_instances,
@@ -15,7 +15,7 @@ from segkit.data.label_verdicts import (
     spread_values,
     two_levels,
 )
-from segkit.datasets.masks import color_codes
+from segkit.doctor.measure import Values, snap
 
 GREY_LEVELS = 12  # by which the channels of a grey JPEG may differ
 FAR_SHARE = 0.05  # of a label's pixels that may be far from every class's value

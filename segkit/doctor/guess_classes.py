@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from segkit.classes import MAX_CLASSES, VOC_NAMES
 from segkit.config.schema import DataConfig
-from segkit.data.facts import Facts
 from segkit.datasets.masks import COLOR_MODES, color_of
+from segkit.doctor.measure import Facts
 
 RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
 MOST_COLORS = 64

@@ -10,11 +10,12 @@ from itertools import combinations
 
 import numpy as np
 
-from segkit.data import file_verdicts, label_verdicts
-from segkit.data.duplicates import copies, near_copies, sequences
-from segkit.data.examined import Examined, Severity, Verdict, verdict
-from segkit.data.guess import RARE
 from segkit.datasets.layouts import EVERYTHING
+from segkit.doctor.duplicates import copies, near_copies, sequences
+from segkit.doctor.examination import Examined, Severity, Verdict, verdict
+from segkit.doctor.findings import files as file_verdicts
+from segkit.doctor.findings import labels as label_verdicts
+from segkit.doctor.guess_classes import RARE
 from segkit.errors import count as plural
 
 FEW_PICTURES = 10  # to validate on
