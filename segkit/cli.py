@@ -174,8 +174,8 @@ def _check(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     words = arguments.splits or []
     settings = [word for word in words if "=" in word]  # argparse gives --splits all words that follow
-    from segkit.convert import convert, describe_conversion, read_source
-    from segkit.formats.pictures import ReadOptions
+    from segkit.formats.convert import convert, describe_conversion, read_source
+    from segkit.formats.sample import ReadOptions
     from segkit.formats.table import WriteOptions
     from segkit.formats.writing import refuse_inside
 

@@ -25,7 +25,7 @@ from segkit.doctor.findings.labels import swapped_palettes
 from segkit.doctor.label_maps import Nearest, Remaps, build_remaps
 from segkit.errors import DataError, count
 from segkit.formats.folders import write_voc
-from segkit.formats.pictures import Picture, PictureSet
+from segkit.formats.sample import Picture, PictureSet
 from segkit.formats.writing import check_path, describe_use, fresh_folder, refuse_inside, write_plainly
 from segkit.imaging.resize import resize_mask
 

@@ -11,7 +11,7 @@ from segkit.datasets.listing import describe_folder, splits_there
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.survey import survey
 from segkit.errors import ConfigError
-from segkit.formats.pictures import Picture, PictureSet, ReadOptions
+from segkit.formats.sample import Picture, PictureSet, ReadOptions
 
 
 def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> PictureSet:

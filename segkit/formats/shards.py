@@ -12,7 +12,7 @@ from segkit.datasets.images import read_encoded
 from segkit.datasets.remote import need_webdataset
 from segkit.datasets.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
 from segkit.errors import ConfigError
-from segkit.formats.pictures import Picture, PictureSet
+from segkit.formats.sample import Picture, PictureSet
 from segkit.formats.writing import ELSEWHERE, each_picture, encode_mask, read_mask
 from segkit.runtime.files import write_bytes_durably, write_durably
 

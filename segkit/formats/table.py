@@ -4,26 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.formats import (
-    ade20k,
-    binary_masks,
-    camvid,
-    cityscapes,
-    coco,
-    coco_panoptic,
-    color_masks,
-    cvat,
-    id_masks,
-    labelme,
-    labelstudio,
-    rle_csv,
-    supervisely,
-    voc,
-    yolo,
-)
+from segkit.formats.annotations import coco, coco_panoptic, cvat, labelme, labelstudio, rle_csv, supervisely, yolo
 from segkit.formats.configured import read_folders
 from segkit.formats.folders import write_folders, write_voc
-from segkit.formats.pictures import PictureSet, Reader
+from segkit.formats.masks import ade20k, binary_masks, camvid, cityscapes, color_masks, id_masks, voc
+from segkit.formats.sample import PictureSet, Reader
 from segkit.formats.shards import write_shards
 
 

@@ -20,7 +20,7 @@ from segkit.datasets.images import image_size_hw, read_encoded, right_suffix
 from segkit.datasets.layouts import EVERYTHING
 from segkit.datasets.masks import write_mask
 from segkit.errors import DataError, RunFolderError
-from segkit.formats.pictures import Picture
+from segkit.formats.sample import Picture
 from segkit.runtime.machine import count_threads
 from segkit.runtime.threads import prefetch
 

@@ -20,7 +20,6 @@ from PIL import Image
 
 from segkit.config.reading import override_config
 from segkit.config.schema import AugmentConfig, DataConfig, RunConfig
-from segkit.convert import convert
 from segkit.datasets import remote as fetching
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
@@ -30,6 +29,7 @@ from segkit.datasets.shard_index import parse_index
 from segkit.datasets.shards import OPEN_SHARDS, Member, _open
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
+from segkit.formats.convert import convert
 from segkit.formats.table import WriteOptions
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan, shard_sizes

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segkit.classes import Classes, read_class_names
-from segkit.formats.pictures import NO_SPLIT, Picture, PictureSet
+from segkit.formats.sample import NO_SPLIT, Picture, PictureSet
 
 Masks = Mapping[str, np.ndarray]
 MakeSet = Callable[..., PictureSet]

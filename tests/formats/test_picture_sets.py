@@ -7,7 +7,7 @@ import pytest
 from segkit.classes import Classes
 from segkit.errors import DataError
 from segkit.formats.folders import write_voc
-from segkit.formats.pictures import Picture, PictureSet, arrange, tell_apart
+from segkit.formats.sample import Picture, PictureSet, arrange, tell_apart
 
 
 def picture(file: str, name: str = "1") -> Picture:
