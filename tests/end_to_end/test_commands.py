@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from segkit.cli import main
+from segkit.commands.demo import demo, demo_config
 from segkit.config.reading import dump_config
 from segkit.config.schema import DataConfig, RunConfig
-from segkit.demo import demo, demo_config
 from segkit.train import TrainResult
 
 ROOT = Path(__file__).parents[2]

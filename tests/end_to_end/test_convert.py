@@ -15,13 +15,13 @@ import torch
 
 from segkit import train as module
 from segkit.cli import main
-from segkit.command_line import SOURCES, TARGETS
 from segkit.config.reading import dump_config
 from segkit.config.schema import DataConfig, RunConfig
 from segkit.datasets.layouts import list_items
 from segkit.datasets.masks import read_label_values
 from segkit.errors import ConfigError
 from segkit.eval_miou import eval_miou
+from segkit.formats.names import SOURCES, TARGETS
 from segkit.formats.table import READERS, WRITERS
 from segkit.models.checkpoint import Checkpoint
 from segkit.train import TrainResult, train

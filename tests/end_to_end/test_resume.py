@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from segkit import train as module
-from segkit.cli import RESUMABLE, main
+from segkit.cli import main
+from segkit.commands.train import RESUMABLE
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged

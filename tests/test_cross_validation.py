@@ -7,12 +7,12 @@ import pytest
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
+from segkit.cross_validation import FoldsResult, describe_folds, pool
 from segkit.datasets.folds import Fold, check_disjoint, find_folds
 from segkit.datasets.split import split_data_set
 from segkit.errors import ConfigError, DataError
 from segkit.evaluation.bootstrap import miou_interval
 from segkit.evaluation.confusion import ConfusionMatrix
-from segkit.folds import FoldsResult, describe_folds, pool
 from segkit.report.tables import FoldRow, folds_csv, folds_table
 
 WriteFolders = Callable[..., DataConfig]

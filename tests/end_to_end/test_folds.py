@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from segkit import folds as verb
+from segkit import cross_validation as verb
 from segkit import train as module
-from segkit.cli import RESUMABLE, main
+from segkit.cli import main
+from segkit.commands.train import RESUMABLE
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
+from segkit.cross_validation import train_folds
 from segkit.datasets.split import split_data_set
 from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou
 from segkit.evaluation.confusion import ConfusionMatrix
-from segkit.folds import train_folds
 from segkit.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]

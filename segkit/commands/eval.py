@@ -1,0 +1,33 @@
+"""Score checkpoints on labelled pictures: mIoU and the per-class table."""
+
+import argparse
+from pathlib import Path
+
+from segkit.commands.output import say
+from segkit.commands.words import split_words
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="checkpoint|key=value",
+        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged. Settings to change, as "
+        "in data.root=DIR",
+    )
+    parser.add_argument("--split", help="which split to score; all: every labelled picture (default: data.val)")
+    parser.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from segkit.errors import SegkitError
+    from segkit.eval_miou import eval_miou
+    from segkit.report.tables import scores_table
+
+    paths, overrides = split_words(arguments.words)
+    if not paths:
+        raise SegkitError("eval: found no checkpoint, expected one, such as runs/NAME/checkpoints/best.pt")
+    result = eval_miou([Path(path) for path in paths], overrides, split=arguments.split, output=arguments.output)
+    say(f"split {result.split}", scores_table(result.scores, result.classes))
+    say(f"written: {result.output / 'metrics.json'}, {result.output / 'confusion.csv'}")
+    return 0
