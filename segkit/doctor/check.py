@@ -28,7 +28,6 @@ from segkit.imaging.letterbox import LetterBox
 from segkit.imaging.overlay import panel, sheet
 from segkit.imaging.resize import resize_image, resize_mask
 from segkit.loading.augment.pipeline import build_augment
-from segkit.loading.training_set import TrainingSet
 from segkit.runtime.files import write_bytes_durably
 
 CLEAN, WARNED, WRONG = 0, 1, 2  # exit codes
@@ -162,6 +161,8 @@ def write_page(checked: Checked, path: Path, *, augment: bool = False) -> None:
 
 def _augmentations(checked: Checked) -> np.ndarray:
     """Return 16 epochs of the picture that shows the most classes, with its mask: uint8 RGB [h, w, 3]."""
+    from segkit.loading.training_set import TrainingSet  # torch, which nothing else here needs
+
     examined, config = checked.examined, checked.config
     if not examined.sound:
         raise DataError(f"{examined.data.root}: no label can be read, expected one to augment; mend them first")

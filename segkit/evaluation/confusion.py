@@ -3,14 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 
 from segkit.classes import Classes
-from segkit.runtime.ranks import Ranks
+
+if TYPE_CHECKING:
+    import torch
+
+    from segkit.runtime.ranks import Ranks
 
 
 class ConfusionMatrix:
@@ -84,8 +87,10 @@ class ConfusionMatrix:
         total.num_images = self.num_images + other.num_images
         return total
 
-    def reduce(self, ranks: Ranks, device: torch.device) -> "ConfusionMatrix":
+    def reduce(self, ranks: "Ranks", device: "torch.device") -> "ConfusionMatrix":
         """Return the sum over all ranks, exact in int64, on every rank."""
+        import torch  # only where there are ranks: tables of figures start without it
+
         flat = torch.from_numpy(np.append(self._counts.ravel(), self.num_images)).to(device)
         summed = ranks.sum(flat).cpu().numpy()
         total = ConfusionMatrix(self.num_classes, ignore_index=self.ignore_index)

@@ -9,35 +9,46 @@ On a CPU all this is numpy and OpenCV in the caller's thread, so that pictures c
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    import torch
 
 PIXELS_AT_A_TIME = 65536
 UNDECIDED = 255
 
 
-def argmax(scores: torch.Tensor) -> np.ndarray:
+def argmax(scores: "torch.Tensor | np.ndarray") -> np.ndarray:
     """Return the class of the largest score for each pixel, the first of equals: float [C, h, w] -> uint8 [h, w]."""
     return resized_argmax(scores, (scores.shape[1], scores.shape[2]))
 
 
 def resized_argmax(
-    scores: torch.Tensor, size_hw: tuple[int, int], *, inner: tuple[slice, slice] = (slice(None), slice(None))
+    scores: "torch.Tensor | np.ndarray",
+    size_hw: tuple[int, int],
+    *,
+    inner: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> np.ndarray:
     """Return the class of the largest score at another size: float [C, H, W] -> uint8 [h, w].
 
     As `argmax(F.interpolate(scores[:, *inner], size_hw, mode="bilinear", align_corners=False))`.
     """
-    if scores.device.type != "cpu":
+    if isinstance(scores, np.ndarray):
+        planes = scores[:, *inner].astype(np.float32, copy=False)
+    elif scores.device.type != "cpu":
+        import torch
+        import torch.nn.functional as F
+
         cut = scores[:, *inner]
         if cut.shape[1:] != size_hw:
             cut = F.interpolate(cut[None].float(), size_hw, mode="bilinear", align_corners=False)[0]
         labels: np.ndarray = cut.argmax(dim=0).to(torch.uint8).cpu().numpy()
         return labels
-    planes = _planes(scores, inner)
+    else:
+        planes = _planes(scores, inner)
     given_hw = planes.shape[1:]
     if given_hw == size_hw:
         return _argmax(planes)
@@ -46,7 +57,7 @@ def resized_argmax(
     return _enlarged_argmax(planes, size_hw)
 
 
-def _planes(scores: torch.Tensor, inner: tuple[slice, slice]) -> np.ndarray:
+def _planes(scores: "torch.Tensor", inner: tuple[slice, slice]) -> np.ndarray:
     """Return float32 [C, H, W], each plane's rows contiguous."""
     rows, columns = inner
     if scores.stride(0) != 1:

@@ -4,13 +4,15 @@ Not here: training augmentation, which is random and need not be inverted (segki
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from segkit.imaging.argmax import resized_argmax
 from segkit.imaging.resize import resize_image, resize_mask
+
+if TYPE_CHECKING:
+    import torch
 
 BAR_GREY = 128  # what the bars beside a letterboxed image hold; near the mean of most images
 
@@ -59,7 +61,7 @@ class LetterBox:
         resize_mask(mask, self.inner_hw, out=canvas[self.inner])
         return canvas
 
-    def invert(self, logits: torch.Tensor) -> torch.Tensor:
+    def invert(self, logits: "torch.Tensor") -> "torch.Tensor":
         """Take scores [C, H, W] on the canvas back to the source [C, h, w]: bars cut off, then bilinear.
 
         Scores are resized, never label maps; take the argmax afterwards.
@@ -68,9 +70,11 @@ class LetterBox:
         inner = logits[:, *self.inner]
         if self.inner_hw == self.source_hw:
             return inner
+        import torch.nn.functional as F  # the floor below torch: what only letterboxes images starts without it
+
         return F.interpolate(inner[None].float(), self.source_hw, mode="bilinear", align_corners=False)[0]
 
-    def mask(self, logits: torch.Tensor) -> np.ndarray:
+    def mask(self, logits: "torch.Tensor | np.ndarray") -> np.ndarray:
         """Return the class of the largest of logits [C, H, W] at the source's size: uint8 [h, w].
 
         As `invert(logits).argmax(0)`, without interpolating what doesn't need it.

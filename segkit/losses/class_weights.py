@@ -5,7 +5,7 @@ Apart from the losses, since a check of the data shows weights too and needs no 
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from segkit.config.schema import ClassWeighting
 from segkit.errors import ConfigError
@@ -46,20 +46,22 @@ def class_weights(
         return list(rule)
     if rule == "none":
         return None
-    pixels = torch.tensor(class_pixels, dtype=torch.float64)
+    pixels = np.asarray(class_pixels, np.float64)
+    present = pixels > 0
     share = pixels / pixels.sum()
-    if rule == "balanced":
-        weights = 1 / (num_classes * share)
-    elif rule == "median_frequency":
-        within = pixels / torch.tensor(surrounding_pixels, dtype=torch.float64)
-        weights = within[pixels > 0].quantile(0.5) / within
-    elif rule == "log":
-        weights = 1 / torch.log(1.10 + share)
-    else:
-        if rule == "sqrt":
-            weights = share**-0.5
+    with np.errstate(divide="ignore", invalid="ignore"):  # classes without a pixel, which get 0
+        if rule == "balanced":
+            weights = 1 / (num_classes * share)
+        elif rule == "median_frequency":
+            within = pixels / np.asarray(surrounding_pixels, np.float64)
+            weights = np.median(within[present]) / within
+        elif rule == "log":
+            weights = 1 / np.log(1.10 + share)
         else:
-            beta = 1 - 1 / num_images
-            weights = (1 - beta) / (1 - beta ** torch.tensor(class_images, dtype=torch.float64))
-        weights = weights / (share * weights)[pixels > 0].sum()
-    return [round(weight, 6) for weight in weights.where(pixels > 0, 0).tolist()]
+            if rule == "sqrt":
+                weights = share**-0.5
+            else:
+                beta = 1 - 1 / num_images
+                weights = (1 - beta) / (1 - beta ** np.asarray(class_images, np.float64))
+            weights = weights / (share * weights)[present].sum()
+    return [round(weight, 6) for weight in np.where(present, weights, 0).tolist()]
