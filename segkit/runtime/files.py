@@ -8,11 +8,14 @@ readers, torch.load among them, pass over these last bytes.
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
+
+from filelock import FileLock
 
 from segkit.errors import RunFolderError
 
@@ -147,3 +150,37 @@ def writing(folder: Path, *, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFolderError(f"{folder}: can't be written ({error.strerror}); {remedy}") from error
+
+
+def lock(path: Path, *, wait: bool) -> FileLock:
+    """Lock a file against every other thread and process; the lock ends with `release()`, or with this process.
+
+    Use the result as a context manager, or keep it. The file itself stays: removing it is safe only while it is locked.
+
+    Raises:
+        filelock.Timeout: without `wait`, someone else holds it.
+        OSError: the file can't be created.
+    """
+    held = FileLock(path, timeout=-1 if wait else 0, thread_local=False)
+    held.acquire()
+    return held
+
+
+def remember(path: Path, plain: Any) -> None:
+    """Keep plain JSON in the cache folder, atomically. Where that can't be written, the next run computes it again."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(plain))
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def recall(path: Path) -> Any:
+    """Return what `remember` kept; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -13,12 +13,12 @@ import math
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from segkit.classes import Classes
@@ -26,7 +26,7 @@ from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import Scores
-from segkit.runtime.files import remove_parts, write_bytes_durably, writing
+from segkit.runtime.files import lock, remove_parts, write_bytes_durably, writing
 from segkit.runtime.machine import free_disk
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class RunFolder:
         self._created = False
         self._first_epoch: int | None = None  # that is written of again, in a run that goes on
         self._board: Any = None
-        self._lock: Any = None
+        self._lock: filelock.FileLock | None = None
 
     def holds_checkpoint(self) -> bool:
         """True if there is something to go on from."""
@@ -105,35 +105,20 @@ class RunFolder:
         Raises:
             RunFolderError: another process does.
         """
-        if sys.platform == "win32":
+        if self._lock is not None:
             return
-        import fcntl
-
-        while self._lock is None:
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        owner = self.path / LOCK
+        try:
             with self._writing():
-                self.path.mkdir(parents=True, exist_ok=True)
-                self._lock = (self.path / LOCK).open("a+")
-            try:
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(self._lock.fileno()), (self.path / LOCK).stat()):
-                    raise FileNotFoundError
-            except FileNotFoundError:  # its last owner removed it in just this moment
-                self._lock.close()
-                self._lock = None
-            except (BlockingIOError, PermissionError) as error:
-                self._lock.seek(0)
-                owner = self._lock.read().strip() or "unknown"
-                self._lock.close()
-                self._lock = None
-                raise RunFolderError(
-                    f"{self.path}: another segkit is training into it ({owner}), expected one at a time; wait for it, "
-                    "stop it, or choose another folder with run=FOLDER"
-                ) from error
-            except OSError:  # a file system without locks
-                return
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {platform.node()}\n")
-        self._lock.flush()
+                self._lock = lock(owner, wait=False)
+        except filelock.Timeout as error:
+            raise RunFolderError(
+                f"{self.path}: another segkit is training into it ({owner.read_text().strip() or 'unknown'}), expected "
+                "one at a time; wait for it, stop it, or choose another folder with run=FOLDER"
+            ) from error
+        owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
 
     def check_space(self, needed: int) -> None:
         """Raises RunFolderError if the disk has less than `needed` bytes free, before anything is written."""
@@ -263,7 +248,7 @@ class RunFolder:
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.path / LOCK).unlink()
-            self._lock.close()
+            self._lock.release()
             self._lock = None
             with contextlib.suppress(OSError):  # not empty, as it should be
                 self.path.rmdir()

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
 import pytest
 
 from segkit.errors import RunFolderError
-from segkit.runtime.files import is_damaged, remove_parts, write_durably
+from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_durably
 
 
 def write(path: Path, content: bytes, **settings: object) -> None:
@@ -92,7 +93,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file_and_a_part_that_is_removed_lat
     program = f"""
 import os
 from pathlib import Path
-from segkit.runtime.files import write_durably
+from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_bytes_durably, write_durably
 write_durably(Path({str(path)!r}), lambda file: (file.write(b"new"), file.flush(), os.kill(os.getpid(), 9)))
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
@@ -100,3 +101,50 @@ write_durably(Path({str(path)!r}), lambda file: (file.write(b"new"), file.flush(
     assert len(list(tmp_path.iterdir())) == 2
     remove_parts(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+# ---- locks and remembered JSON
+
+
+def test_a_lock_keeps_other_threads_and_processes_out_until_it_is_released(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    program = f"""
+from pathlib import Path
+from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_bytes_durably, write_durably
+lock(Path({str(path)!r}), wait=False)
+"""
+    held = lock(path, wait=False)
+    with pytest.raises(filelock.Timeout):
+        lock(path, wait=False)
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode != 0
+    held.release()
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    program = f"""
+import os, time
+from pathlib import Path
+from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_bytes_durably, write_durably
+lock(Path({str(path)!r}), wait=False)
+if os.fork() == 0:
+    time.sleep(30)  # a loading process whose parent was killed
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    lock(path, wait=False).release()
+
+
+def test_what_is_remembered_is_recalled_and_what_is_damaged_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "survey.json"
+    assert recall(path) is None
+    remember(path, {"a": [1, 2]})
+    assert recall(path) == {"a": [1, 2]}
+    path.write_text(path.read_text()[:-2])
+    assert recall(path) is None
+
+
+def test_a_home_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    remember(tmp_path / "cache" / "survey.json", {})
