@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit.classes import Classes
 from segkit.config.reading import override_config
@@ -17,16 +16,15 @@ from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_cl
 from segkit.datasets.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluation.confusion import Scores
-from segkit.evaluation.evaluate import evaluate
+from segkit.evaluation.validation import Validation
 from segkit.inference.ensemble import together
 from segkit.inference.ready import load_together, ready
 from segkit.loading.evaluation_set import EvaluationSet
-from segkit.loading.loader import evaluation_batches
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.tables import confusion_csv
 from segkit.runtime.device import common_precision, select_device
 from segkit.runtime.files import writing
-from segkit.runtime.machine import count_threads, keep_freed_memory
+from segkit.runtime.machine import keep_freed_memory
 from segkit.runtime.ranks import Ranks
 from segkit.training.run_folder import write_metrics
 
@@ -113,20 +111,19 @@ def score(
     title: str,
     precision_given: bool = True,
     ranks: Ranks | None = None,
-    pictures: dict[str, np.ndarray] | None = None,
+    images: dict[str, np.ndarray] | None = None,
 ) -> Scores:
-    """Score checkpoints, together, on pictures; `config` says how labels are read, the canvas, and what it runs on.
+    """Score checkpoints, together, on images; `config` says how masks are read, the canvas, and what it runs on.
 
-    Each of several ranks, which must all call this, scores a share, and gets the scores of all pictures. `pictures` is
+    Each of several ranks, which must all call this, scores a share, and gets the scores of all images. `images` is
     filled as by `evaluate`. Unless `precision_given` in `config`, it is that of the checkpoints.
 
     Raises:
-        DataError: a picture or label that can't be read.
-        DeviceError: no such device or precision here.
+        DataError: an image or mask that can't be read.
+        DeviceError: no such device or precision here, or an image that doesn't fit into its memory.
     """
     ranks = ranks or Ranks()
-    classes = checkpoints[0].classes
-    reader = MaskReader.build(config.data, classes)
+    reader = MaskReader.build(config.data, checkpoints[0].classes)
     device = select_device(config.train.device, local_rank=ranks.local_rank)
     keep_freed_memory()
     chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]
@@ -141,19 +138,9 @@ def score(
         )
         for checkpoint in checkpoints
     ]
-    batches = evaluation_batches(
-        EvaluationSet(items, reader, canvas_hw=config.data.canvas),
-        batch_size=config.eval.batch_size,
-        rank=ranks.rank,
-        num_ranks=ranks.size,
-        workers=count_threads(),
-    )
-    total = -(-len(items) // (config.eval.batch_size * ranks.size))
-    disable = None if ranks.is_first else True
-    with tqdm(batches, total=total, desc=title, unit="batch", dynamic_ncols=True, disable=disable) as bar:
-        return evaluate(
-            together(models), bar, classes=classes, precision=precision, ranks=ranks, pictures=pictures
-        ).scores
+    dataset = EvaluationSet(items, reader, canvas_hw=config.data.canvas)
+    validation = Validation(dataset, config.eval.batch_size, precision, ranks)
+    return validation.score(together(models), title=title, images=images).scores
 
 
 def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split: str) -> None:

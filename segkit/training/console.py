@@ -12,6 +12,7 @@ from segkit.datasets.survey import Survey
 from segkit.loading.sampler import num_draws
 from segkit.report.class_tables import classes_table
 from segkit.report.tables import percent
+from segkit.runtime.progress import progress
 from segkit.training.run_folder import EpochRow
 
 
@@ -69,14 +70,6 @@ def describe_epoch(row: EpochRow, *, num_epochs: int, is_best: bool) -> str:
     return f"{line}  {row.images_per_second:.1f} images/s  {row.seconds:.0f} s"
 
 
-def progress_bar(*, epoch: int, num_epochs: int, first_step: int, num_steps: int, show: bool) -> "tqdm[Any]":
-    """Return the bar of an epoch (counted from 1): in a terminal, not in a pipe or a log file."""
-    return tqdm(
-        total=num_steps,
-        initial=first_step,
-        desc=f"epoch {epoch}/{num_epochs}",
-        unit="step",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None if show else True,
-    )
+def epoch_bar(*, epoch: int, num_epochs: int, first_step: int, num_steps: int, show: bool) -> "tqdm[Any]":
+    """Return the bar of an epoch (counted from 1)."""
+    return progress(title=f"epoch {epoch}/{num_epochs}", unit="step", total=num_steps, first=first_step, show=show)

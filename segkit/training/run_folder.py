@@ -217,15 +217,23 @@ class RunFolder:
                 if not math.isnan(iou):
                     self.board.add_scalar(f"iou/{name}", iou, epoch)
 
-    def add_picture(self, name: str, picture: np.ndarray, epoch: int) -> None:
-        """Add a picture, uint8 RGB [h, w, 3], to TensorBoard."""
+    def add_image(self, name: str, image: np.ndarray, epoch: int) -> None:
+        """Add an image, uint8 RGB [h, w, 3], to TensorBoard."""
         with self._writing():
-            self.board.add_image(name, picture, epoch, dataformats="HWC")
+            self.board.add_image(name, image, epoch, dataformats="HWC")
 
     def write_metrics(self, scores: Scores, classes: Classes) -> None:
         """Write metrics.json."""
         with self._writing():
             write_metrics(self.path, scores, classes)
+
+    def confusion(self) -> list[list[int]] | None:
+        """Return the confusion matrix in metrics.json; None where the file is missing or damaged."""
+        try:
+            matrix: list[list[int]] = json.loads((self.path / "metrics.json").read_text())["confusion"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return matrix
 
     @property
     def board(self) -> Any:

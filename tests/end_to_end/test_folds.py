@@ -22,12 +22,15 @@ from segkit.cli import main
 from segkit.commands.train import RESUMABLE
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
-from segkit.cross_validation import train_folds
+from segkit.cross_validation import _is_finished, train_folds
 from segkit.datasets.split import split_data_set
 from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou
 from segkit.evaluation.confusion import ConfusionMatrix
+from segkit.loading.prepare import prepare_data
 from segkit.models.checkpoint import Checkpoint
+from segkit.train import train
+from segkit.training.setup import build_plan
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., RunConfig]
@@ -65,6 +68,22 @@ def config_file(config: RunConfig, tmp_path: Path) -> Path:
 def written(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "folds.json").read_text())
     return content
+
+
+def test_a_fold_is_finished_after_the_steps_that_its_sampler_gives_it(
+    make_config: MakeConfig, divided: Path, tmp_path: Path
+) -> None:
+    settings = (f"data.root={divided}", "data.train=fold1_train", "data.val=fold1_val", "train.epochs=4",
+                "data.sampler=repeat_factor", "data.repeat_threshold=1.0", "train.batch_size=1", "eval.every=4",
+                "eval.batch_size=1")  # fmt: skip
+    own = make_config(tmp_path / "run", *settings)
+    data = prepare_data(own.data, seed=own.train.seed)
+    uniform, sampled = 4 * len(data.train), 4 * build_plan(own, data).batches_per_epoch
+    assert uniform < sampled  # what used to be taken for the end of this fold
+    train(own, max_steps=uniform)
+    assert not _is_finished(own)
+    train(own, resume=True)
+    assert _is_finished(own)
 
 
 # ---- figures

@@ -48,7 +48,7 @@ def test_the_plan_counts_what_the_run_will_do(make_config: MakeConfig, tmp_path:
     plan = make_plan(config, num_steps=5)
     assert (plan.num_train, plan.num_val, plan.steps_per_epoch, plan.batch_size) == (12, 6, 3, 4)
     assert plan.run == pytest.approx(7 * 3 * plan.step + 3 * 6 * plan.validate)
-    assert 0 < plan.peak_memory < plan.total_memory
+    assert 0 < plan.peak_memory < plan.available_memory
     assert plan.checkpoint_bytes > 100_000
     assert plan.largest_batch is None
     assert not (tmp_path / "run").exists()
@@ -73,7 +73,7 @@ def test_auto_finds_the_largest_batch_within_the_share(make_config: MakeConfig, 
     plan = make_plan(config, num_steps=5)
     assert plan.largest_batch == 16  # more would only repeat the 12 pictures
     assert "train.batch_size=16" in describe_plan(plan)
-    with pytest.raises(DeviceError, match=r"2 pictures take .* GiB already, expected at most 0 % of .*; lower data"):
+    with pytest.raises(DeviceError, match=r"2 images take .* GiB already, expected at most 0 % of .*; lower data"):
         make_plan(config, num_steps=5, memory_share=0.0001)
 
 
@@ -87,7 +87,7 @@ def test_auto_comes_close_to_what_fits_and_never_beyond(
 
     tried: list[int] = []
     monkeypatch.setattr("segkit.plan._peak_of", peak)
-    monkeypatch.setattr("segkit.plan.total_memory", lambda device: 10_000)
+    monkeypatch.setattr("segkit.plan.available_memory", lambda device: 10_000)
     found = _largest_batch(make_config(tmp_path / "run", "train.accumulate=2"), 0.8, num_train=1000)
     best = max(batch for batch in range(2, 200, 2) if peak(make_config(tmp_path / "run"), batch) <= 8000)
     assert 0.7 * best <= found <= best
