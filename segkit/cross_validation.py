@@ -256,7 +256,7 @@ def _write(result: FoldsResult) -> None:
         "miou": plain(pooled.scores.miou),
         "interval": {
             "low": plain(low), "high": plain(high), "confidence": CONFIDENCE, "method": "percentile bootstrap over "
-            "pictures", "resamples": RESAMPLES,
+            "images", "resamples": RESAMPLES,
         },
         "mean_miou": plain(mean),
         "std_miou": plain(spread),

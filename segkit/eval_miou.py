@@ -63,7 +63,7 @@ def eval_miou(
         CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
         ConfigError: an override that is wrong, or can't have an effect here; of several checkpoints no `output`, or a
             split that some of them were trained on.
-        DataError: as `list_items`, or a picture or label that can't be read.
+        DataError: as `list_items`, or an image or mask that can't be read.
     """
     paths = [path] if isinstance(path, Path) else list(path)
     path = paths[0]
@@ -144,13 +144,13 @@ def score(
 
 
 def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split: str) -> None:
-    """Raises ConfigError if the split held pictures out of the training of some checkpoints, but not of others."""
+    """Raises ConfigError if the split was held out of the training of some checkpoints, but not of others."""
     held_out = {(c.config.data.val, *(c.held_out or ())): path for path, c in zip(paths, checkpoints, strict=True)}
     if len(held_out) > 1 and split in {name for name, *_ in held_out}:
         first, other, *_ = held_out.values()
         raise ConfigError(
             f"--split: '{split}' was held out of the training of some of these checkpoints, but others were trained on "
-            f"its pictures ({first} and {other} have held out different ones), so that the score would flatter them; "
+            f"its images ({first} and {other} have held out different ones), so that the score would flatter them; "
             "give a split that none was trained on, as in --split test"
         )
 

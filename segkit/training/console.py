@@ -1,4 +1,4 @@
-"""What a run says to the terminal while it goes on."""
+"""What a run says to the terminal while it trains."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,13 +25,13 @@ def describe_data(
     class_weights: Sequence[float] | None,
     views: Sequence[float],
 ) -> str:
-    """Return lines that say what is trained on: pictures, whose expected views per epoch are `views`, and classes."""
+    """Return lines that say what is trained on: images, whose expected views per epoch are `views`, and classes."""
     lines = [
         f"data    {root}: {found.num_images} to train on, {num_val} to validate, {len(classes)} classes",
         classes_table(classes, found, class_weights, views),
     ]
     if set(views) != {1.0}:
-        lines.append(f"        an epoch is {num_draws(views)} samples of these {found.num_images} pictures")
+        lines.append(f"        an epoch is {num_draws(views)} samples of these {found.num_images} images")
     if absent := found.absent(classes):
         lines.append(f"        note: no training pixel of {', '.join(absent)}; that can't be learned")
     return "\n".join(lines)
@@ -58,7 +58,7 @@ def describe_run(
         f"canvas {width}x{height}, lr {lr:.3g}{scaled}",
     ]
     if batch_size > num_train:
-        lines.append(f"        note: a batch of {batch_size} repeats the {num_train} training pictures")
+        lines.append(f"        note: a batch of {batch_size} repeats the {num_train} training images")
     return "\n".join(lines)
 
 

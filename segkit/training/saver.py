@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundSaver:
-    """Runs one piece of writing at a time in a thread, while training goes on.
+    """Runs one piece of writing at a time in a thread, while the run trains on.
 
     Whatever was raised in the thread is raised again by the next call. As a context manager, it waits for the writing
     at the end; but not after Ctrl-C: a write that is broken off leaves the older file whole.

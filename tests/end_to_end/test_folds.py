@@ -38,7 +38,7 @@ MakeConfig = Callable[..., RunConfig]
 
 @pytest.fixture(scope="module")
 def divided(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn data set in two folds of nine pictures."""
+    """The drawn data set in two folds of nine images."""
     root = tmp_path_factory.mktemp("divided") / "data"
     shutil.copytree(shapes, root)
     split_data_set(root, folds=2)
@@ -114,7 +114,7 @@ def test_what_counts_is_the_last_epochs_model_whatever_became_of_the_best(
     assert found["pooled"] == before["pooled"]
 
 
-def test_the_pooled_figure_counts_every_picture_once(straight: Path, tmp_path: Path) -> None:
+def test_the_pooled_figure_counts_every_image_once(straight: Path, tmp_path: Path) -> None:
     found = written(straight)
     counts = [
         eval_miou(straight / row["checkpoint"], output=tmp_path / row["name"]).scores.counts for row in found["folds"]
@@ -229,7 +229,7 @@ def test_folds_are_never_trained_into_a_folder_that_holds_something(
         train_folds(replace(config, run=str(more)), resume=True)
 
 
-def test_a_finished_fold_of_other_pictures_is_not_taken_for_this_one(
+def test_a_finished_fold_of_other_images_is_not_taken_for_this_one(
     config_file: Path, straight: Path, divided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
@@ -238,7 +238,7 @@ def test_a_finished_fold_of_other_pictures_is_not_taken_for_this_one(
     split_data_set(data, folds=2, seed=1, force=True)
     words = [str(config_file), f"run={run}", f"data.root={data}", "--folds", "--resume"]
     assert main(["train", *words]) == 2
-    assert "trained and validated on other pictures" in capsys.readouterr().err
+    assert "trained and validated on other images" in capsys.readouterr().err
 
 
 def test_a_mistake_leaves_no_folder(config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

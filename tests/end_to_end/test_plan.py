@@ -71,7 +71,7 @@ def test_the_plan_counts_the_views_of_a_sampler(make_config: MakeConfig, tmp_pat
 def test_auto_finds_the_largest_batch_within_the_share(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", "train.batch_size=auto")
     plan = make_plan(config, num_steps=5)
-    assert plan.largest_batch == 16  # more would only repeat the 12 pictures
+    assert plan.largest_batch == 16  # more would only repeat the 12 images
     assert "train.batch_size=16" in describe_plan(plan)
     with pytest.raises(DeviceError, match=r"2 images take .* GiB already, expected at most 0 % of .*; lower data"):
         make_plan(config, num_steps=5, memory_share=0.0001)
