@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from segkit.cli import main
 from segkit.config.reading import dump_config
@@ -92,6 +93,21 @@ def test_auto_comes_close_to_what_fits_and_never_beyond(
     best = max(batch for batch in range(2, 200, 2) if peak(make_config(tmp_path / "run"), batch) <= 8000)
     assert 0.7 * best <= found <= best
     assert tried[:-99] == sorted(tried[:-99])  # growing only: a process's peak never comes down
+
+
+@pytest.mark.parametrize("limit", [4, 9, 100])
+def test_auto_survives_running_out_of_memory_in_its_search(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    def rehearse(config: RunConfig, folder: Path, num_steps: int) -> tuple[None, int]:
+        if config.train.fixed_batch_size > limit:
+            raise DeviceError("training: too much") from torch.OutOfMemoryError("CUDA out of memory")
+        return None, 10 * config.train.fixed_batch_size  # as if there were no end to it
+
+    monkeypatch.setattr("segkit.plan._rehearse", rehearse)
+    monkeypatch.setattr("segkit.plan.available_memory", lambda device: 10_000)
+    found = _largest_batch(make_config(tmp_path / "run"), 0.8, num_train=1000)
+    assert limit - max(1, limit // 8) <= found <= limit
 
 
 def test_steps_that_wait_for_loading_now_and_then_count_on_average() -> None:
