@@ -1,4 +1,4 @@
-"""A data set that a config describes, or a folder of a layout that segkit trains from, as pictures."""
+"""A data set that a config describes, or a folder of a layout that segkit trains from, as images."""
 
 import functools
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from segkit.datasets.listing import describe_folder, splits_there
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.survey import survey
 from segkit.errors import ConfigError
-from segkit.formats.sample import Picture, PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import Sample, SampleSet
 
 
-def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> PictureSet:
-    """Return the pictures of the given splits of a config's data set; by default of data.train and data.val.
+def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> SampleSet:
+    """Return the images of the given splits of a config's data set; by default of data.train and data.val.
 
     Raises:
         ConfigError: classes or label values that contradict each other.
@@ -29,13 +30,13 @@ def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> PictureSet
         items = list_items(config.data, split, seed=config.train.seed)
         survey(items, reader, title=f"checking {split}")
         found[split] = [
-            Picture(item.name, item.image, functools.partial(reader, item.mask)) for item in items if item.mask
+            Sample(item.name, item.image, functools.partial(reader, item.mask)) for item in items if item.mask
         ]
-    return PictureSet(found, classes)
+    return SampleSet(found, classes)
 
 
-def read_folders(source: Path, options: ReadOptions) -> PictureSet:
-    """Return the pictures of a folder in the voc or folders layout, in the splits it has, labels as class ids.
+def read_folders(source: Path, options: ReadOptions) -> SampleSet:
+    """Return the images of a folder in the voc or folders layout, in the splits it has, labels as class ids.
 
     Raises:
         ConfigError: nothing names the classes, or options without effect here.

@@ -1,6 +1,6 @@
 """JSON and text of other tools is read and checked, many files at once; what is wrong is named by its place.
 
-Nothing in them is trusted. Not here: pictures and masks (segkit.data), XML (cvat), CSV (rle_csv).
+Nothing in them is trusted. Not here: images and masks (segkit.data), XML (cvat), CSV (rle_csv).
 """
 
 import functools
@@ -18,7 +18,7 @@ from segkit.runtime.threads import prefetch
 T = TypeVar("T")
 R = TypeVar("R")
 
-FAR = 1e6  # pixels; no picture reaches there, and arithmetic stays finite
+FAR = 1e6  # pixels; no image reaches there, and arithmetic stays finite
 Coordinate = Annotated[float, Field(ge=-FAR, le=FAR, allow_inf_nan=False)]
 
 

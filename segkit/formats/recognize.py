@@ -9,7 +9,7 @@ import numpy as np
 from segkit.datasets.masks import read_stored_label
 from segkit.errors import SegkitError
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 MOST_LABELS = 20  # that are looked at
 MOST_FILES = 2000  # that are looked at by name

@@ -22,7 +22,7 @@ class LabelTable:
 
     ids: Mapping[int, int]
     by_color: bool = False
-    remedy: str = "mend the label, or choose another format"
+    remedy: str = "fix the label, or choose another format"
 
     def __call__(self, path: File) -> np.ndarray:
         """Return the label file as class ids uint8 [h, w].

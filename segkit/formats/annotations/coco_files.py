@@ -1,5 +1,5 @@
-"""The files of a data set in COCO's form: which JSON is which split, which pictures and categories it names, and where
-the pictures are. Not here: what is in the annotations (coco, coco_panoptic).
+"""The files of a data set in COCO's form: which JSON is which split, which images and categories it names, and where
+the images are. Not here: what is in the annotations (coco, coco_panoptic).
 """
 
 import os
@@ -49,7 +49,7 @@ class _Image(BaseModel, strict=True):
 
 @dataclass(frozen=True)
 class CocoImage:
-    """A picture: its name in segkit, its file, and the (height, width) that the JSON says, where it does."""
+    """An image: its name in segkit, its file, and the (height, width) that the JSON says, where it does."""
 
     name: str
     file: Path
@@ -124,14 +124,14 @@ def read_categories(content: CocoContent, *, where: str) -> dict[int, str]:
     """Return the names of the categories by id, ascending.
 
     Raises:
-        DataError: one is incomplete, or an id stands there twice.
+        DataError: one is incomplete, or an id is listed twice.
     """
     categories: dict[int, str] = {}
     for number, entry in enumerate(content.categories, start=1):
         place = f"{where}: category {number}"
         category = check(entry, _Category, where=place, expected="an id, a whole number, and a name")
         if category.id in categories:
-            raise DataError(f"{place}: the id {category.id} stands there twice, expected one of each; mend the file")
+            raise DataError(f"{place}: the id {category.id} is listed twice, expected one of each; fix the file")
         categories[category.id] = category.name.strip()
     return dict(sorted(categories.items()))
 
@@ -139,10 +139,10 @@ def read_categories(content: CocoContent, *, where: str) -> dict[int, str]:
 def read_images(
     content: CocoContent, file: CocoFile, *, source: Path, images: Path | None
 ) -> dict[Identity, CocoImage]:
-    """Return the pictures by id.
+    """Return the images by id.
 
     Raises:
-        DataError: entries are incomplete, an id or name stands there twice, or pictures are missing (the first ten).
+        DataError: entries are incomplete, an id or name is listed twice, or images are missing (the first ten).
     """
     folders = [*_image_folders(file, source, images)]
     found: dict[Identity, CocoImage] = {}
@@ -155,12 +155,12 @@ def read_images(
         name = place.with_suffix("").as_posix() if place.suffix.lower() in IMAGE_SUFFIXES else place.as_posix()
         if image.id in found or name in names:
             raise DataError(
-                f"{where}: {name} (id {image.id}): its id or name stands there twice, expected one entry per picture"
+                f"{where}: {name} (id {image.id}): its id or name is listed twice, expected one entry per image"
             )
         path = _find(place, folders)
         if path is None:
             problems.append(
-                f"{file.path}: {place}: no such picture in {', '.join(map(str, folders[:3]))}; put it there, or give "
+                f"{file.path}: {place}: no such image in {', '.join(map(str, folders[:3]))}; put it there, or give "
                 "their folder: --images DIR"
             )
             continue
@@ -191,7 +191,7 @@ def join_splits(files: Iterable[CocoFile], kinds: Collection[str]) -> dict[str, 
 
 
 def _image_folders(file: CocoFile, source: Path, images: Path | None) -> list[Path]:
-    """Return where the pictures of a JSON file may be, the likeliest first."""
+    """Return where the images of a JSON file may be, the likeliest first."""
     words = list(dict.fromkeys([file.split + file.year, file.split]))
     base = file.path.parent.parent if file.path.parent.name == "annotations" else file.path.parent
     if images is not None:

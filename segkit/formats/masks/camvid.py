@@ -13,7 +13,8 @@ from segkit.classes import RGB
 from segkit.datasets.masks import code_of, read_label_values
 from segkit.formats.masks.color_table import find_color_table, read_color_table
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import SampleSet
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import IGNORED, Vocabulary
 
@@ -37,7 +38,7 @@ ELEVEN: dict[str, RGB] = {
 VOID = 11
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a CamVid folder.
 
     Raises:
@@ -68,4 +69,4 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             **{k: vocabulary.ids[name] for k, name in enumerate(ELEVEN)},
         }
     table = LabelTable(ids, by_color, "for colours or classes of your own use --from color-masks or id-masks")
-    return PictureSet(pairing.pictures(table), vocabulary.classes, (*vocabulary.notes, *pairing.notes))
+    return SampleSet(pairing.samples(table), vocabulary.classes, (*vocabulary.notes, *pairing.notes))

@@ -15,7 +15,8 @@ from segkit.datasets.masks import code_of
 from segkit.errors import DataError
 from segkit.formats.masks.color_table import read_color_table
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import SampleSet
 from segkit.formats.values import EitherTable, LabelTable
 from segkit.formats.vocabulary import CLASS_FILES, Vocabulary, read_class_file
 
@@ -23,7 +24,7 @@ CREAM = (224, 224, 192)
 BORDER = 255
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a VOC folder (or VOCdevkit, or what holds it).
 
     Raises:
@@ -44,7 +45,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         LabelTable({BORDER: ignored, **by_id}, remedy=remedy),
         LabelTable({code_of(CREAM): ignored, **by_color}, by_color=True, remedy=remedy),
     )
-    return PictureSet(pairing.pictures(table), vocabulary.classes, (*notes, *vocabulary.notes, *pairing.notes))
+    return SampleSet(pairing.samples(table), vocabulary.classes, (*notes, *vocabulary.notes, *pairing.notes))
 
 
 def read_names(root: Path) -> tuple[dict[RGB, str], list[str]]:

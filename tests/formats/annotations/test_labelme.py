@@ -11,7 +11,8 @@ from PIL import Image
 
 from segkit.errors import ConfigError, DataError, RunFolderError
 from segkit.formats.annotations.labelme import read, write
-from segkit.formats.sample import NO_SPLIT, PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions, WriteOptions
+from segkit.formats.sample import NO_SPLIT, SampleSet
 
 OPTIONS = ReadOptions()
 SQUARE = [[2, 2], [6, 2], [6, 6], [2, 6]]
@@ -22,7 +23,7 @@ def shape(label: str, points: object, **more: object) -> dict[str, object]:
 
 
 def save(folder: Path, name: str, shapes: object, *, hw: tuple[int, int] = (20, 30), **more: object) -> Path:
-    """Write a JSON file and its picture."""
+    """Write a JSON file and its image."""
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", hw[::-1]).save(folder / f"{name}.png")
     plain = {
@@ -37,8 +38,8 @@ def save(folder: Path, name: str, shapes: object, *, hw: tuple[int, int] = (20, 
     return path
 
 
-def masks_of(pictures: PictureSet, split: str = NO_SPLIT) -> dict[str, np.ndarray]:
-    return {picture.name: picture.read_mask() for picture in pictures.splits[split]}
+def masks_of(samples: SampleSet, split: str = NO_SPLIT) -> dict[str, np.ndarray]:
+    return {sample.name: sample.read_mask() for sample in samples.splits[split]}
 
 
 def mask_of(folder: Path, *shapes: object, **options: Any) -> np.ndarray:
@@ -53,9 +54,9 @@ def mask_of(folder: Path, *shapes: object, **options: Any) -> np.ndarray:
     "names", [("background", "cat", "dog"), ("sky", "road", "tree"), ("sky", "Background", "tree")]
 )
 def test_what_is_written_is_read_as_the_same_ids(
-    make_set: Callable[..., PictureSet], random_masks: dict[str, np.ndarray], tmp_path: Path, names: tuple[str, ...]
+    make_set: Callable[..., SampleSet], random_masks: dict[str, np.ndarray], tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    write(make_set(random_masks, names), tmp_path / "out")
+    write(make_set(random_masks, names), tmp_path / "out", WriteOptions())
     again = read(tmp_path / "out", OPTIONS)
     assert again.classes.names == names
     assert list(masks_of(again)) == sorted(random_masks)
@@ -64,8 +65,8 @@ def test_what_is_written_is_read_as_the_same_ids(
         assert (mask == random_masks[name]).all(), name
 
 
-def test_real_masks_are_read_as_they_were_written(real_set: PictureSet, tmp_path: Path) -> None:
-    write(real_set, tmp_path / "out")
+def test_real_masks_are_read_as_they_were_written(real_set: SampleSet, tmp_path: Path) -> None:
+    write(real_set, tmp_path / "out", WriteOptions())
     again = read(tmp_path / "out", OPTIONS)
     assert again.classes.names == real_set.classes.names
     for before, after in zip(real_set.splits["all"], again.splits["all"], strict=True):
@@ -75,9 +76,9 @@ def test_real_masks_are_read_as_they_were_written(real_set: PictureSet, tmp_path
         assert before.image.read_bytes() == after.image.read_bytes()
 
 
-def test_splits_and_folders_come_back(make_set: Callable[..., PictureSet], tmp_path: Path) -> None:
+def test_splits_and_folders_come_back(make_set: Callable[..., SampleSet], tmp_path: Path) -> None:
     mask = np.eye(4, dtype=np.uint8)
-    write(make_set({"train/x/a.b.c": mask, "val/a": mask}, splits=True), tmp_path / "out")
+    write(make_set({"train/x/a.b.c": mask, "val/a": mask}, splits=True), tmp_path / "out", WriteOptions())
     again = read(tmp_path / "out", OPTIONS)
     assert {split: [p.name for p in listed] for split, listed in again.splits.items()} == {
         "train": ["x/a.b.c"],
@@ -104,10 +105,10 @@ def test_folders_are_splits_where_all_are_called_so(
     assert sum(len(listed) for listed in again.splits.values()) == 2
 
 
-def test_writing_gives_what_labelme_opens(make_set: Callable[..., PictureSet], tmp_path: Path) -> None:
+def test_writing_gives_what_labelme_opens(make_set: Callable[..., SampleSet], tmp_path: Path) -> None:
     mask = np.zeros((9, 9), np.uint8)
     mask[1:8, 1:8], mask[3:6, 3:6], mask[4, 4] = 1, 0, 255
-    write(make_set({"x/a": mask}), tmp_path)
+    write(make_set({"x/a": mask}), tmp_path, WriteOptions())
     plain = json.loads((tmp_path / "x" / "a.json").read_text())
     assert plain["version"].startswith("5.")
     assert plain["imageData"] is None
@@ -117,29 +118,29 @@ def test_writing_gives_what_labelme_opens(make_set: Callable[..., PictureSet], t
     assert (tmp_path / "labels.txt").read_text().split() == ["__ignore__", "_background_", "cat", "dog"]
 
 
-def test_background_that_nothing_surrounds_is_not_written(make_set: Callable[..., PictureSet], tmp_path: Path) -> None:
+def test_background_that_nothing_surrounds_is_not_written(make_set: Callable[..., SampleSet], tmp_path: Path) -> None:
     mask = np.array([[1, 0], [0, 2]], np.uint8)
-    write(make_set({"a": mask}), tmp_path)
+    write(make_set({"a": mask}), tmp_path, WriteOptions())
     assert {each["label"] for each in json.loads((tmp_path / "a.json").read_text())["shapes"]} == {"cat", "dog"}
 
 
 def test_the_same_set_gives_the_same_bytes(
-    make_set: Callable[..., PictureSet], random_masks: dict[str, np.ndarray], tmp_path: Path
+    make_set: Callable[..., SampleSet], random_masks: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     for folder in ("one", "two"):
-        write(make_set(random_masks), tmp_path / folder)
+        write(make_set(random_masks), tmp_path / folder, WriteOptions())
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) == 2 * len(random_masks) + 2
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
 
 
-def test_a_tolerance_writes_fewer_points(make_set: Callable[..., PictureSet], tmp_path: Path) -> None:
+def test_a_tolerance_writes_fewer_points(make_set: Callable[..., SampleSet], tmp_path: Path) -> None:
     y, x = np.mgrid[:100, :100]
     circle = ((x - 50) ** 2 + (y - 50) ** 2 < 900).astype(np.uint8)
     counts = []
     for tolerance in (0.0, 2.0):
         folder = tmp_path / str(tolerance)
-        write(make_set({"a": circle}), folder, tolerance=tolerance)
+        write(make_set({"a": circle}), folder, WriteOptions(tolerance=tolerance))
         counts.append(len(json.loads((folder / "a.json").read_text())["shapes"][0]["points"]))
     assert counts[1] < counts[0] / 4
     assert (masks_of(read(tmp_path / "2.0", OPTIONS))["a"] != circle).mean() < 0.02
@@ -147,21 +148,21 @@ def test_a_tolerance_writes_fewer_points(make_set: Callable[..., PictureSet], tm
 
 @pytest.mark.parametrize("name", ["../a", "/a", "x/../../a", "a\\b", "x//a"])
 def test_a_name_that_leaves_the_folder_is_refused(
-    make_set: Callable[..., PictureSet], tmp_path: Path, name: str
+    make_set: Callable[..., SampleSet], tmp_path: Path, name: str
 ) -> None:
-    pictures = make_set({"a": np.eye(3, dtype=np.uint8)})
-    picture = pictures.splits[NO_SPLIT][0]
-    bad = PictureSet({NO_SPLIT: [type(picture)(name, picture.image, picture.read_mask)]}, pictures.classes)
+    samples = make_set({"a": np.eye(3, dtype=np.uint8)})
+    sample = samples.splits[NO_SPLIT][0]
+    bad = SampleSet({NO_SPLIT: [type(sample)(name, sample.image, sample.read_mask)]}, samples.classes)
     with pytest.raises(DataError, match="expected a relative path"):
-        write(bad, tmp_path / "out")
+        write(bad, tmp_path / "out", WriteOptions())
 
 
 def test_a_folder_that_cannot_be_written_is_the_users_problem(
-    make_set: Callable[..., PictureSet], tmp_path: Path
+    make_set: Callable[..., SampleSet], tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(RunFolderError):
-        write(make_set({"a": np.eye(3, dtype=np.uint8)}), tmp_path / "out")
+        write(make_set({"a": np.eye(3, dtype=np.uint8)}), tmp_path / "out", WriteOptions())
 
 
 # ---- shapes
@@ -243,7 +244,7 @@ def test_a_bitmap_lies_at_its_first_point_and_is_cut_off(tmp_path: Path) -> None
     "bitmap",
     [
         "no base64!",
-        base64.b64encode(b"no picture").decode(),
+        base64.b64encode(b"no image").decode(),
         png(np.zeros((2, 3, 3), np.uint8)),
         png(np.zeros((2, 3), np.uint8), "GIF"),  # Pillow reads formats that run programs (EPS) as well
     ],
@@ -255,15 +256,15 @@ def test_a_broken_bitmap_is_named(tmp_path: Path, bitmap: str) -> None:
 
 def test_a_huge_bitmap_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     bomb = png(np.zeros((50, 9000), np.uint8))
-    with pytest.raises(DataError, match="9000x50 pixels, expected one within the picture of 30x20"):
+    with pytest.raises(DataError, match="9000x50 pixels, expected one within the image of 30x20"):
         mask_of(tmp_path, shape("cat", [[0, 0], [2, 2]], shape_type="mask", mask=bomb))
 
 
-def test_shapes_of_too_few_points_are_passed_over_and_counted(tmp_path: Path) -> None:
+def test_shapes_of_too_few_points_are_skipped_and_counted(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE), shape("cat", [[1, 1], [2, 2]]), shape("cat", [])])
-    pictures = read(tmp_path, OPTIONS)
-    assert "2 shapes with too few points passed over" in pictures.notes
-    assert (masks_of(pictures)["a"] == 1).sum() == 16
+    samples = read(tmp_path, OPTIONS)
+    assert "2 shapes with too few points skipped" in samples.notes
+    assert (masks_of(samples)["a"] == 1).sum() == 16
 
 
 # ---- classes
@@ -272,9 +273,9 @@ def test_shapes_of_too_few_points_are_passed_over_and_counted(tmp_path: Path) ->
 def test_classes_are_the_labels_found_sorted_background_first(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("zebra", SQUARE), shape("_background_", SQUARE), shape("__ignore__", SQUARE)])
     save(tmp_path, "b", [shape("ant", SQUARE)])
-    pictures = read(tmp_path, OPTIONS)
-    assert pictures.classes.names == ("background", "ant", "zebra")
-    assert "classes: the labels found, sorted, background first" in pictures.notes
+    samples = read(tmp_path, OPTIONS)
+    assert samples.classes.names == ("background", "ant", "zebra")
+    assert "classes: the labels found, sorted, background first" in samples.notes
 
 
 @pytest.mark.parametrize(
@@ -289,19 +290,19 @@ def test_classes_are_the_labels_found_sorted_background_first(tmp_path: Path) ->
 def test_a_file_of_classes_says_their_ids(tmp_path: Path, file: str, lines: str, names: tuple[str, ...]) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)])
     (tmp_path / file).write_text(lines)
-    pictures = read(tmp_path, OPTIONS)
-    assert pictures.classes.names == names
-    assert f"classes: of {file}" in pictures.notes
-    assert masks_of(pictures)["a"][3, 3] == names.index("cat")
+    samples = read(tmp_path, OPTIONS)
+    assert samples.classes.names == names
+    assert f"classes: of {file}" in samples.notes
+    assert masks_of(samples)["a"][3, 3] == names.index("cat")
 
 
 def test_given_classes_come_first_and_other_labels_become_unlabelled(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", [[0, 0], [9, 0], [9, 9], [0, 9]]), shape("dog", SQUARE)])
     (tmp_path / "labels.txt").write_text("zebra\n")
-    pictures = read(tmp_path, ReadOptions(classes=("cat", "Background")))
-    assert pictures.classes.names == ("cat", "Background")
-    assert "labels that are not among the classes become background: dog" in pictures.notes
-    mask = masks_of(pictures)["a"]
+    samples = read(tmp_path, ReadOptions(classes=("cat", "Background")))
+    assert samples.classes.names == ("cat", "Background")
+    assert "labels that are not among the classes become background: dog" in samples.notes
+    mask = masks_of(samples)["a"]
     assert (mask[2:6, 2:6] == 1).all()
     assert (mask == 0).sum() == 81 - 16
 
@@ -318,9 +319,9 @@ def test_classes_without_a_background_need_pixels_without_a_label_to_be_ignored(
 def test_a_list_of_classes_without_a_background_leaves_pixels_without_a_label_out(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("sky", SQUARE), shape("_background_", [[10, 10], [20, 10], [20, 20]])])
     (tmp_path / "classes.txt").write_text("sky\nroad\n")
-    pictures = read(tmp_path, OPTIONS)
-    assert any("ignored, since no class is called background" in note for note in pictures.notes)
-    assert np.unique(masks_of(pictures)["a"]).tolist() == [0, 255]
+    samples = read(tmp_path, OPTIONS)
+    assert any("ignored, since no class is called background" in note for note in samples.notes)
+    assert np.unique(masks_of(samples)["a"]).tolist() == [0, 255]
     with pytest.raises(ConfigError, match="expected 'background' among them"):
         read(tmp_path, ReadOptions(unlabeled="background"))
 
@@ -343,58 +344,58 @@ def test_version_3_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", ["..\\img\\b.png", "../img/b.png", "C:\\Users\\me\\b.png", "/home/me/b.png"])
-def test_a_picture_in_another_folder_is_found(tmp_path: Path, named: str) -> None:
+def test_a_image_in_another_folder_is_found(tmp_path: Path, named: str) -> None:
     save(tmp_path / "json", "a", [shape("cat", SQUARE)], imagePath=named)
     (tmp_path / "img").mkdir()
     (tmp_path / "json" / "a.png").rename(tmp_path / "img" / "b.png")
-    (picture,) = read(tmp_path / "json", ReadOptions(images=tmp_path / "img")).splits[NO_SPLIT]
-    assert picture.name == "a"
-    assert isinstance(picture.image, Path)
-    assert picture.image.resolve() == tmp_path / "img" / "b.png"
+    (sample,) = read(tmp_path / "json", ReadOptions(images=tmp_path / "img")).splits[NO_SPLIT]
+    assert sample.name == "a"
+    assert isinstance(sample.image, Path)
+    assert sample.image.resolve() == tmp_path / "img" / "b.png"
 
 
 @pytest.mark.parametrize("named", ["/etc/passwd", "../../etc/passwd", "a\x00.png", "x" * 5000 + ".png", "", None])
-def test_an_image_path_that_names_no_picture_falls_back_to_the_file_of_that_name(
+def test_an_image_path_that_names_no_image_falls_back_to_the_file_of_that_name(
     tmp_path: Path, named: str | None
 ) -> None:
     save(tmp_path, "a.b.c", [shape("cat", SQUARE)], imagePath=named)
-    (picture,) = read(tmp_path, OPTIONS).splits[NO_SPLIT]
-    assert (picture.name, picture.image) == ("a.b.c", tmp_path / "a.b.c.png")
+    (sample,) = read(tmp_path, OPTIONS).splits[NO_SPLIT]
+    assert (sample.name, sample.image) == ("a.b.c", tmp_path / "a.b.c.png")
 
 
-def test_two_pictures_of_one_stem_may_both_be_labelled(tmp_path: Path) -> None:
+def test_two_images_of_one_stem_may_both_be_labelled(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)])
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg")
     save(tmp_path, "a_jpg", [shape("dog", SQUARE)], imagePath="a.jpg")
     (tmp_path / "a_jpg.png").unlink()
-    pictures = read(tmp_path, OPTIONS).splits[NO_SPLIT]
-    assert [(p.name, Path(str(p.image)).name) for p in pictures] == [("a", "a.png"), ("a_jpg", "a.jpg")]
+    samples = read(tmp_path, OPTIONS).splits[NO_SPLIT]
+    assert [(p.name, Path(str(p.image)).name) for p in samples] == [("a", "a.png"), ("a_jpg", "a.jpg")]
 
 
-def test_a_picture_that_two_files_label_is_refused(tmp_path: Path) -> None:
+def test_a_image_that_two_files_label_is_refused(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)])
     save(tmp_path, "b", [shape("cat", SQUARE)], imagePath="a.png")
     with pytest.raises(DataError, match=r"a\.json and .*b\.json both label .*a\.png"):
         read(tmp_path, OPTIONS)
 
 
-def test_a_picture_that_is_only_inside_the_json_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_image_that_is_only_inside_the_json_is_refused_with_the_remedy(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)], imageData="AAAA").with_suffix(".png").unlink()
-    with pytest.raises(DataError, match=r"a\.json: no picture: .*imageData isn't used: save it as a file"):
+    with pytest.raises(DataError, match=r"a\.json: no image: .*imageData isn't used: save it as a file"):
         read(tmp_path, OPTIONS)
 
 
-def test_files_of_others_and_pictures_without_labels_are_counted(tmp_path: Path) -> None:
+def test_files_of_others_and_images_without_labels_are_counted(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)])
     (tmp_path / "coco.json").write_text(json.dumps({"images": []}))
     (tmp_path / "list.json").write_text("[1, 2]")
     Image.new("RGB", (3, 3)).save(tmp_path / "b.png")
     notes = read(tmp_path, OPTIONS).notes
-    assert "2 JSON files of other programs passed over" in notes
-    assert "1 picture without a JSON file: not read" in notes
+    assert "2 JSON files of other programs skipped" in notes
+    assert "1 image without a JSON file: not read" in notes
 
 
-def test_a_turned_picture_is_labelled_upright(tmp_path: Path) -> None:
+def test_a_turned_image_is_labelled_upright(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)], imagePath="a.jpg", imageHeight=30, imageWidth=20)
     (tmp_path / "a.png").unlink()
     exif = Image.Exif()
@@ -405,9 +406,9 @@ def test_a_turned_picture_is_labelled_upright(tmp_path: Path) -> None:
 
 def test_a_wrong_size_names_both(tmp_path: Path) -> None:
     save(tmp_path, "a", [shape("cat", SQUARE)], imageHeight=40)
-    (picture,) = read(tmp_path, OPTIONS).splits[NO_SPLIT]
+    (sample,) = read(tmp_path, OPTIONS).splits[NO_SPLIT]
     with pytest.raises(DataError, match=r"a\.json: its labels were made for 30x40 pixels, .* has 30x20 upright"):
-        picture.read_mask()
+        sample.read_mask()
 
 
 # ---- what nobody should write
