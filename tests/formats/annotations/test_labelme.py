@@ -478,3 +478,10 @@ def test_a_folder_without_labels_says_what_is_expected(tmp_path: Path) -> None:
         read(tmp_path, OPTIONS)
     with pytest.raises(DataError, match="not a folder"):
         read(tmp_path / "none", OPTIONS)
+
+
+def test_a_json_file_is_read_once(tmp_path: Path) -> None:
+    path = save(tmp_path, "a", [shape("cat", SQUARE)])
+    samples = read(tmp_path, OPTIONS)
+    path.unlink()
+    assert masks_of(samples)["a"].sum() == 16
