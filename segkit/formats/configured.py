@@ -1,4 +1,4 @@
-"""A data set that a config describes, or a folder of a layout that segkit trains from, as images."""
+"""A data set that a config describes, or a folder in a layout that segkit trains from, as samples."""
 
 import functools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from segkit.formats.sample import Sample, SampleSet
 
 
 def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> SampleSet:
-    """Return the images of the given splits of a config's data set; by default of data.train and data.val.
+    """Return the samples of the given splits of a config's data set; by default of data.train and data.val.
 
     Raises:
         ConfigError: classes or label values that contradict each other.
@@ -36,7 +36,7 @@ def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> SampleSet:
 
 
 def read_folders(source: Path, options: ReadOptions) -> SampleSet:
-    """Return the images of a folder in the voc or folders layout, in the splits it has, labels as class ids.
+    """Return the samples of a folder in the voc or folders layout, in the splits it has.
 
     Raises:
         ConfigError: nothing names the classes, or options without effect here.
@@ -44,8 +44,8 @@ def read_folders(source: Path, options: ReadOptions) -> SampleSet:
     """
     if options != ReadOptions(classes=options.classes):
         raise ConfigError(
-            f"{source}: --unlabeled, --images and --labels are without effect on the layouts of segkit, whose labels "
-            "say all; leave them out, or say what it is: --from voc, color-masks or binary-masks"
+            f"{source}: --unlabeled, --images and --labels have no effect on segkit's own layouts; "
+            "leave them out, or say what it is: --from voc, color-masks or binary-masks"
         )
     data = replace(describe_folder(source), classes=options.classes)
     return read_configured(RunConfig(data=data), splits_there(data))

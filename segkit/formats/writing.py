@@ -1,4 +1,4 @@
-"""What every writer of a data set does: an empty folder, images copied byte for byte, labels read ahead, a bar."""
+"""What every writer shares: an empty folder, images copied byte for byte, masks read ahead, a progress bar."""
 
 import contextlib
 import io
@@ -25,24 +25,24 @@ from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
 
 ELSEWHERE = "another OUT"
-STALE_SECONDS = 86400  # what is older was left by a run that was killed
+STALE_SECONDS = 86400  # an older partial folder was left by a run that was killed
 _PART = ".segkit-part-"
 
 R = TypeVar("R")
 
 
 def refuse_unless_empty(output: Path) -> None:
-    """Refuse a place to write to that holds something; what a killed run left there doesn't count.
+    """Refuse an output folder that holds something; what a killed run left there doesn't count.
 
     Raises:
         RunFolderError: it isn't empty, or no folder.
     """
     if output.exists() and (not output.is_dir() or any(not path.name.startswith(_PART) for path in output.iterdir())):
-        raise RunFolderError(f"{output}: found something there, expected an empty folder, or none; choose {ELSEWHERE}")
+        raise RunFolderError(f"{output}: exists and is not empty, expected an empty folder or none; choose {ELSEWHERE}")
 
 
 def refuse_inside(source: Path, output: Path) -> None:
-    """Refuse to write into what is read, since the next reading would find it there.
+    """Refuse to write into the source, where the next reading would find it.
 
     Raises:
         RunFolderError: `output` is `source`, or below it.
@@ -53,7 +53,7 @@ def refuse_inside(source: Path, output: Path) -> None:
 
 @contextlib.contextmanager
 def fresh_folder(output: Path) -> Iterator[Path]:
-    """Give a folder to write to, whose content becomes that of `output` at the end; what fails leaves nothing behind.
+    """Yield a folder to write to, whose content becomes that of `output` at the end; a failure leaves nothing behind.
 
     Raises:
         RunFolderError: `output` holds something, is no folder, or can't be written to.
@@ -69,7 +69,7 @@ def fresh_folder(output: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=output))
         yield part
-        refuse_unless_empty(output)  # another program may have come first
+        refuse_unless_empty(output)  # another program may have written in the meantime
         for path in sorted(part.iterdir()):
             os.replace(path, output / path.name)
             moved.append(output / path.name)
@@ -143,7 +143,7 @@ def check_path(name: str, *, where: str) -> str:
 
 
 def copy_image(sample: Sample, folder: Path) -> Path:
-    """Copy an image byte for byte below a folder, under its name and the suffix of its format; return where it is.
+    """Copy an image byte for byte below a folder, under its name and the suffix of its format; return its path.
 
     Raises:
         DataError: its name leaves the folder, or it can't be read.
@@ -162,7 +162,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_plainly(path: Path, content: bytes) -> None:
-    """Write one of many files of a folder that is worth nothing before it is complete: without waiting for the disk.
+    """Write a file without waiting for the disk: one of many in a folder that is useless before it is complete.
 
     Raises:
         RunFolderError: no space or no permission.

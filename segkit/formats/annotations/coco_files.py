@@ -128,10 +128,10 @@ def read_categories(content: CocoContent, *, where: str) -> dict[int, str]:
     """
     categories: dict[int, str] = {}
     for number, entry in enumerate(content.categories, start=1):
-        place = f"{where}: category {number}"
-        category = check(entry, _Category, where=place, expected="an id, a whole number, and a name")
+        here = f"{where}: category {number}"
+        category = check(entry, _Category, where=here, expected="an id, a whole number, and a name")
         if category.id in categories:
-            raise DataError(f"{place}: the id {category.id} is listed twice, expected one of each; fix the file")
+            raise DataError(f"{here}: the id {category.id} is listed twice, expected one of each; fix the file")
         categories[category.id] = category.name.strip()
     return dict(sorted(categories.items()))
 
@@ -151,16 +151,16 @@ def read_images(
     for number, entry in enumerate(content.images, start=1):
         where = f"{file.path}: image {number}"
         image = check(entry, _Image, where=where, expected="id, file_name, and height and width in whole pixels")
-        place = _relative(image.file_name)
-        name = place.with_suffix("").as_posix() if place.suffix.lower() in IMAGE_SUFFIXES else place.as_posix()
+        relative = _relative(image.file_name)
+        name = relative.with_suffix("").as_posix() if relative.suffix.lower() in IMAGE_SUFFIXES else relative.as_posix()
         if image.id in found or name in names:
             raise DataError(
                 f"{where}: {name} (id {image.id}): its id or name is listed twice, expected one entry per image"
             )
-        path = _find(place, folders)
+        path = _find(relative, folders)
         if path is None:
             problems.append(
-                f"{file.path}: {place}: no such image in {', '.join(map(str, folders[:3]))}; put it there, or give "
+                f"{file.path}: {relative}: no such image in {', '.join(map(str, folders[:3]))}; put it there, or give "
                 "their folder: --images DIR"
             )
             continue
@@ -196,15 +196,15 @@ def _image_folders(file: CocoFile, source: Path, images: Path | None) -> list[Pa
     base = file.path.parent.parent if file.path.parent.name == "annotations" else file.path.parent
     if images is not None:
         return [*(images / word for word in words), images]
-    places = [base / "images", base, *([source] if source.is_dir() else [])]
-    folders = [*(place / word for place in places for word in words), *places, file.path.parent]
+    roots = [base / "images", base, *([source] if source.is_dir() else [])]
+    folders = [*(root / word for root in roots for word in words), *roots, file.path.parent]
     return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
-def _find(place: PurePosixPath, folders: list[Path]) -> Path | None:
+def _find(relative: PurePosixPath, folders: list[Path]) -> Path | None:
     for folder in folders:
-        if os.path.isfile(folder / place):  # false for names that no file can have, too
-            return folder / place
+        if os.path.isfile(folder / relative):  # false for names that no file can have, too
+            return folder / relative
     return None
 
 

@@ -155,13 +155,13 @@ def _draw(found: _Segments, vocabulary: Vocabulary) -> np.ndarray:
     values = [ignored if label is None else vocabulary.ids[label] for label in found.labels]
     numbers = np.concatenate([[0], found.numbers])
     table = np.array([vocabulary.rest, *values], np.uint8)
-    place = np.searchsorted(numbers, segments).clip(max=len(numbers) - 1)
-    wrong = numbers[place] != segments
+    index = np.searchsorted(numbers, segments).clip(max=len(numbers) - 1)
+    wrong = numbers[index] != segments
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
         raise DataError(
             f"{found.png}: segment {segments[row, column]} at row {row}, column {column} isn't among the image's "
             "segments_info, expected all of them; fix the JSON, or copy the PNG again"
         )
-    mask: np.ndarray = table[place]
+    mask: np.ndarray = table[index]
     return mask

@@ -3,7 +3,7 @@
 "Segmentation mask 1.1": SegmentationClass/ with labelmap.txt, read as VOC is (see `voc`); the export holds no images
 unless they were asked for, so options.images may have to name them.
 
-"CVAT for images 1.1" (annotations.xml): polygons, boxes, ellipses (both may be turned, clockwise in degrees, about
+"CVAT for images 1.1" (annotations.xml): polygons, boxes, ellipses (both may be rotated, clockwise in degrees, about
 their centres) and masks (run lengths along the rows of a box, the first of them of pixels outside) are drawn by z_order
 and then in the order of the file: later shapes cover earlier ones, and pixels of no shape become background. Polylines,
 points, cuboids, skeletons and tags have no area and are skipped, which is noted. Splits are CVAT's subsets.
@@ -103,7 +103,7 @@ def _read_xml(path: Path, options: ReadOptions) -> SampleSet:
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """A DOCTYPE could define entities that grow without end, or that name files and addresses."""
+    """Refuse a DOCTYPE, which could define entities that grow without end, or that name files and addresses."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise DataError(f"found a DOCTYPE ({name}), expected none, as CVAT writes it; export it again")
@@ -128,7 +128,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
 
 
 def _labels(root: ElementTree.Element) -> dict[str, str]:
-    """Return the colour of each label as it stands there; parts of skeletons are none."""
+    """Return the colour of each label as the file has it; parts of skeletons are no labels."""
     found = [label for labels in root.iterfind("meta//labels") for label in labels.iterfind("label")]
     return {
         (label.findtext("name") or "").strip(): (label.findtext("color") or "").strip()
@@ -184,7 +184,7 @@ def _mask(element: ElementTree.Element, where: str) -> Draw:
         )
     runs = check_runs(np.array(words, np.int64), (height, width), where=where)
 
-    def draw(mask: np.ndarray, class_id: int) -> None:  # unfolded only now: all of an export's masks would be too much
+    def draw(mask: np.ndarray, class_id: int) -> None:  # decoded only now: all masks of an export would be too much
         if min(left, top) < 0 or left + width > mask.shape[1] or top + height > mask.shape[0]:
             raise DataError(f"{where}: found a box that leaves the image, expected one inside; export the task again")
         bits = np.zeros(height * width, bool)

@@ -123,7 +123,7 @@ def _decode_bitmap(text: str, size_hw: tuple[int, int], *, where: str) -> np.nda
 
 @dataclass(frozen=True)
 class _Kind:
-    """How many points it has, and the function of a shape and its place in messages that returns what draws it."""
+    """How many points a kind has, and its function of (shape, where) that returns what draws it."""
 
     fewest: int
     most: float

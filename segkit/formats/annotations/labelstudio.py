@@ -1,8 +1,8 @@
 """Label Studio's JSON export: a list of tasks, each with an image and annotations (older exports: completions).
 
-Brush strokes (`brushlabels`), polygons, rectangles (turned clockwise in degrees about their top left corner) and
+Brush strokes (`brushlabels`), polygons, rectangles (rotated clockwise in degrees about their top left corner) and
 ellipses (about their centre) are drawn in the order of the results, later over earlier; coordinates are percent of the
-image. Labels may also stand in a result of their own (type `labels`) with the region's id. Pixels of no region become
+image. Labels may also be in a result of their own (type `labels`) with the region's id. Pixels of no region become
 background. A stroke's pixels are those with an alpha of 128 or more. Other results (key points, choices) and regions
 without a label are skipped, which is noted; a region with two labels is an error.
 
@@ -95,7 +95,7 @@ def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a JSON export, or the one JSON in a folder.
 
     Raises:
-        DataError: no export, or a task that can't be read or whose image isn't there. Strokes are decoded on reading.
+        DataError: no export, or a task that can't be read or whose image is missing. Strokes are decoded on reading.
         ConfigError: the options' classes can't be.
     """
     path = find_one(source, ".json", expected=EXPECTED)
@@ -190,8 +190,8 @@ def _regions(annotation: _Annotation, where: str, skipped: Counter[str]) -> list
             continue
         if result.image_rotation:
             raise DataError(
-                f"{where} result {number}: found an image turned by {result.image_rotation:g} degrees in Label "
-                "Studio, expected 0; turn the image itself and label it again"
+                f"{where} result {number}: found an image rotated by {result.image_rotation:g} degrees in Label "
+                "Studio, expected 0; rotate the image itself and label it again"
             )
         if result.original_width is None or result.original_height is None:
             raise DataError(f"{where} result {number}: found no original_width and original_height, expected both")
@@ -238,7 +238,7 @@ def decode_brush(rle: Sequence[int], size_hw: tuple[int, int], *, where: str) ->
     """Return the pixels of a stroke, bool [h, w].
 
     Raises:
-        DataError: the stream ends early, goes on too long, or isn't of 8 bit words for an image of that size.
+        DataError: the stream ends early, is too long, or isn't of 8-bit words for an image of that size.
     """
     if not all(0 <= byte <= 255 for byte in rle):
         raise DataError(f"{where}: found numbers outside 0..255, expected the bytes of Label Studio's strokes")
@@ -252,19 +252,19 @@ def decode_brush(rle: Sequence[int], size_hw: tuple[int, int], *, where: str) ->
         )
     sizes = [int(text[start : start + 4], 2) + 1 for start in range(37, 53, 4)]
     values = np.zeros(height * width * 4, np.uint8)
-    at, place = 53, 0
-    while place < len(values):
-        size = sizes[int(text[at + 1 : at + 3] or "0", 2)]
-        header_end = at + 3 + size
+    position, filled = 53, 0
+    while filled < len(values):
+        size = sizes[int(text[position + 1 : position + 3] or "0", 2)]
+        header_end = position + 3 + size
         if header_end > len(text):
             break
-        length, is_run = int(text[at + 3 : header_end], 2) + 1, text[at] == "1"
-        at = header_end + 8 * (1 if is_run else length)
-        if at > len(text) or place + length > len(values):
+        length, is_run = int(text[position + 3 : header_end], 2) + 1, text[position] == "1"
+        position = header_end + 8 * (1 if is_run else length)
+        if position > len(text) or filled + length > len(values):
             break
-        values[place : place + length] = np.packbits(bits[header_end:at])
-        place += length
-    if place < len(values):
-        raise DataError(f"{where}: the stroke ends after {place} of {len(values)} bytes; export it again")
+        values[filled : filled + length] = np.packbits(bits[header_end:position])
+        filled += length
+    if filled < len(values):
+        raise DataError(f"{where}: the stroke ends after {filled} of {len(values)} bytes; export it again")
     inside: np.ndarray = values.reshape(height, width, 4)[:, :, 3] >= HALF_COVERED
     return inside

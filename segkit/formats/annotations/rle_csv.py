@@ -7,7 +7,7 @@ without classes everything is `object`. Columns height and width, if there, are 
 
 An image may have many rows; later rows cover earlier ones. Pixels of no run become background. A run that is empty,
 -1 or NaN holds nothing. Images without any row are left out, with a note. Runs that count along the rows, as some
-competitions had them, can't be told from these and come out wrong: look at an overlay.
+competitions had them, can't be distinguished from these and come out wrong: look at an overlay.
 """
 
 import csv
@@ -52,7 +52,7 @@ def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a CSV, or the one CSV in a folder; the images lie below options.images, or below the CSV's folder.
 
     Raises:
-        DataError: no CSV or several, no column of runs, an image that isn't there. Runs are checked on reading.
+        DataError: no CSV or several, no column of runs, a missing image. Runs are checked on reading.
         ConfigError: the options' classes can't be.
     """
     path = find_one(source, ".csv", expected="of runs")
@@ -129,11 +129,11 @@ def _read_rows(path: Path) -> list[_Row]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: can't be read as CSV in UTF-8 ({error}); export it again") from error
     header = [re.sub(r"[^a-z]", "", name.lower()) for name in table[0]] if table else []
-    place = {
+    columns = {
         role: next((header.index(name) for name in names if name in header), None) for role, names in COLUMNS.items()
     }
     both = next((header.index(name) for name in BOTH if name in header), None)
-    image, runs = place["image"] if both is None else both, place["runs"]
+    image, runs = columns["image"] if both is None else both, columns["runs"]
     if image is None or runs is None:
         raise DataError(
             f"{path}: found the columns {', '.join(table[0]) if table else '(none)'}, expected ImageId and "
@@ -150,13 +150,13 @@ def _read_rows(path: Path) -> list[_Row]:
         name, label = cells[image].strip(), "object"
         if both is not None:
             name, label = _part(name)
-        elif place["class"] is not None:
-            label = cells[place["class"]].strip()
+        elif columns["class"] is not None:
+            label = cells[columns["class"]].strip()
         empty = cells[runs].strip().lower() in NOTHING
         if not name or (not label and not empty):
             problems.append(f"{where}: found no {'class' if name else 'image'}, expected one; fix the row")
             continue
-        size = [cells[column].strip() for column in (place["height"], place["width"]) if column is not None]
+        size = [cells[column].strip() for column in (columns["height"], columns["width"]) if column is not None]
         if not all(re.fullmatch(r"[0-9]{1,6}", length) for length in size):
             problems.append(f"{where}: found the size {' x '.join(size)}, expected whole numbers")
             continue
@@ -187,5 +187,5 @@ def _name(label: str) -> str:
 
 def _natural(label: str) -> list[tuple[int, str]]:
     """Sort class_2 before class_10: shorter numbers first."""
-    parts = re.split(r"([0-9]+)", label)  # numbers at odd places
-    return [(len(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
+    parts = re.split(r"([0-9]+)", label)  # numbers at odd positions
+    return [(len(part) if index % 2 else 0, part) for index, part in enumerate(parts)]

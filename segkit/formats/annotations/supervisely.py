@@ -93,7 +93,7 @@ def read(source: Path, options: ReadOptions) -> SampleSet:
     splits: dict[str, list[Sample]] = {}
     problems, num_without = [], 0
     for dataset in datasets:
-        place = dataset.relative_to(source).as_posix()
+        below = dataset.relative_to(source).as_posix()
         images, annotations = _images(dataset, source, options), sorted((dataset / "ann").glob("*.json"))
         split = SPLIT_WORDS[dataset.name.lower()] if are_splits else NO_SPLIT
         for annotation in annotations:
@@ -101,7 +101,7 @@ def read(source: Path, options: ReadOptions) -> SampleSet:
             if image is None:
                 problems.append(f"{annotation}: found no image for it in {dataset / 'img'}; add it, or say --images")
                 continue
-            name = image.stem if are_splits or place == "." else f"{place}/{image.stem}"
+            name = image.stem if are_splits or below == "." else f"{below}/{image.stem}"
             read_mask = partial(_read_mask, image, annotation, vocabulary)
             splits.setdefault(split, []).append(Sample(name, image, read_mask, is_sized=True))
         num_without += len(images)

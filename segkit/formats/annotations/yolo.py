@@ -2,10 +2,10 @@
 
 A line is a class and the points of a polygon, x y x y ..., as fractions of the image's width and height. Later lines
 paint over earlier ones. Pixels without a polygon are background, which is class 0 here, so that YOLO's class 0 is class
-1, unless one of the names is a background's. An image with an empty text file, or none, is
-background, as YOLO has it. Labels are on the upright image.
+1, unless one of the names is a background's. An image with an empty text file, or without one, is all background, as
+YOLO has it. Labels are on the upright image.
 
-data.yaml is only read: what it may hold to be run (download) is skipped.
+data.yaml is only read: commands in it (download) are skipped, never run.
 """
 
 import functools
@@ -39,18 +39,18 @@ _NO_SPLITS = ("path", "names", "nc", "download", "yaml_file", "channels", "kpt_s
 def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a data.yaml, a folder that holds one (or another single .yaml), or a folder of images/ and labels/.
 
-    Without a .yaml, classes are those of classes.txt, or options.classes (its background aside). The label of
+    Without a .yaml, the classes are those of classes.txt, or options.classes without its background. The label of
     images/train/a.jpg is labels/train/a.txt, and in any other folder a.txt beside the image.
 
     Raises:
-        ConfigError: fewer than two classes, or too many; options.images, which this form has no use for.
+        ConfigError: fewer than two classes, or too many; options.images, since data.yaml says where the images are.
         DataError: files that are missing or broken, lines that are no polygon, boxes; the first ten, with their number.
     """
     if options.images is not None:
-        raise ConfigError("--images: this form says itself where its images are; leave it out")
+        raise ConfigError("--images: data.yaml says where the images are; leave it out")
     described = _find_yaml(source)
     names, folders = _read_yaml(described) if described else _look_around(source, options)
-    samples = {split: _name_images(_list_images(places)) for split, places in rename_splits(folders).items()}
+    samples = {split: _name_images(_list_images(origins)) for split, origins in rename_splits(folders).items()}
     every = [(image, _label_path(image)) for listed in samples.values() for image in listed.values()]
     if not every:
         raise DataError(f"{source}: no images, expected some below images/, or where data.yaml says; fix it")
@@ -108,7 +108,7 @@ def _read_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
         names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
     if any(isinstance(name, (dict, list)) or name is None for name in names):
         raise DataError(
-            f"{path}: names: found a list in place of a word, or nothing, expected a word per class; fix them"
+            f"{path}: names: found a list or nothing instead of a word, expected a word per class; fix them"
         )
     root = plain.get("path", "")
     splits: dict[str, list[Path]] = {}
@@ -126,20 +126,22 @@ def _read_yaml(path: Path) -> tuple[list[str], dict[str, list[Path]]]:
 def _resolve(folder: Path, root: object, entry: str) -> Path | None:
     """Return the folder or list that an entry names: below the path that the file gives, or else below its folder.
 
-    Where it says ../train/images and means train/images, as exports of Roboflow do, that is found too.
+    An entry ../train/images that means train/images, as in exports of Roboflow, is found too.
     """
     bases = [folder / root, folder] if isinstance(root, str) else [folder]
     for base in bases:
-        for place in (base / entry, base / entry.removeprefix("../")):
-            if os.path.isdir(place) or (place.suffix == ".txt" and os.path.isfile(place)):
-                return place
+        for path in (base / entry, base / entry.removeprefix("../")):
+            if os.path.isdir(path) or (path.suffix == ".txt" and os.path.isfile(path)):
+                return path
     return None
 
 
-def _need(place: Path | None, where: str, entry: str) -> Path:
-    if place is None:
-        raise DataError(f"{where}: found {entry!r}, which isn't there, expected a folder or a .txt list; fix the path")
-    return place
+def _need(path: Path | None, where: str, entry: str) -> Path:
+    if path is None:
+        raise DataError(
+            f"{where}: found {entry!r}, which does not exist, expected a folder or a .txt list; fix the path"
+        )
+    return path
 
 
 def _look_around(source: Path, options: ReadOptions) -> tuple[list[str], dict[str, list[Path]]]:
@@ -164,18 +166,18 @@ def _look_around(source: Path, options: ReadOptions) -> tuple[list[str], dict[st
     return names, {NO_SPLIT: [images]}
 
 
-def _list_images(places: Iterable[Path]) -> list[tuple[Path, Path]]:
+def _list_images(origins: Iterable[Path]) -> list[tuple[Path, Path]]:
     """Return (folder, image) of all images in folders and lists."""
     found = []
-    for place in places:
-        if place.is_dir():
-            found += [(place, path) for path in list_images(place)]
+    for origin in origins:
+        if origin.is_dir():
+            found += [(origin, path) for path in list_images(origin)]
             continue
-        for line in filter(None, map(str.strip, read_text(place, expected="an image per line").splitlines())):
-            path = place.parent / line
+        for line in filter(None, map(str.strip, read_text(origin, expected="an image per line").splitlines())):
+            path = origin.parent / line
             if path.suffix.lower() not in IMAGE_SUFFIXES or not os.path.isfile(path):
-                raise DataError(f"{place}: found {line!r}, which is no image there, expected one per line; fix it")
-            found.append((place.parent, path))
+                raise DataError(f"{origin}: found {line!r}, which is no image file, expected one per line; fix it")
+            found.append((origin.parent, path))
     return found
 
 
@@ -195,9 +197,9 @@ def _name_images(found: Iterable[tuple[Path, Path]]) -> dict[str, Path]:
 
 def _label_path(image: Path) -> Path:
     parts = list(image.parts)
-    places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
-    if places:
-        parts[places[-1]] = "labels"
+    indices = [index for index, part in enumerate(parts[:-1]) if part == "images"]
+    if indices:
+        parts[indices[-1]] = "labels"
     return Path(*parts).with_suffix(".txt")
 
 
@@ -246,7 +248,7 @@ def _draw(image: Path, label: Path, ids: Sequence[int], rest: int) -> np.ndarray
 def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
     """Write data.yaml, images/<split>/ and labels/<split>/, a polygon per region, holes joined to it by double edges.
 
-    The background is no class of YOLO's. Ignored pixels can't be told and become background, which is counted. With a
+    The background is no class of YOLO's. Ignored pixels, which YOLO lacks, become background and are counted. With a
     tolerance in pixels, polygons have fewer points, and differ from the mask by about as much.
 
     Raises:
@@ -284,8 +286,8 @@ def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
     write_text(output / "data.yaml", "".join([*splits, "names:\n", *names]))
     if num_ignored:
         notes.append(
-            f"{num_ignored} ignored pixels of {count(num_affected, 'image')} became background: this form can't say "
-            "that a pixel isn't to be counted"
+            f"{num_ignored} ignored pixels of {count(num_affected, 'image')} became background: YOLO's form has "
+            "no ignored pixels"
         )
     if not {"train", "val"} <= set(samples.splits):
         notes.append(

@@ -32,7 +32,7 @@ def read(source: Path, options: ReadOptions) -> SampleSet:
         names = _read_names(info)
     else:
         names = [f"class_{number}" for number in range(1, NUM_CLASSES + 1)]
-        notes.append(f"{info} isn't there: the classes are called {names[0]} to {names[-1]}, by their stored ids")
+        notes.append(f"{info} is missing: the classes are called {names[0]} to {names[-1]}, by their stored ids")
     pairing = find_pairs(root, options)
     vocabulary = Vocabulary.build(source, names, options, unlabeled="ignore")
     ids = {0: vocabulary.rest, **{k: vocabulary.ids[name] for k, name in enumerate(names, start=1)}}

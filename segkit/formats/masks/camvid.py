@@ -1,9 +1,9 @@
-"""CamVid, in both forms that are about.
+"""CamVid, in both forms that are in use.
 
 The original: 701_StillsRaw_full/ and LabeledApproved_full/*_L.png in RGB, 32 classes by label_colors.txt (where it is
 missing, by the table below; G. Brostow et al., Pattern Recognition Letters 2009). Void is black.
 SegNet's: train/ and trainannot/, val/ and valannot/, test/ and testannot/ with ids of 11 classes; 11 and 255 are void.
-The first label tells which it is; all others must be of the same kind. Void, and classes that options.classes don't
+The first label decides which it is; all others must be of the same kind. Void, and classes that options.classes don't
 name, are ignored, or become background if options.unlabeled says so.
 """
 

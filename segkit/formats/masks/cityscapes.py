@@ -48,8 +48,7 @@ def read(source: Path, options: ReadOptions) -> SampleSet:
     kind = next((k for k in ("labelIds", "labelTrainIds") if any(truth.rglob(f"*_{k}.png"))), None)
     if kind is None:
         raise DataError(
-            f"{truth}: found no *_{truth.name}_labelIds.png and no *_labelTrainIds.png below it; expected one per "
-            "picture"
+            f"{truth}: found no *_{truth.name}_labelIds.png and no *_labelTrainIds.png below it, expected one per image"
         )
     vocabulary = Vocabulary.build(
         source,

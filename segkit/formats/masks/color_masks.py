@@ -112,8 +112,8 @@ def _count(path: Path) -> tuple[dict[int, int], set[int]]:
     flat = codes.reshape(-1)
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))  # runs: far fewer than pixels
     lengths = np.diff(np.append(starts, flat.size))
-    values, place = np.unique(flat[starts], return_inverse=True)
-    pixels = np.bincount(place, weights=lengths)
+    values, index = np.unique(flat[starts], return_inverse=True)
+    pixels = np.bincount(index, weights=lengths)
     same = (
         (codes[:-1, :-1] == codes[:-1, 1:]) & (codes[:-1, :-1] == codes[1:, :-1]) & (codes[:-1, :-1] == codes[1:, 1:])
     )

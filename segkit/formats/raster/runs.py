@@ -26,8 +26,8 @@ def decode_counts(text: bytes) -> np.ndarray:
     first = np.concatenate([[0], last[:-1] + 1])
     if (last - first).max() > 8:  # beyond any image, and beyond 64 bits
         raise ValueError("a run length beyond any image")
-    place = np.arange(len(bits)) - np.repeat(first, last - first + 1)
-    numbers = np.add.reduceat((bits & 31) << (5 * place), first)
+    position = np.arange(len(bits)) - np.repeat(first, last - first + 1)
+    numbers = np.add.reduceat((bits & 31) << (5 * position), first)
     numbers -= np.where(bits[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
     for start in (1, 2):
         numbers[start::2] = np.cumsum(numbers[start::2])

@@ -243,7 +243,7 @@ def test_results_without_area_and_regions_without_a_label_are_said(tmp_path: Pat
             "result 0: found the labels a, b",
         ),
         ([task({"type": "brushlabels", "value": {"brushlabels": "a"}, **SIZE})], "result 0"),
-        ([task(polygon([[0, 0], [9, 0], [9, 9]], image_rotation=90))], "turned by 90 degrees"),
+        ([task(polygon([[0, 0], [9, 0], [9, 9]], image_rotation=90))], "rotated by 90 degrees"),
         ([task({"type": "polygonlabels", "value": {"polygonlabels": ["a"]}})], "no original_width"),
         ([task({"value": {}})], "annotations.0.result.0.type"),
     ],

@@ -45,7 +45,7 @@ def test_names_are_the_first_synonyms_unless_two_share_it(tmp_path: Path) -> Non
 def test_without_the_list_classes_have_numbers_and_that_is_said(tmp_path: Path) -> None:
     samples = read(lay_out(tmp_path, [[1]]), ReadOptions())
     assert samples.classes.names[149] == "class_150"
-    assert "objectInfo150.txt isn't there" in samples.notes[0]
+    assert "objectInfo150.txt is missing" in samples.notes[0]
 
 
 def test_zero_becomes_background_if_asked(tmp_path: Path) -> None:

@@ -86,10 +86,10 @@ def test_what_is_no_class_is_named_with_a_remedy(tmp_path: Path, label: np.ndarr
 def test_a_name_twice_and_a_line_that_is_no_color_are_refused(tmp_path: Path) -> None:
     root = lay_out(tmp_path, {"a": ids(0)})
     (root / "classes.txt").write_text("a\nb\na\n")
-    with pytest.raises(DataError, match="a stands there more than once"):
+    with pytest.raises(DataError, match="a is listed more than once"):
         read(root, ReadOptions())
     (root / "labelmap.txt").write_text("background:0,0,0::\ncow;9,8,7\ndog:300,0,0::\nelk:0,0,0::\n")
-    with pytest.raises(DataError, match=r"line 2(.|\n)*line 3(.|\n)*line 4: .* stands for background already"):
+    with pytest.raises(DataError, match=r"line 2(.|\n)*line 3(.|\n)*line 4: .* is background and elk"):
         read(root, ReadOptions())
 
 
