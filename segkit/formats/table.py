@@ -1,7 +1,9 @@
 """The formats by name: what `segkit convert` reads (--from) and writes (--to).
 
 To add a format, write a file with a reader, a writer or both, and give it a line here; --help, the checks of options
-and the tests read this table. A reader is `(source: Path, options: ReadOptions) -> SampleSet`, a writer is
+and the tests read this table. (`recognize` may learn how it looks, to hint at it where --from is missing.)
+
+A reader is `(source: Path, options: ReadOptions) -> SampleSet`, a writer is
 `(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]`, which returns notes for the user. They are
 imported when they are used, so that this file is light enough for --help.
 """

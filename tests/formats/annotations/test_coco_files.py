@@ -10,6 +10,7 @@ import pytest
 from segkit.errors import DataError
 from segkit.formats.annotations import coco_panoptic
 from segkit.formats.annotations.coco import read
+from segkit.formats.annotations.coco_files import CocoFile, join_splits, list_coco_files
 from segkit.formats.options import ReadOptions
 from segkit.formats.sample import NO_SPLIT, SampleSet
 
@@ -129,3 +130,27 @@ def test_a_folder_without_annotations_says_what_is_expected(tmp_path: Path) -> N
             reader(tmp_path, OPTIONS)
         with pytest.raises(DataError, match="no such file or folder"):
             reader(tmp_path / "none", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "split", "year"),
+    [
+        ("instances_train2017", "instances", "train", "2017"),
+        ("stuff_val2017", "stuff", "val", "2017"),
+        ("panoptic_val2017", "panoptic", "val", "2017"),
+        ("train", "instances", "train", ""),
+        ("instances_fold-1999", "instances", "fold", "1999"),
+        ("Instances_Test", "instances", "test", ""),
+    ],
+)
+def test_a_file_name_says_kind_split_and_year(tmp_path: Path, name: str, kind: str, split: str, year: str) -> None:
+    (tmp_path / f"{name}.json").write_text("{}")
+    (file,) = list_coco_files(tmp_path / f"{name}.json", panoptic=False)
+    assert (file.kind, file.split, file.year) == (kind, split, year)
+
+
+def test_files_of_different_kinds_share_a_split_only_where_both_are_read() -> None:
+    files = [CocoFile(Path(f"{kind}.json"), kind, "train", "") for kind in ("instances", "stuff")]
+    assert join_splits(files, ("instances", "stuff")) == {"train": files}
+    with pytest.raises(DataError, match="both of the split 'train'"):
+        join_splits(files, ("panoptic",))
