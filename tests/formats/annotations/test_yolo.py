@@ -317,7 +317,7 @@ def test_wrong_files_are_counted(tmp_path: Path) -> None:
         ("train: images/train\n", "names: found none"),
         ("train: images/train\nnames: cat\n", "names: found none"),
         ("train: images/train\nnames: {1: cat, 2: dog}\n", "names: found the numbers [1, 2]"),
-        ("train: images/train\nnames: {0: cat, 0: dog}\n", "stands there twice"),
+        ("train: images/train\nnames: {0: cat, 0: dog}\n", "is listed twice"),
         ("train: images/train\nnames: {0: [cat]}\n", "found a list in place of a word"),
         ("train: images/train\nnames: {0: cat, 1: }\n", "or nothing"),
         (f"train: nowhere\n{NAMES}", "found 'nowhere', which isn't there"),
