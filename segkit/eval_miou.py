@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import Classes
+from segkit.config.keys import EVALUABLE
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
@@ -27,13 +28,6 @@ from segkit.runtime.files import writing
 from segkit.runtime.machine import keep_freed_memory
 from segkit.runtime.ranks import Ranks
 from segkit.training.run_folder import write_metrics
-
-# Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
-EFFECTIVE = (
-    "data.root", "data.layout", "data.val", "data.val_fraction", "data.classes", "data.mask_values",
-    "data.ignore_values", "data.canvas", "data.cache_gib", "eval.batch_size", "train.device", "train.precision",
-    "train.channels_last",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,9 +69,9 @@ def eval_miou(
             "run; add --output FOLDER"
         )
     keys = [override.partition("=")[0].strip() for override in overrides]
-    if idle := [key for key in keys if key not in EFFECTIVE]:
+    if idle := [key for key in keys if key not in EVALUABLE]:
         raise ConfigError(
-            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EFFECTIVE)}"
+            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EVALUABLE)}"
         )
     config = override_config(checkpoint.config, overrides, where="the overrides")
     if config.data.root.startswith("pipe:") and "data.root" not in keys:  # a checkpoint may come from anywhere

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from segkit.config.reading import differences
+from segkit.config.keys import RESUMABLE, differences
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError
 from segkit.loading.prepare import PreparedData
@@ -11,14 +11,6 @@ from segkit.models.checkpoint import Checkpoint
 from segkit.training.run_folder import FileRow, RunFolder
 
 log = logging.getLogger(__name__)
-
-# What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
-CHANGEABLE = {
-    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device",
-    "train.clip_norm", "train.on_nonfinite",
-    "train.checkpoint_every_steps", "train.checkpoint_every_minutes", "train.timeout_minutes", "train.sharding",
-    "train.profile", "eval.every", "eval.batch_size", "eval.pictures",
-}  # fmt: skip
 
 
 def load_newest(folder: RunFolder) -> Checkpoint:
@@ -44,7 +36,7 @@ def load_newest(folder: RunFolder) -> Checkpoint:
 
 def check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
     """Raises ConfigError if a setting changed that makes another run of it."""
-    changed = {key: pair for key, pair in differences(old, new).items() if key not in CHANGEABLE}
+    changed = {key: pair for key, pair in differences(old, new).items() if key not in RESUMABLE}
     if changed:
         lines = "\n".join(f"  {key}: the run has {before!r}, now {after!r}" for key, (before, after) in changed.items())
         raise ConfigError(

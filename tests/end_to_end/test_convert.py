@@ -96,7 +96,7 @@ def test_the_hint_without_a_format_is_given_where_nothing_else_tells(
     assert main(["convert", root, "--to", "voc", str(tmp_path / "out")]) == 2
     assert "say so: --from binary-masks" in capsys.readouterr().err
     assert main(["convert", root, "--to", "voc", str(tmp_path / "out"), "--classes", "nowhere.txt"]) == 2
-    assert "nowhere.txt: no class file there" in capsys.readouterr().err
+    assert "nowhere.txt: can't read this class file" in capsys.readouterr().err
 
 
 def test_the_help_names_every_format(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
