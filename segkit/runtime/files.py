@@ -155,7 +155,7 @@ def writing(folder: Path, *, remedy: str) -> Iterator[None]:
 def lock(path: Path, *, wait: bool) -> FileLock:
     """Lock a file against every other thread and process; the lock ends with `release()`, or with this process.
 
-    Use the result as a context manager, or keep it. The file itself stays: removing it is safe only while it is locked.
+    The file itself stays: removing it is safe only while it is locked.
 
     Raises:
         filelock.Timeout: without `wait`, someone else holds it.
@@ -164,6 +164,16 @@ def lock(path: Path, *, wait: bool) -> FileLock:
     held = FileLock(path, timeout=-1 if wait else 0, thread_local=False)
     held.acquire()
     return held
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other thread and process out of the block; wait until the others have left it."""
+    held = lock(path, wait=True)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def remember(path: Path, plain: Any) -> None:
