@@ -107,18 +107,17 @@ class RunFolder:
         """
         if self._lock is not None:
             return
+        owner = self.path / LOCK
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-        owner = self.path / LOCK
-        try:
-            with self._writing():
+            try:
                 self._lock = lock(owner, wait=False)
-        except filelock.Timeout as error:
-            raise RunFolderError(
-                f"{self.path}: another segkit is training into it ({owner.read_text().strip() or 'unknown'}), expected "
-                "one at a time; wait for it, stop it, or choose another folder with run=FOLDER"
-            ) from error
-        owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
+            except filelock.Timeout as error:
+                raise RunFolderError(
+                    f"{self.path}: another segkit is training into it ({owner.read_text().strip() or 'unknown'}), "
+                    "expected one at a time; wait for it, stop it, or choose another folder with run=FOLDER"
+                ) from error
+            owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
 
     def check_space(self, needed: int) -> None:
         """Raises RunFolderError if the disk has less than `needed` bytes free, before anything is written."""

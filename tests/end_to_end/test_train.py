@@ -417,4 +417,3 @@ def test_one_epoch_of_real_data(make_config: MakeConfig, shared_data, tmp_path: 
     result = train(config)
     assert result.scores is not None
     assert result.scores.miou > 0
-    assert isinstance(config, RunConfig)
