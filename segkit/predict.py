@@ -1,4 +1,4 @@
-"""Predict masks for pictures that have none: one array, or files and folders; by one model or by several together.
+"""Predict masks for images, files and folders of them, by one model or by several together.
 
 The path from pixels to mask is that of evaluation (segkit/evaluation/evaluate.py). Not here: video, other runtimes.
 """
@@ -43,13 +43,13 @@ class Predicted:
 
 
 def find_inputs(source: str, *, outside: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that outputs are named relative to, and the pictures that `source` means, sorted.
+    """Return the folder that outputs are named relative to, and the images that `source` means, sorted.
 
-    `source` is a picture, a folder (searched to any depth, pictures below `outside` left out), or a glob pattern, in
+    `source` is an image, a folder (searched to any depth, images below `outside` left out), or a glob pattern, in
     which `**` matches any depth.
 
     Raises:
-        DataError: nothing is there, or nothing that is a picture.
+        DataError: nothing is there, or nothing that is an image.
     """
     path = Path(source)
     if path.is_file():
@@ -58,17 +58,15 @@ def find_inputs(source: str, *, outside: Path) -> tuple[Path, list[Path]]:
         skipped = outside.resolve()
         found = [image for image in list_images(path) if not image.resolve().is_relative_to(skipped)]
         if not found:
-            raise DataError(
-                f"{path}: no pictures in this folder, expected files with one of {' '.join(IMAGE_SUFFIXES)}"
-            )
+            raise DataError(f"{path}: no images in this folder, expected files with one of {' '.join(IMAGE_SUFFIXES)}")
         return path, found
     if not glob.has_magic(source):
         raise DataError(
-            f"{path}: no such file or folder; expected a picture, a folder of them, or a 'quoted/*.jpg' pattern"
+            f"{path}: no such file or folder; expected an image, a folder of them, or a 'quoted/*.jpg' pattern"
         )
     found = sorted(Path(match) for match in glob.glob(source, recursive=True) if match.lower().endswith(IMAGE_SUFFIXES))
     if not found:
-        raise DataError(f"{source}: the pattern matches no picture; quote it, and check it with: ls {source}")
+        raise DataError(f"{source}: the pattern matches no image; quote it, and check it with: ls {source}")
     return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parent.parts)), found
 
 
@@ -77,11 +75,11 @@ def predict_files(
 ) -> list[Predicted]:
     """Write `masks/`, `overlays/`, `classes.txt` and `predictions.csv` below `output` for what `source` means.
 
-    Masks are palette PNGs of class ids at the picture's size; the folder structure of the source is kept. A picture
+    Masks are palette PNGs of class ids at the image's size; the folder structure of the source is kept. An image
     that can't be read becomes a row with its error, and the others are done.
 
     Raises:
-        DataError: `source` means no picture.
+        DataError: `source` means no image.
         RunFolderError: `output` holds masks already (they may have been corrected by hand) and not `overwrite`, or
             can't be written.
     """
@@ -148,7 +146,7 @@ class _Work:
             with _timed(job):
                 job.logits = self.predictor.canvas_logits(job.canvas)
                 if job.box is not None and job.logits.device.type != "cpu":
-                    job.mask, job.logits = job.box.mask(job.logits), None  # on a GPU one picture at a time
+                    job.mask, job.logits = job.box.mask(job.logits), None  # on a GPU one image at a time
         return job
 
     def save(self, job: _Job) -> Predicted:
@@ -167,7 +165,7 @@ class _Work:
 
 @contextlib.contextmanager
 def _timed(job: _Job) -> Iterator[None]:
-    """Add the block's seconds to the job; turn what one bad or too large picture causes into its error."""
+    """Add the block's seconds to the job; turn what one bad or too large image causes into its error."""
     started = time.perf_counter()
     try:
         yield

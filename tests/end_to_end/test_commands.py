@@ -50,7 +50,7 @@ def test_train_evaluate_predict(
     assert main(["eval", str(best)]) == 0
     assert "6 images" in capsys.readouterr().out
     assert main(["predict", str(best), str(shapes / "JPEGImages"), "--output", str(tmp_path / "out")]) == 0
-    assert "18 of 18 pictures predicted" in capsys.readouterr().out
+    assert "18 of 18 images predicted" in capsys.readouterr().out
     assert len(list((tmp_path / "out" / "masks").glob("*.png"))) == 18
 
 
@@ -211,7 +211,7 @@ def test_a_file_that_is_no_checkpoint_ends_with_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_prediction_with_a_bad_picture_ends_with_1_and_does_the_others(
+def test_prediction_with_a_bad_image_ends_with_1_and_does_the_others(
     trained: TrainResult, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs = tmp_path / "in"
@@ -220,7 +220,7 @@ def test_prediction_with_a_bad_picture_ends_with_1_and_does_the_others(
     (inputs / "bad.jpg").write_bytes(b"")
     assert main(["predict", str(trained.best), str(inputs), "--output", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert "1 of 2 pictures predicted" in said.out
+    assert "1 of 2 images predicted" in said.out
     assert "bad.jpg: the file is empty" in said.err
 
 
