@@ -28,7 +28,8 @@ from segkit.loading.sampler import expected_views
 from segkit.loading.training_set import TrainingSet
 from segkit.models.checkpoint import Checkpoint
 from segkit.runtime.device import count_workers, select_device, select_precision, total_memory
-from segkit.runtime.machine import count_threads, peak_process_memory, processes_here, quiet
+from segkit.runtime.logs import quiet
+from segkit.runtime.machine import count_threads, peak_process_memory, processes_here
 from segkit.train import TrainResult, train
 from segkit.training.profile import WARM_UP_STEPS
 

@@ -2,11 +2,9 @@
 
 import contextlib
 import ctypes
-import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -46,18 +44,6 @@ def user_cache() -> Path:
 def free_disk(folder: Path) -> int:
     """Return the free bytes of the disk that a folder is on, or will be on once it is made."""
     return shutil.disk_usage(next(place for place in (folder, *folder.resolve().parents) if place.is_dir())).free
-
-
-@contextlib.contextmanager
-def quiet(logger: str, *, level: int) -> Iterator[None]:
-    """Keep what a logger says below `level` from the terminal for a while."""
-    log = logging.getLogger(logger)
-    previous = log.level
-    log.setLevel(max(level, previous))
-    try:
-        yield
-    finally:
-        log.setLevel(previous)
 
 
 def free_memory() -> int | None:
