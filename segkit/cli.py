@@ -7,6 +7,7 @@ answer at once: nothing heavy is imported before a command needs it.
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # long as one. With this they spin for a moment; alone, a training step takes as long as ever (measured).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     command, arguments = parse(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: a file's name need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     first = is_first_rank()
     log, handler = logging.getLogger("segkit"), LogHandler(sys.stdout)
     log.setLevel(logging.INFO if first else logging.ERROR)

@@ -27,7 +27,7 @@ from segkit.loading.prepare import prepare_data
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table
 from segkit.runtime.files import write_bytes_durably
-from segkit.runtime.machine import quiet
+from segkit.runtime.logs import quiet
 from segkit.runtime.ranks import Ranks, process_group
 from segkit.train import train
 from segkit.training.resume import load_newest

@@ -22,7 +22,8 @@ from segkit.loading.loader import AHEAD
 from segkit.loading.prepare import PreparedData, prepare_data
 from segkit.models.checkpoint import Checkpoint
 from segkit.runtime.device import available_memory, count_workers, select_device, select_precision
-from segkit.runtime.machine import peak_process_memory, processes_here, quiet
+from segkit.runtime.logs import quiet
+from segkit.runtime.machine import peak_process_memory, processes_here
 from segkit.train import TrainResult, train
 from segkit.training.profile import WARM_UP_STEPS
 from segkit.training.setup import build_plan, build_training_set, build_validation_set

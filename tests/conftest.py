@@ -1,4 +1,4 @@
-"""Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint trained for a moment."""
+"""Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint of random weights."""
 
 import contextlib
 import dataclasses
@@ -60,6 +60,27 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shapes")
     draw_data_set(root, num_train=12, num_val=6, size_hw=(64, 80))
     return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of three classes and a 64x64 canvas, with random weights. Not to be changed."""
+    import torch
+
+    from segkit.config.schema import ModelConfig, RunConfig, TrainConfig
+    from segkit.models.checkpoint import Checkpoint
+    from segkit.models.table import build_model
+
+    classes = Classes.build(["background", "disc", "square"], colors=[(0, 0, 0), (250, 0, 0), (0, 0, 250)])
+    config = RunConfig(
+        data=DataConfig(canvas=(64, 64)),
+        model=ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none"),
+        train=TrainConfig(precision="fp32"),
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "best.pt"
+    Checkpoint(weights=build_model(config.model, 3).state_dict(), config=config, classes=classes).save(path)
+    return path
 
 
 @pytest.fixture

@@ -1,40 +1,23 @@
 import csv
+import os
+import random
+import sys
 import time
-from dataclasses import replace
-from pathlib import Path
+import unicodedata
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from segkit.classes import Classes
-from segkit.config.schema import DataConfig, ModelConfig, RunConfig, TrainConfig
-from segkit.errors import CheckpointError, DataError, RunFolderError
-from segkit.inference.backend import segment
-from segkit.inference.ensemble import together
-from segkit.inference.folding import for_inference
+from segkit.datasets.images import read_image
+from segkit.errors import DataError, RunFolderError
+from segkit.imaging.letterbox import LetterBox
 from segkit.inference.predictor import Predictor
-from segkit.loading.collate import to_tensor
-from segkit.models.checkpoint import Checkpoint
-from segkit.models.segmenter import Segmenter
-from segkit.models.table import build_model
-from segkit.predict import find_inputs, predict_files
-
-CLASSES = Classes.build(["background", "disc", "square"], colors=[(0, 0, 0), (250, 0, 0), (0, 0, 250)])
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = RunConfig(
-        data=DataConfig(canvas=(64, 64)),
-        model=ModelConfig(name="lite_unet", encoder="resnet18", pretrained="none"),
-        train=TrainConfig(precision="fp32"),
-    )
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "best.pt"
-    Checkpoint(weights=build_model(config.model, 3).state_dict(), config=config, classes=CLASSES).save(path)
-    return path
+from segkit.predict import find_inputs, output_names, predict_files
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +26,7 @@ def predictor(checkpoint: Path) -> Predictor:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for name, hw in (("a.jpg", (40, 60)), ("b.png", (64, 64)), ("deep/er/c.d.jpg", (33, 90))):
         path = tmp_path / "in" / name
@@ -53,59 +36,302 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def rows(output: Path) -> list[dict[str, str]]:
-    with (output / "predictions.csv").open() as file:
+    with (output / "predictions.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-# ---- one picture
+# ---- files
 
 
-@pytest.mark.parametrize("hw", [(40, 60), (64, 64), (200, 10), (1, 1)])
-def test_a_mask_has_the_size_of_its_picture(predictor: Predictor, hw: tuple[int, int]) -> None:
-    mask = predictor(np.random.default_rng(0).integers(0, 255, (*hw, 3), np.uint8))
-    assert mask.shape == hw
-    assert mask.dtype == np.uint8
-    assert mask.max() < 3
+def test_a_folder_is_predicted_with_its_structure(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    results = predict_files(predictor, str(images), tmp_path / "out")
+    assert [result.error for result in results] == ["", "", ""]
+    masks = sorted(
+        path.relative_to(tmp_path / "out" / "masks").as_posix() for path in (tmp_path / "out" / "masks").rglob("*.png")
+    )
+    assert masks == ["a.png", "b.png", "deep/er/c.d.png"]
+    assert (tmp_path / "out" / "overlays" / "deep" / "er" / "c.d.jpg").is_file()
 
 
-def test_probabilities_sum_to_1_and_agree_with_the_mask(predictor: Predictor) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
-    probabilities = predictor.probabilities(image)
-    assert probabilities.shape == (3, 40, 60)
-    np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
-    assert np.array_equal(probabilities.argmax(axis=0), predictor(image))
+def test_masks_are_palette_pngs_of_class_ids_at_the_original_size(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    predict_files(predictor, str(images / "a.jpg"), tmp_path / "out")
+    with Image.open(tmp_path / "out" / "masks" / "a.png") as image:
+        assert image.mode == "P"
+        assert image.getpalette()[:9] == [0, 0, 0, 250, 0, 0, 0, 0, 250]  # type: ignore[index]
+        assert np.array_equal(np.array(image), predictor(np.array(Image.open(images / "a.jpg"))))
+
+
+def test_rows_hold_size_and_pixels_by_class(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_files(predictor, str(images), tmp_path / "out", overlays=False)
+    found = rows(tmp_path / "out")
+    assert [(row["height"], row["width"]) for row in found] == [("40", "60"), ("64", "64"), ("33", "90")]
+    for row in found:
+        assert sum(int(row[f"pixels_{name}"]) for name in predictor.classes.names) == int(row["height"]) * int(
+            row["width"]
+        )
+        assert float(row["seconds"]) > 0
+    assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_masks_that_are_there_are_not_overwritten_unless_asked(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict_files(predictor, str(images / "a.jpg"), out)
+    (out / "masks" / "a.png").write_text("corrected by hand")
+    with pytest.raises(RunFolderError, match="--overwrite"):
+        predict_files(predictor, str(images / "a.jpg"), out)
+    assert (out / "masks" / "a.png").read_text() == "corrected by hand"
+    predict_files(predictor, str(images / "a.jpg"), out, overwrite=True)
+    assert (out / "masks" / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_output_within_the_input_is_not_predicted_again(predictor: Predictor, images: Path) -> None:
+    predict_files(predictor, str(images), images / "out")
+    assert len(predict_files(predictor, str(images), images / "out", overwrite=True)) == 3
+
+
+# ---- one bad input of many
+
+
+def test_a_bad_image_is_a_row_with_its_error_and_the_others_are_done(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    (images / "b.png").write_bytes(b"no image")
+    results = predict_files(predictor, str(images), tmp_path / "out")
+    assert [bool(result.error) for result in results] == [False, True, False]
+    assert "b.png: not an image" in rows(tmp_path / "out")[1]["error"]
+    assert not (tmp_path / "out" / "masks" / "b.png").exists()
+    assert (tmp_path / "out" / "masks" / "a.png").exists()
+
+
+def error_of(output: Path, name: str) -> str:
+    """Return the error in the row of the one input whose path ends so."""
+    (row,) = (row for row in rows(output) if row["input"].endswith(name))
+    return row["error"]
+
+
+def predict_with_one_bad(predictor: Predictor, images: Path) -> Path:
+    """Predict a folder of four, of which one is bad; return the output folder."""
+    output = images.parent / "out"
+    results = predict_files(predictor, str(images), output)
+    assert sorted(bool(result.error) for result in results) == [False, False, False, True]
+    assert len(list((output / "masks").rglob("*.png"))) == 3
+    return output
+
+
+def test_a_link_that_leads_to_itself_is_a_row_with_its_error(predictor: Predictor, images: Path) -> None:
+    (images / "loop.jpg").symlink_to(images / "loop.jpg")
+    assert "loop.jpg: can't read the image" in error_of(predict_with_one_bad(predictor, images), "loop.jpg")
+
+
+def test_a_link_to_nothing_is_a_row_with_its_error(predictor: Predictor, images: Path) -> None:
+    (images / "gone.jpg").symlink_to(images / "nothing.jpg")
+    assert "gone.jpg: can't read the image" in error_of(predict_with_one_bad(predictor, images), "gone.jpg")
+
+
+def test_a_pipe_is_a_row_with_its_error_and_nobody_waits_for_it(predictor: Predictor, images: Path) -> None:
+    os.mkfifo(images / "pipe.jpg")
+    assert "pipe.jpg: not a file" in error_of(predict_with_one_bad(predictor, images), "pipe.jpg")
+
+
+def test_a_link_to_an_endless_device_is_a_row_with_its_error(predictor: Predictor, images: Path) -> None:
+    (images / "zero.jpg").symlink_to("/dev/zero")
+    assert "zero.jpg: not a file" in error_of(predict_with_one_bad(predictor, images), "zero.jpg")
+
+
+def test_a_folder_with_the_name_of_an_image_is_searched(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (images / "deep").rename(images / "deep.jpg")
+    results = predict_files(predictor, str(images), tmp_path / "out", overlays=False)
+    assert [result.error for result in results] == ["", "", ""]
+    assert (tmp_path / "out" / "masks" / "deep.jpg" / "er" / "c.d.png").is_file()
+
+
+def test_a_name_too_long_for_the_output_is_a_row_with_its_error(predictor: Predictor, images: Path) -> None:
+    name = "x" * 250  # with .jpg.png it would have 258 characters
+    Image.new("RGB", (5, 5)).save(images / f"{name}.jpg")
+    Image.new("RGB", (5, 5)).save(images / f"{name}.png")
+    results = predict_files(predictor, str(images), images.parent / "out")
+    assert ["name too long" in result.error for result in results] == [False, False, False, True, True]
+    assert (images.parent / "out" / "overlays" / "deep" / "er" / "c.d.jpg").is_file()
+
+
+def test_what_opencv_refuses_is_a_row_with_its_error(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Predictor, image: np.ndarray) -> tuple[LetterBox, np.ndarray]:
+        return cv2.resize(image, (0, 0))  # an error of OpenCV's own
+
+    monkeypatch.setattr(Predictor, "letterbox", refuse)
+    results = predict_files(predictor, str(images), tmp_path / "out")
+    assert all("OpenCV" in result.error for result in results)
+    assert len(rows(tmp_path / "out")) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf8_is_predicted_and_listed_readably(predictor: Predictor, images: Path) -> None:
+    (images / "b.png").rename(os.fsdecode(os.fsencode(images / "caf") + b"\xe9.png"))
+    output = images.parent / "out"
+    results = predict_files(predictor, str(images), output)
+    assert [result.error for result in results] == ["", "", ""]
+    assert rows(output)[1]["input"] == str(images / "caf\\udce9.png")
+    assert os.path.isfile(os.fsencode(output / "masks" / "caf") + b"\xe9.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_an_error_about_a_name_that_is_not_utf8_is_listed_readably(predictor: Predictor, images: Path) -> None:
+    Path(os.fsdecode(os.fsencode(images / "caf") + b"\xe9.png")).write_bytes(b"")
+    assert "caf\\udce9.png: the file is empty" in error_of(predict_with_one_bad(predictor, images), "udce9.png")
+
+
+@pytest.mark.parametrize(("width", "suffix"), [(65_500, ".jpg"), (65_501, ".png")])
+def test_an_image_too_wide_for_a_jpeg_gets_a_png_overlay(
+    predictor: Predictor, tmp_path: Path, width: int, suffix: str
+) -> None:
+    image = np.full((2, width, 3), 90, np.uint8)
+    Image.fromarray(image).save(tmp_path / "wide.png")
+    (result,) = predict_files(predictor, str(tmp_path / "wide.png"), tmp_path / "out")
+    assert not result.error
+    (written,) = (tmp_path / "out" / "overlays").iterdir()
+    assert written.name == f"wide{suffix}"
+    assert read_image(written).shape == image.shape
+
+
+def test_an_image_beyond_memory_is_a_row_with_its_error(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Predictor, canvas: np.ndarray) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(Predictor, "canvas_logits", fail)
+    results = predict_files(predictor, str(images), tmp_path / "out")
+    assert all("too large for this machine's memory" in result.error for result in results)
+
+
+# ---- names of outputs
+
+
+def names_of(*relative: str) -> list[str]:
+    return output_names([Path(name) for name in relative])
+
+
+def test_an_output_is_named_as_its_input_without_suffix() -> None:
+    assert names_of("a.jpg", "b.PNG", "deep/er/c.d.jpg", "no/suffix") == ["a", "b", "deep/er/c.d", "no/suffix"]
+
+
+def test_suffixes_are_kept_where_names_would_be_equal_without_them() -> None:
+    assert names_of("a.jpg", "a.png", "b.png", "in/a.jpg") == ["a.jpg", "a.png", "b", "in/a"]
+
+
+def test_a_kept_suffix_does_not_take_the_name_of_another() -> None:
+    assert names_of("a.jpg", "a.jpg.png", "a.png") == ["a.jpg", "a.jpg.png", "a.png"]
+
+
+def test_names_that_differ_only_in_case_are_numbered() -> None:
+    assert names_of("A.jpg", "a.jpg", "B/x.png", "b/y.png") == ["A.jpg", "a.jpg-2", "B/x", "b/y"]
+
+
+def test_names_that_differ_only_in_how_an_accent_is_stored_are_numbered() -> None:
+    assert names_of("caf\u00e9.jpg", "cafe\u0301.jpg") == ["caf\u00e9.jpg", "cafe\u0301.jpg-2"]
+
+
+def test_a_file_is_not_named_as_a_folder_that_others_need() -> None:
+    assert names_of("a.jpg", "a.png/b.jpg") == ["a.jpg", "a.png/b"]
+
+
+def test_names_stay_below_the_output_folder() -> None:
+    assert names_of("x/../../a.jpg", "../a.png", "...jpg") == ["x/a", "a", ".."]
+
+
+def test_names_of_any_inputs_are_usable_together_on_any_file_system() -> None:
+    """Names of few letters, so that stems, suffixes, cases and folders collide often."""
+    rng = random.Random(0)
+    words = ["a", "A", "b", "a.jpg", "A.PNG", "a.png-2", "a.jpg-2", "..", "\u00e9", "e\u0301", "\udce9"]
+    numbered = 0
+    for _ in range(3000):
+        made = ["/".join(rng.choices(words, k=rng.choice((1, 1, 1, 2, 3)))) + rng.choice((".jpg", ".png", ".JPG"))
+                for _ in range(rng.randint(1, 8))]  # fmt: skip
+        relative = sorted({Path(name) for name in made})
+        names = output_names(relative)
+        folders = {as_stored(parent.as_posix()) for name in names for parent in PurePosixPath(name).parents}
+        for suffix in (".png", ".jpg"):  # of masks and of overlays
+            written = {as_stored(name + suffix) for name in names}
+            assert len(written) == len(relative), relative
+            assert not written & folders, relative
+        assert all(".." not in PurePosixPath(name).parent.parts and not name.startswith("/") for name in names)
+        plain = [path.with_suffix("").as_posix() for path in relative]
+        counts = Counter(as_stored(name) for name in plain)
+        if max(counts.values()) == 1 and not any(".." in name or "." in name for name in plain):
+            assert names == plain
+        numbered += any(name.endswith("-2") and path.suffix for name, path in zip(names, relative, strict=True))
+    assert numbered > 100  # the set of words does make them collide
+
+
+def as_stored(name: str) -> str:
+    """Return what a file system that ignores case and how accents are stored takes a name for."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())
+
+
+def test_images_of_one_name_get_masks_of_two(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (5, 5)).save(images / "a.png")
+    predict_files(predictor, str(images), tmp_path / "out", overlays=False)
+    assert {path.name for path in (tmp_path / "out" / "masks").glob("a*")} == {"a.jpg.png", "a.png.png"}
+
+
+# ---- what an input may be
+
+
+def test_a_pattern_finds_images_at_any_depth(images: Path) -> None:
+    root, found = find_inputs(f"{images}/**/*.jpg", outside=Path("out"))
+    assert root == images
+    assert [path.name for path in found] == ["a.jpg", "c.d.jpg"]
+
+
+def test_an_image_with_brackets_in_its_name_is_taken_as_it_is(images: Path) -> None:
+    odd = images / "x[1].jpg"
+    (images / "a.jpg").rename(odd)
+    assert find_inputs(str(odd), outside=Path("out"))[1] == [odd]
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)]
+    ("source", "words"),
+    [("nowhere", "no such file or folder"), ("*.gif", "matches no image"), ("empty", "no images")],
 )
-def test_arrays_of_another_kind_are_refused(predictor: Predictor, array: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"expected uint8 RGB \[h, w, 3\]"):
-        predictor(array)
+def test_inputs_that_hold_no_image_are_named(tmp_path: Path, source: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=words):
+        find_inputs(str(tmp_path / source), outside=Path("out"))
 
 
-def test_a_path_may_be_a_string(checkpoint: Path) -> None:
-    assert Predictor.load(str(checkpoint), device="cpu").classes == CLASSES
+def test_a_pattern_follows_a_loop_of_folders_once(images: Path) -> None:
+    (images / "deep" / "up").symlink_to(images)
+    found = find_inputs(f"{images}/**/*.png", outside=Path("out"))[1]
+    assert [path.relative_to(images).as_posix() for path in found] == ["b.png"]
 
 
-def test_a_model_trained_in_fp16_predicts_on_a_cpu(checkpoint: Path, tmp_path: Path) -> None:
-    loaded = Checkpoint.load(checkpoint)
-    loaded.config = replace(loaded.config, train=TrainConfig(precision="fp16"))
-    loaded.save(tmp_path / "fp16.pt")
-    assert Predictor.load(tmp_path / "fp16.pt", device="cpu").precision in (torch.bfloat16, torch.float32)
+def test_a_pattern_follows_links_to_folders_elsewhere(images: Path, tmp_path: Path) -> None:
+    (images / "deep").rename(tmp_path / "elsewhere")
+    (images / "link").symlink_to(tmp_path / "elsewhere")
+    found = find_inputs(f"{images}/**/*.d.jpg", outside=Path("out"))[1]
+    assert found == [images / "link" / "er" / "c.d.jpg"]
 
 
-def test_any_array_of_rgb_pixels_will_do(predictor: Predictor) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*predictor.canvas_hw, 3), np.uint8)
-    expected = predictor(image)
-    frozen = image.copy()
-    frozen.flags.writeable = False
-    for same in (image[..., ::-1].copy()[..., ::-1], np.asfortranarray(image), frozen):
-        assert np.array_equal(predictor(same), expected)
+def test_a_pattern_that_matches_an_image_in_two_ways_lists_it_once(images: Path) -> None:
+    found = find_inputs(f"{images}/**/**/*.jpg", outside=Path("out"))[1]
+    assert [path.name for path in found] == ["a.jpg", "c.d.jpg"]
+
+
+# ---- when something ends it
 
 
 def test_rows_of_what_was_saved_are_kept_when_the_rest_fails(
-    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls = []
 
@@ -121,230 +347,7 @@ def test_rows_of_what_was_saved_are_kept_when_the_rest_fails(
         return torch.zeros(4, *predictor.canvas_hw)
 
     monkeypatch.setattr(Predictor, "canvas_logits", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        predict_files(predictor, str(pictures), tmp_path / "out")
-    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if not row["error"]]
-    assert {Path(row["input"]).stem for row in rows} == saved()
-
-
-def test_a_picture_beyond_memory_is_a_row_with_its_error(
-    predictor: Predictor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(self: Predictor, canvas: np.ndarray) -> torch.Tensor:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
-
-    monkeypatch.setattr(Predictor, "canvas_logits", fail)
-    results = predict_files(predictor, str(pictures), tmp_path / "out")
-    assert all("too large for this machine's memory" in result.error for result in results)
-
-
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError):
-        Predictor.load(tmp_path / "no.pt")
-
-
-# ---- several models
-
-
-@pytest.fixture(scope="module")
-def second(checkpoint: Path) -> Path:
-    """A checkpoint like the first one, with other weights."""
-    return variant(checkpoint, "second.pt", seed=1)
-
-
-def variant(checkpoint: Path, name: str, *, seed: int = 0, **changes: object) -> Path:
-    """Write a checkpoint with weights of a seed; `changes` are other values of its fields."""
-    loaded = Checkpoint.load(checkpoint)
-    torch.manual_seed(seed)
-    classes = changes.get("classes", loaded.classes)
-    weights = build_model(loaded.config.model, len(classes)).state_dict()  # type: ignore[arg-type]
-    path = checkpoint.with_name(name)
-    replace(loaded, weights=weights, **changes).save(path)  # type: ignore[arg-type]
-    return path
-
-
-def noise(hw: tuple[int, int] = (90, 50)) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (*hw, 3), np.uint8)
-
-
-def test_several_models_give_the_mean_of_their_probabilities(checkpoint: Path, second: Path) -> None:
-    image = noise((64, 64))  # of the canvas' size: nothing is interpolated
-    alone = [Predictor.load(path, device="cpu").probabilities(image) for path in (checkpoint, second)]
-    ensemble = Predictor.load([checkpoint, second], device="cpu")
-    found = ensemble.probabilities(image)
-    assert np.abs(alone[0] - alone[1]).max() > 0.02  # so that any other mean would differ
-    np.testing.assert_allclose(found, (alone[0] + alone[1]) / 2, atol=1e-6)
-    assert np.array_equal(ensemble(image), found.argmax(axis=0))
-
-
-@pytest.mark.parametrize("hw", [(90, 50), (20, 200), (64, 64)])
-def test_an_ensembles_probabilities_sum_to_1_at_any_size(checkpoint: Path, second: Path, hw: tuple[int, int]) -> None:
-    probabilities = Predictor.load([checkpoint, second], device="cpu").probabilities(noise(hw))
-    assert probabilities.shape == (3, *hw)
-    np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
-
-
-def test_a_model_with_itself_is_that_model_at_any_size(predictor: Predictor, checkpoint: Path) -> None:
-    twice = Predictor.load([checkpoint, checkpoint], device="cpu")
-    np.testing.assert_allclose(twice.probabilities(noise()), predictor.probabilities(noise()), atol=1e-6)
-    assert (twice(noise()) == predictor(noise())).mean() > 0.999
-
-
-def test_the_order_of_models_does_not_matter(checkpoint: Path, second: Path) -> None:
-    third = variant(checkpoint, "third.pt", seed=2)
-    first, other = (
-        Predictor.load(paths, device="cpu").probabilities(noise())
-        for paths in ([checkpoint, second, third], [third, checkpoint, second])
-    )
-    np.testing.assert_allclose(first, other, atol=1e-6)
-
-
-def test_one_checkpoint_is_that_model_alone_to_the_last_byte(predictor: Predictor, checkpoint: Path) -> None:
-    listed = Predictor.load([checkpoint], device="cpu")
-    assert np.array_equal(listed.probabilities(noise()), predictor.probabilities(noise()))
-    loaded = Checkpoint.load(checkpoint)
-    plain = for_inference(
-        loaded.build().place(torch.device("cpu"), channels_last=True), canvas_hw=(64, 64), precision=torch.float32
-    )
-    box, canvas = predictor.letterbox(noise())
-    logits = segment(plain, to_tensor(canvas)[None], precision=torch.float32)[0]
-    assert torch.equal(listed.canvas_logits(canvas), logits)
-    assert np.array_equal(listed(noise()), box.mask(logits))
-
-
-def test_models_that_are_certain_of_different_things_give_numbers(predictor: Predictor, checkpoint: Path) -> None:
-    certain = torch.tensor([1e5, 0.0, -1e5]).view(1, 3, 1, 1).expand(1, 3, *predictor.canvas_hw)
-
-    class Certain(Segmenter):
-        def __init__(self, logits: torch.Tensor) -> None:
-            super().__init__(torch.nn.Identity(), stride=1, mean=(0, 0, 0), std=(1, 1, 1))
-            self.logits = logits
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.logits
-
-    ensemble = Predictor(
-        together([Certain(certain), Certain(certain.flip(1))]), CLASSES, canvas_hw=(64, 64), precision=torch.float32
-    )
-    np.testing.assert_allclose(ensemble.probabilities(noise())[:, 0, 0], [0.5, 0, 0.5], atol=1e-6)
-
-
-def test_checkpoints_that_do_not_go_together_are_both_named(checkpoint: Path) -> None:
-    names = variant(checkpoint, "names.pt", classes=Classes.build(["background", "square", "disc"]))
-    more = variant(checkpoint, "more.pt", classes=Classes.build([*CLASSES.names, "star"]))
-    config = Checkpoint.load(checkpoint).config
-    canvas = variant(checkpoint, "canvas.pt", config=replace(config, data=DataConfig(canvas=(64, 96))))
-    for other, words in (
-        (names, "its class 1 is square, that of .*best.pt is disc"),
-        (more, "its class 3 is star, that of .*best.pt is missing"),
-        (canvas, "its canvas is 96x64, that of .*best.pt is 64x64"),
-    ):
-        with pytest.raises(CheckpointError, match=rf"{other.name}: {words}"):
-            Predictor.load([checkpoint, other])
-
-
-def test_models_trained_in_different_precisions_predict_in_fp32(checkpoint: Path) -> None:
-    config = replace(Checkpoint.load(checkpoint).config, train=TrainConfig(precision="bf16"))
-    narrow = variant(checkpoint, "bf16.pt", config=config)
-    assert Predictor.load([narrow, narrow], device="cpu").precision == torch.bfloat16
-    assert Predictor.load([narrow, checkpoint], device="cpu").precision == torch.float32
-    assert Predictor.load([narrow, checkpoint], device="cpu", precision="bf16").precision == torch.bfloat16
-
-
-def test_no_checkpoint_is_refused() -> None:
-    with pytest.raises(ValueError, match="found no path"):
-        Predictor.load([])
-
-
-# ---- files
-
-
-def test_a_folder_is_predicted_with_its_structure(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
-    results = predict_files(predictor, str(pictures), tmp_path / "out")
-    assert [result.error for result in results] == ["", "", ""]
-    masks = sorted(
-        path.relative_to(tmp_path / "out" / "masks").as_posix() for path in (tmp_path / "out" / "masks").rglob("*.png")
-    )
-    assert masks == ["a.png", "b.png", "deep/er/c.d.png"]
-    assert (tmp_path / "out" / "overlays" / "deep" / "er" / "c.d.jpg").is_file()
-
-
-def test_masks_are_palette_pngs_of_class_ids_at_the_original_size(
-    predictor: Predictor, pictures: Path, tmp_path: Path
-) -> None:
-    predict_files(predictor, str(pictures / "a.jpg"), tmp_path / "out")
-    with Image.open(tmp_path / "out" / "masks" / "a.png") as image:
-        assert image.mode == "P"
-        assert image.getpalette()[:9] == [0, 0, 0, 250, 0, 0, 0, 0, 250]  # type: ignore[index]
-        assert np.array_equal(np.array(image), predictor(np.array(Image.open(pictures / "a.jpg"))))
-
-
-def test_rows_hold_size_and_pixels_by_class(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
-    predict_files(predictor, str(pictures), tmp_path / "out", overlays=False)
-    found = rows(tmp_path / "out")
-    assert [(row["height"], row["width"]) for row in found] == [("40", "60"), ("64", "64"), ("33", "90")]
-    for row in found:
-        assert sum(int(row[f"pixels_{name}"]) for name in CLASSES.names) == int(row["height"]) * int(row["width"])
-        assert float(row["seconds"]) > 0
-    assert not (tmp_path / "out" / "overlays").exists()
-
-
-def test_a_bad_picture_is_a_row_with_its_error_and_the_others_are_done(
-    predictor: Predictor, pictures: Path, tmp_path: Path
-) -> None:
-    (pictures / "b.png").write_bytes(b"no picture")
-    results = predict_files(predictor, str(pictures), tmp_path / "out")
-    assert [bool(result.error) for result in results] == [False, True, False]
-    assert "b.png: not an image" in rows(tmp_path / "out")[1]["error"]
-    assert not (tmp_path / "out" / "masks" / "b.png").exists()
-    assert (tmp_path / "out" / "masks" / "a.png").exists()
-
-
-def test_pictures_of_one_name_get_masks_of_two(predictor: Predictor, pictures: Path, tmp_path: Path) -> None:
-    Image.new("RGB", (5, 5)).save(pictures / "a.png")
-    predict_files(predictor, str(pictures), tmp_path / "out", overlays=False)
-    assert {path.name for path in (tmp_path / "out" / "masks").glob("a*")} == {"a.jpg.png", "a.png.png"}
-
-
-def test_masks_that_are_there_are_not_overwritten_unless_asked(
-    predictor: Predictor, pictures: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    predict_files(predictor, str(pictures / "a.jpg"), out)
-    (out / "masks" / "a.png").write_text("corrected by hand")
-    with pytest.raises(RunFolderError, match="--overwrite"):
-        predict_files(predictor, str(pictures / "a.jpg"), out)
-    assert (out / "masks" / "a.png").read_text() == "corrected by hand"
-    predict_files(predictor, str(pictures / "a.jpg"), out, overwrite=True)
-    assert (out / "masks" / "a.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_output_within_the_input_is_not_predicted_again(predictor: Predictor, pictures: Path) -> None:
-    predict_files(predictor, str(pictures), pictures / "out")
-    assert len(predict_files(predictor, str(pictures), pictures / "out", overwrite=True)) == 3
-
-
-# ---- what an input may be
-
-
-def test_a_pattern_finds_pictures_at_any_depth(pictures: Path) -> None:
-    root, found = find_inputs(f"{pictures}/**/*.jpg", outside=Path("out"))
-    assert root == pictures
-    assert [path.name for path in found] == ["a.jpg", "c.d.jpg"]
-
-
-def test_a_picture_with_brackets_in_its_name_is_taken_as_it_is(pictures: Path) -> None:
-    odd = pictures / "x[1].jpg"
-    (pictures / "a.jpg").rename(odd)
-    assert find_inputs(str(odd), outside=Path("out"))[1] == [odd]
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [("nowhere", "no such file or folder"), ("*.gif", "matches no picture"), ("empty", "no pictures")],
-)
-def test_inputs_that_hold_no_picture_are_named(tmp_path: Path, source: str, words: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=words):
-        find_inputs(str(tmp_path / source), outside=Path("out"))
+    with caplog.at_level("INFO", logger="segkit"), pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, str(images), tmp_path / "out")
+    assert {Path(row["input"]).stem for row in rows(tmp_path / "out") if not row["error"]} == saved()
+    assert f"{tmp_path / 'out' / 'predictions.csv'} lists what is done; --overwrite starts again" in caplog.text

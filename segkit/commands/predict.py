@@ -1,4 +1,4 @@
-"""Write masks and overlays for pictures without labels."""
+"""Write masks and overlays for images without labels."""
 
 import argparse
 import shlex
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged",
     )
-    parser.add_argument("input", help="a picture, a folder (searched to any depth), or a quoted pattern: 'in/**/*.jpg'")
+    parser.add_argument("input", help="an image, a folder (searched to any depth), or a quoted pattern: 'in/**/*.jpg'")
     parser.add_argument("--output", type=Path, required=True, help="folder for masks/, overlays/ and predictions.csv")
     parser.add_argument("--no-overlays", action="store_true", help="write masks only")
     parser.add_argument("--overwrite", action="store_true", help="replace masks that are in the output folder already")
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     failed = [result for result in results if result.error]
-    say(f"{len(results) - len(failed)} of {len(results)} pictures predicted: {arguments.output}")
+    say(f"{len(results) - len(failed)} of {len(results)} images predicted: {arguments.output}")
     if Path(arguments.input).is_dir():
         words = shlex.join([str(arguments.output), "--from", "id-masks", "--images", arguments.input])
         say(f"correct them by hand: segkit convert {words} --to labelme FIXED")

@@ -205,7 +205,7 @@ def _decode_with_pillow(path: File, opened: Image.Image) -> np.ndarray:
         if upright.mode == "F":
             raise DataError(f"{path}: found floating-point pixels, expected 8 or 16 bit; convert the image to 8 bit")
         return np.array(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
+    except (OSError, ValueError, SyntaxError, OverflowError, struct.error) as error:
         raise DataError(
             f"{path}: the image is damaged or truncated ({error}); copy it again, or remove it from the split"
         ) from error

@@ -17,6 +17,7 @@ from segkit.classes import RGB, Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.shards import File
 from segkit.errors import ConfigError, DataError
+from segkit.imaging.codec import write_palette_png
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 COLOR_MODES = ("RGB", "RGBA")
@@ -227,10 +228,7 @@ class MaskReader:
 
 def write_mask(path: Path | BinaryIO, mask: np.ndarray, classes: Classes) -> None:
     """Write class ids uint8 [h, w] as a palette PNG, as PASCAL VOC stores them: the index is the id."""
-    image = Image.fromarray(mask)
-    image.putpalette(classes.palette())
-    # level 1: four times faster than the default, a few percent larger
-    image.save(path, format="PNG", compress_level=1)
+    write_palette_png(path, mask, classes.palette())
 
 
 def _code(value: int | RGB) -> int:

@@ -44,14 +44,14 @@ def sheet(panels: Sequence[np.ndarray], *, columns: int = 2, titles: Sequence[st
 
     Titles are spread evenly over the width of a panel, as the parts of `panel` are.
     """
-    height, width = (max(picture.shape[axis] for picture in panels) for axis in (0, 1))
+    height, width = (max(image.shape[axis] for image in panels) for axis in (0, 1))
     margin, head = 8, 24 if titles else 0
     rows = -(-len(panels) // columns)
     canvas = np.full((head + rows * (height + margin) + margin, columns * (width + margin) + margin, 3), 255, np.uint8)
-    for k, picture in enumerate(panels):
+    for k, image in enumerate(panels):
         top = head + margin + (k // columns) * (height + margin)
         left = margin + (k % columns) * (width + margin)
-        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     for k, title in enumerate([*titles] * min(columns, len(panels))):
         left = margin + (k // len(titles)) * (width + margin) + (k % len(titles)) * width // len(titles)
         cv2.putText(canvas, title, (left, head - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)

@@ -17,7 +17,7 @@ from segkit.runtime.device import common_precision, select_device
 
 
 class Predictor:
-    """A trained model, or several as an ensemble, that takes pictures of any size.
+    """A trained model, or several as an ensemble, that takes images of any size.
 
     `model` is one that `for_inference` made, or an ensemble of such.
     """
@@ -58,7 +58,7 @@ class Predictor:
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return class ids uint8 [h, w] for a picture, uint8 RGB [h, w, 3].
+        """Return class ids uint8 [h, w] for an image, uint8 RGB [h, w, 3].
 
         Raises:
             ValueError: another shape or dtype.
@@ -67,17 +67,17 @@ class Predictor:
         return box.mask(self.canvas_logits(canvas))
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """Return class probabilities float32 [C, h, w], which sum to 1, for a picture, uint8 RGB [h, w, 3]."""
+        """Return class probabilities float32 [C, h, w], which sum to 1, for an image, uint8 RGB [h, w, 3]."""
         probabilities: np.ndarray = self.logits(image).softmax(dim=0).cpu().numpy()
         return probabilities
 
     def logits(self, image: np.ndarray) -> torch.Tensor:
-        """Return scores float [C, h, w] for a picture, uint8 RGB [h, w, 3]."""
+        """Return scores float [C, h, w] for an image, uint8 RGB [h, w, 3]."""
         box, canvas = self.letterbox(image)
         return box.invert(self.canvas_logits(canvas))
 
     def letterbox(self, image: np.ndarray) -> tuple[LetterBox, np.ndarray]:
-        """Return how a picture, uint8 RGB [h, w, 3], lies on the canvas, and the canvas, uint8 RGB [H, W, 3]."""
+        """Return how an image, uint8 RGB [h, w, 3], lies on the canvas, and the canvas, uint8 RGB [H, W, 3]."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"found {image.dtype} {image.shape}, expected uint8 RGB [h, w, 3]")
         box = LetterBox.fit((image.shape[0], image.shape[1]), self.canvas_hw)

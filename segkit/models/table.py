@@ -21,7 +21,7 @@ from segkit.errors import ConfigError, WeightsError
 from segkit.models import pretrained as weights
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.segmenter import Segmenter
-from segkit.runtime.machine import quiet
+from segkit.runtime.logs import quiet
 
 log = logging.getLogger(__name__)
 

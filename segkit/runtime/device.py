@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from segkit.errors import DeviceError
-from segkit.runtime.machine import count_threads, cpu_field, free_memory, resident_memory
+from segkit.runtime.machine import count_threads, cpu_field, free_memory, resident_memory, usable_cores
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -156,6 +156,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": cpu_field("model name") or platform.processor(),
         "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "commit": _git_commit(),

@@ -1,18 +1,57 @@
-"""The machine under a run: threads, memory, disk, cache folder. No torch: what only reads files starts without it."""
+"""The machine under a run: cores, memory, disk, cache folder. No torch: what only reads files starts without it."""
 
 import contextlib
 import ctypes
-import logging
+import itertools
+import math
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+# ---- cores
+
 
 def count_threads() -> int:
     """Return how many threads load, or save, beside the one that runs the model: this rank's cores, at most 8."""
-    return min(8, max(1, (os.cpu_count() or 1) // processes_here()))
+    return min(8, max(1, usable_cores() // processes_here()))
+
+
+def usable_cores(*, root: Path = Path("/")) -> int:
+    """Return how many cores this process may use: the machine's, less by affinity (taskset, Slurm) or by a quota.
+
+    A quota is that of a container or of another control group of Linux; part of a core counts as one. `root` is the
+    folder that holds proc/ and sys/.
+    """
+    # not on macOS and Windows
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the quotas, in cores, of the control groups that this process is in, and of those around them."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:  # 0::/user.slice in version 2; 3:cpu,cpuacct:/docker/0123 in version 1
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.lstrip("/"))
+        mounts = {controllers, "cpu"} if controllers else {""}
+        # In a container the path may be that of the host: missing, and the mount itself is this process's group.
+        for mount, inner in itertools.product(mounts, (group, *group.parents)):
+            folder = root / "sys/fs/cgroup" / mount / inner
+            with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
+                if controllers:
+                    quota = int((folder / "cpu.cfs_quota_us").read_text())
+                    period = int((folder / "cpu.cfs_period_us").read_text())
+                else:
+                    quota, period = map(int, (folder / "cpu.max").read_text().split())
+                if quota > 0 and period > 0:  # -1: no quota
+                    yield quota / period
 
 
 def under_torchrun() -> bool:
@@ -23,6 +62,9 @@ def under_torchrun() -> bool:
 def processes_here() -> int:
     """Return how many ranks run on this machine, as torchrun says."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+# ---- memory and disk
 
 
 def keep_freed_memory() -> None:
@@ -39,25 +81,13 @@ def keep_freed_memory() -> None:
 
 
 def user_cache() -> Path:
-    """Return the folder for what can be had again: segkit's in the user's cache folder. It may not exist yet."""
+    """Return segkit's folder in the user's cache folder, for what can be recreated. It may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit"
 
 
 def free_disk(folder: Path) -> int:
-    """Return the free bytes of the disk that a folder is on, or will be on once it is made."""
-    return shutil.disk_usage(next(place for place in (folder, *folder.resolve().parents) if place.is_dir())).free
-
-
-@contextlib.contextmanager
-def quiet(logger: str, *, level: int) -> Iterator[None]:
-    """Keep what a logger says below `level` from the terminal for a while."""
-    log = logging.getLogger(logger)
-    previous = log.level
-    log.setLevel(max(level, previous))
-    try:
-        yield
-    finally:
-        log.setLevel(previous)
+    """Return the free bytes of the disk that a folder is on, or will be on once it exists."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.is_dir())).free
 
 
 def free_memory() -> int | None:

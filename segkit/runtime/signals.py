@@ -12,7 +12,7 @@ class StopRequest:
 
     What comes within `grace` seconds of the first is the same request: a scheduler signals every process of a job, and
     torchrun passes on to its processes what it got itself.
-    Use as a context manager; `.asked` tells. The previous handlers come back at the end.
+    Use as a context manager; `.asked` tells. The previous handlers are restored at the end.
     """
 
     def __init__(self, *, grace: float = 0.0) -> None:

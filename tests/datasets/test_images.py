@@ -114,6 +114,16 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes | None, words:
         read_image(path)
 
 
+@pytest.mark.parametrize("offset", [18, 22])  # of the width and of the height
+def test_a_size_beyond_any_image_is_refused(tmp_path: Path, offset: int) -> None:
+    path = save(tmp_path / "x.bmp", Image.fromarray(PIXELS))
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 4] = (2**31 + 4).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or truncated"):
+        read_image(path)
+
+
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "x.tif", Image.fromarray(np.ones((4, 4), np.float32)))
     with pytest.raises(DataError, match="floating-point"):

@@ -65,5 +65,7 @@ def test_workers_are_as_asked_or_fit_the_device(setting: int | str, device: str,
 
 def test_the_environment_names_what_a_figure_depends_on() -> None:
     environment = describe_environment(CPU)
-    for key in ("segkit", "torch", "segmentation-models-pytorch", "processor", "cores", "device", "date"):
+    for key in (
+        "segkit", "torch", "segmentation-models-pytorch", "processor", "cores", "usable_cores", "device", "date",
+    ):  # fmt: skip
         assert environment[key], key
