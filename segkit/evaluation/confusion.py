@@ -39,14 +39,17 @@ class ConfusionMatrix:
         matrix.num_images = num_images
         return matrix
 
-    def update(self, prediction: np.ndarray, target: np.ndarray) -> None:
-        """Add one image: predicted and true ids, integers [h, w].
+    def update(self, prediction: "np.ndarray | torch.Tensor", target: "np.ndarray | torch.Tensor") -> None:
+        """Add one image: predicted and true ids, integers [h, w], as arrays or as tensors on any device.
 
         Raises:
             ValueError: the two differ in shape, or target holds an id that is neither a class nor ignore_index.
         """
         if prediction.shape != target.shape:
-            raise ValueError(f"prediction is {prediction.shape}, target is {target.shape}; expected the same shape")
+            raise ValueError(
+                f"prediction is {tuple(prediction.shape)}, target is {tuple(target.shape)}; expected the same shape"
+            )
+        prediction, target = _as_array(prediction), _as_array(target)
         hits = _count_pairs(target, prediction, self.num_classes)
         num_ignored = np.count_nonzero(target == self.ignore_index)
         if hits.sum() + num_ignored == target.size:  # as nearly always: every other id is a class
@@ -246,6 +249,10 @@ def _count_pairs(target: np.ndarray, prediction: np.ndarray, num_values: int) ->
         strips = [np.ascontiguousarray(array[:, start : start + 2**24]) for array in pair]
         counts += cv2.calcHist(strips, [0, 1], None, bins, ranges).astype(np.int64)
     return counts
+
+
+def _as_array(ids: "np.ndarray | torch.Tensor") -> np.ndarray:
+    return ids if isinstance(ids, np.ndarray) else ids.detach().cpu().numpy()
 
 
 def _as_uint8(ids: np.ndarray) -> np.ndarray:

@@ -202,3 +202,20 @@ def test_binary_masks_agree_in_all_four_cells(shared_data: Shared) -> None:
     result = compare(folder / "SegmentationClass", folder / "Predictions", 2)
     assert result.counts.tolist() == [[9862220, 3060], [2840, 2518184]]
     assert round(result.scores().miou, 6) == 0.998532
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_tensors_count_as_arrays_do(dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(0)
+    prediction, target = rng.integers(0, 3, (2, 20, 30)).astype(np.uint8)
+    target[:5] = 255
+    arrays, tensors = ConfusionMatrix(3), ConfusionMatrix(3)
+    arrays.update(prediction, target)
+    tensors.update(torch.from_numpy(prediction).to(dtype), torch.from_numpy(target).to(dtype))
+    tensors.update(prediction, torch.from_numpy(target))  # and the two may be mixed
+    assert np.array_equal(tensors.counts, 2 * arrays.counts)
+
+
+def test_tensors_of_different_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected the same shape"):
+        ConfusionMatrix(3).update(torch.zeros(2, 3), torch.zeros(3, 2))
