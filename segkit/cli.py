@@ -1,7 +1,7 @@
 """The `segkit` command: find the command, parse its words, call it, and end with its exit code.
 
-Exit codes: 0 done; 1 done, but some inputs failed; 2 a problem that the user can mend; 75 training was stopped by a
-signal and saved, to go on with --resume; 130 broken off by Ctrl-C or SIGTERM. `segkit --help` and a typo in a config
+Exit codes: 0 done; 1 done, but some inputs failed; 2 a problem that the user can fix; 75 training was stopped by a
+signal and saved, and --resume continues it; 130 broken off by Ctrl-C or SIGTERM. `segkit --help` and a typo in a config
 answer at once: nothing heavy is imported before a command needs it.
 """
 

@@ -1,7 +1,7 @@
-"""Train and score a config on every fold of its data set: each picture is held out once, and all of them are counted.
+"""Train and score a config on every fold of its data set: each image is held out once, and all of them are counted.
 
 Each fold is an ordinary run in a folder of its own below the run's. What counts is its model after the last epoch,
-since the best epoch was chosen on the pictures that it is scored on. Not here: drawing folds
+since the best epoch was chosen on the images that it is scored on. Not here: drawing folds
 (segkit/datasets/split.py).
 """
 
@@ -23,7 +23,7 @@ from segkit.errors import CheckpointError, RunFolderError
 from segkit.eval_miou import score
 from segkit.evaluation.bootstrap import CONFIDENCE, RESAMPLES, miou_interval
 from segkit.evaluation.confusion import ConfusionMatrix, Scores, mean_scores, plain
-from segkit.loading.batch_plan import BatchPlan
+from segkit.loading.prepare import prepare_data
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table
 from segkit.runtime.files import write_bytes_durably
@@ -32,15 +32,16 @@ from segkit.runtime.ranks import Ranks, process_group
 from segkit.train import train
 from segkit.training.resume import load_newest
 from segkit.training.run_folder import RunFolder
+from segkit.training.setup import build_plan
 
 log = logging.getLogger(__name__)
 
-Pictures = dict[str, np.ndarray]  # by name, what a picture counts: ConfusionMatrix.marginals
+ImageCounts = dict[str, np.ndarray]  # by name, what an image counts: ConfusionMatrix.marginals
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """What all folds come to together. `by_repeat` counts each picture once, by the model that didn't train on it.
+    """What all folds come to together. `by_repeat` counts each image once, by the model that didn't train on it.
 
     `scores` are their means over the repeats, and `interval` that of its mIoU.
     """
@@ -69,9 +70,8 @@ class FoldsResult:
 def train_folds(config: RunConfig, *, resume: bool | Literal["auto"] = False) -> FoldsResult:
     """Train and score every fold, alone or as one of the ranks that torchrun started; write folds.json and folds.csv.
 
-    With `resume`, go on where it was stopped: folds that are finished are only scored again, one that was begun goes on
-    at the very step. With auto, also where nothing has begun. A Ctrl-C or SIGTERM saves, and the result isn't
-    `finished`.
+    With `resume`, continue where it was stopped: finished folds are only scored again, one that was begun continues at
+    the very step. With auto, also where nothing has begun. A Ctrl-C or SIGTERM saves, and the result isn't `finished`.
 
     Raises:
         SegkitError: as `train`, `find_folds` and `check_disjoint`; or RunFolderError, the folder holds something else.
@@ -80,7 +80,7 @@ def train_folds(config: RunConfig, *, resume: bool | Literal["auto"] = False) ->
     with process_group(config.train.device, timeout_minutes=config.train.timeout_minutes) as ranks:
         folds = ranks.first(lambda: _prepare(config, folder, resume))
         rows: list[FoldRow] = []
-        pictures: list[tuple[Fold, Pictures]] = []
+        counts: list[tuple[Fold, ImageCounts]] = []
         classes = None
         try:
             for fold in folds:
@@ -96,12 +96,12 @@ def train_folds(config: RunConfig, *, resume: bool | Literal["auto"] = False) ->
                 scores, counted = _score(own, ranks)
                 best = trained.scores.miou if trained.scores else None
                 rows.append(FoldRow(fold.repeat, fold.number, fold.name, scores, trained.best_epoch, best))
-                pictures.append((fold, counted))
+                counts.append((fold, counted))
                 if ranks.is_first:
                     done = "finished before" if silent else "finished"
                     log.info("fold    %s, %s: mIoU %s after the last epoch", fold.name, done, percent(scores.miou))
             assert classes is not None
-            pooled = pool(rows, pictures, seed=config.train.seed)
+            pooled = pool(rows, counts, seed=config.train.seed)
             result = FoldsResult(folder, len(folds), classes, tuple(rows), pooled)
             ranks.first(lambda: _write(result))
             return result
@@ -115,10 +115,10 @@ def train_folds(config: RunConfig, *, resume: bool | Literal["auto"] = False) ->
                     folder.rmdir()
 
 
-def pool(rows: Sequence[FoldRow], pictures: Sequence[tuple[Fold, Pictures]], *, seed: int) -> Pooled:
-    """Count the pictures of all folds together, repeat by repeat, which must hold the same ones.
+def pool(rows: Sequence[FoldRow], image_counts: Sequence[tuple[Fold, ImageCounts]], *, seed: int) -> Pooled:
+    """Count the images of all folds together, repeat by repeat, which must hold the same ones.
 
-    Averaging the folds' mIoU instead would give a class that few pictures show another weight in every fold (Forman and
+    Averaging the folds' mIoU instead would give a class that few images show another weight in every fold (Forman and
     Scholz 2010, Apples-to-apples in cross-validation studies).
     """
     repeats = sorted({row.repeat for row in rows})
@@ -128,8 +128,8 @@ def pool(rows: Sequence[FoldRow], pictures: Sequence[tuple[Fold, Pictures]], *, 
         counts = np.sum([scores.counts for scores in parts], axis=0)
         matrix = ConfusionMatrix.from_counts(counts, num_images=sum(scores.num_images for scores in parts))
         by_repeat.append(matrix.scores())
-    together: list[Pictures] = [
-        {name: counts for fold, held_out in pictures if fold.repeat == repeat for name, counts in held_out.items()}
+    together: list[ImageCounts] = [
+        {name: counts for fold, held_out in image_counts if fold.repeat == repeat for name, counts in held_out.items()}
         for repeat in repeats
     ]
     names = sorted(together[0])
@@ -146,7 +146,7 @@ def describe_folds(result: FoldsResult) -> str:
     repeats = len(pooled.by_repeat)
     lines = [
         folds_table(result.rows),
-        "* optimistic: the epoch was chosen on the very pictures that it is scored on",
+        "* optimistic: the epoch was chosen on the very images that it is scored on",
         "",
         f"all folds together{f', mean of {repeats} repeats' if repeats > 1 else ''}",
         scores_table(pooled.scores, result.classes),
@@ -157,9 +157,9 @@ def describe_folds(result: FoldsResult) -> str:
         each = ", ".join(percent(scores.miou) for scores in pooled.by_repeat)
         lines.append(f"repeats alone: {each}")
     lines += [
-        "note: each picture was scored by a model that wasn't trained on it. The interval",
-        "      says what other pictures of the kind would change (bootstrap), with these",
-        "      models; where pictures belong together, as frames do, it is too narrow",
+        "note: each image was scored by a model that wasn't trained on it. The interval",
+        "      says what other images of the kind would change (bootstrap), with these",
+        "      models; where images belong together, as frames do, it is too narrow",
     ]
     lacking = []
     for row in result.rows:
@@ -199,7 +199,7 @@ def _prepare(config: RunConfig, folder: Path, resume: bool | Literal["auto"]) ->
         return folds
     if {"config.yaml", "checkpoints"} & beside:
         raise RunFolderError(
-            f"{folder}: holds a run without folds, expected folders such as {folds[0].name}; go on with it without "
+            f"{folder}: holds a run without folds, expected folders such as {folds[0].name}; resume it without "
             "--folds, or choose another folder with run=FOLDER"
         )
     if gone := sorted(name for name in beside if RunFolder(folder / name).holds_checkpoint()):
@@ -227,21 +227,20 @@ def _is_finished(config: RunConfig) -> bool:
         step = Checkpoint.load(folder.last).progress.step
     except CheckpointError:  # not begun, or damaged, in which case training says so
         return False
-    items = list_items(config.data, config.data.train)
-    plan = BatchPlan(len(items), config.train.fixed_batch_size, config.train.seed)
+    plan = build_plan(config, prepare_data(config.data, seed=config.train.seed))
     return step >= config.train.epochs * plan.batches_per_epoch
 
 
 # ---- after
 
 
-def _score(config: RunConfig, ranks: Ranks) -> tuple[Scores, Pictures]:
+def _score(config: RunConfig, ranks: Ranks) -> tuple[Scores, ImageCounts]:
     """Score a fold's last checkpoint on what the fold holds out, as `segkit eval` does; each rank takes a share."""
     folder = RunFolder(Path(config.run))
     checkpoint = ranks.first(lambda: load_newest(folder).without_training_state())
     items = ranks.first(lambda: list_items(config.data, config.data.val))
-    mine: Pictures = {}
-    scores = score([checkpoint], items, config, title=f"scoring {config.data.val}", ranks=ranks, pictures=mine)
+    mine: ImageCounts = {}
+    scores = score([checkpoint], items, config, title=f"scoring {config.data.val}", ranks=ranks, images=mine)
     return scores, {name: counts for part in ranks.gather(mine) for name, counts in part.items()}
 
 
@@ -257,7 +256,7 @@ def _write(result: FoldsResult) -> None:
         "miou": plain(pooled.scores.miou),
         "interval": {
             "low": plain(low), "high": plain(high), "confidence": CONFIDENCE, "method": "percentile bootstrap over "
-            "pictures", "resamples": RESAMPLES,
+            "images", "resamples": RESAMPLES,
         },
         "mean_miou": plain(mean),
         "std_miou": plain(spread),

@@ -1,25 +1,26 @@
-"""What a user can cause and can mend, drawn as a tree.
+"""What a user can cause and can fix, as a tree.
 
     SegkitError
     ├── ConfigError            a key, a value or a combination of them
     ├── DataError              a file or folder of the data set
-    ├── WeightsError           pretrained weights that can't be had or don't fit
-    ├── CheckpointError        a checkpoint that can't be read or doesn't belong
-    ├── RunFolderError         the folder a run writes to: taken, missing or full
-    ├── DeviceError            a device, precision or process group that isn't there
-    └── TrainingDiverged       a loss that is no number
+    ├── WeightsError           pretrained weights that are unavailable or don't fit
+    ├── CheckpointError        a checkpoint that can't be read, or is for other classes or another program
+    ├── RunFolderError         the folder a run writes to: in use, missing or not writable
+    ├── DeviceError            a device, precision or process group that is unavailable
+    └── TrainingDiverged       a non-finite loss
 
 The command line prints them as `error: ...` without a traceback and exits with 2. Every message reads
-"where: what was found, what was expected; remedy". Anything else that is raised is a bug in segkit.
+"where: what was found, what was expected; remedy". Any other exception is a bug in segkit. Below the tree: how messages
+count and list things.
 """
 
 from collections.abc import Iterable, Sequence
 
 
 class SegkitError(Exception):
-    """A problem that the user can mend; the message says how.
+    """A problem that the user can fix; the message says how.
 
-    `shared` is true once every rank of a distributed run has it; then the first rank alone prints it.
+    `shared` is true once every rank of a distributed run has raised it; then only the first rank prints it.
     """
 
     shared = False
@@ -34,32 +35,32 @@ class DataError(SegkitError):
 
 
 class WeightsError(SegkitError):
-    """Pretrained weights can't be had, or don't fit the model."""
+    """Pretrained weights are unavailable, or don't fit the model."""
 
 
 class CheckpointError(SegkitError):
-    """A checkpoint can't be read, or belongs to other classes or another program."""
+    """A checkpoint can't be read, or is for other classes or another program."""
 
 
 class RunFolderError(SegkitError):
-    """The folder of a run is taken, missing or can't be written to."""
+    """The folder of a run is in use, missing or not writable."""
 
 
 class DeviceError(SegkitError):
-    """A device, a precision or a process group that was asked for isn't there."""
+    """A device, a precision or a process group that was asked for is unavailable."""
 
 
 class TrainingDiverged(SegkitError):
-    """The loss is no longer a finite number."""
+    """The loss became non-finite."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error of a library says, cut to its first line; its type where it says nothing."""
+    """Return the first line of a library's error, at most 160 characters; the error's type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def summarize(problems: Sequence[str], *, shown: int = 10) -> str:
-    """Join many problems into one message: the first `shown`, a line each, and how many more there are."""
+    """Join problems, a line each, into one message: the first `shown`, and how many more there are."""
     lines = list(problems[:shown])
     if len(problems) > shown:
         lines.append(f"... and {len(problems) - shown} more ({len(problems)} in total)")
@@ -67,7 +68,7 @@ def summarize(problems: Sequence[str], *, shown: int = 10) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Return '1 picture', '2 pictures'."""
+    """Return '1 image', '2 images'."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

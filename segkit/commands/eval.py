@@ -1,4 +1,4 @@
-"""Score checkpoints on labelled pictures: mIoU and the per-class table."""
+"""Score checkpoints on labelled images: mIoU and the per-class table."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged. Settings to change, as "
         "in data.root=DIR",
     )
-    parser.add_argument("--split", help="which split to score; all: every labelled picture (default: data.val)")
+    parser.add_argument("--split", help="which split to score; all: every labelled image (default: data.val)")
     parser.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
 
 

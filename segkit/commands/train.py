@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         last = f"{shlex.quote(str(folds.folder))}/*fold*/checkpoints/last.pt"
         say("", describe_folds(folds), "")
         say(f"written: {folds.folder / 'folds.json'}, {folds.folder / 'folds.csv'}")
-        say("predict, by all folds' models together:", f"  segkit predict {last} PICTURES --output predictions")
+        say("predict, by all folds' models together:", f"  segkit predict {last} IMAGES --output predictions")
         return 0
     from segkit.train import train
 
@@ -64,7 +64,7 @@ def say_trained(result: "TrainResult") -> None:
         "",
         f"weights: {result.best}",
         f"score:   segkit eval {best}",
-        f"predict: segkit predict {best} PICTURES --output predictions",
+        f"predict: segkit predict {best} IMAGES --output predictions",
     )
 
 

@@ -1,4 +1,10 @@
 """One YAML file per experiment.
 
-schema: the sections and their keys. reading: load, override, check, explain, write. strict_yaml: YAML without traps.
+schema: the sections, their keys, what each means, and its default.
+keys: every key by its dotted name, with its marks.
+reading: load, override, check, write.
+explain: mistakes in a user's words.
+contradictions: settings without effect, and settings that exclude each other.
+reference: the schema as configs/reference.yaml.
+strict_yaml: YAML without traps.
 """

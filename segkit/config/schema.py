@@ -1,15 +1,20 @@
-"""One YAML file per experiment: its sections, their keys and defaults.
+"""One YAML file per experiment: its sections, their keys, what each key means, and its default.
 
-Defaults live in these dataclasses and nowhere else; configs/reference.yaml explains every key. The rest of the program
-sees plain frozen dataclasses. Existence of files and encoders is checked where they are used.
+Defaults live in these dataclasses and nowhere else; the rest of the program sees plain frozen dataclasses. Whether
+files and encoders exist is checked where they are used. `python -m segkit.config.reference` renders this file as
+configs/reference.yaml. A new key is one field here, and an effect; where it has none is said in contradictions.py.
 """
+# ruff: noqa: RUF009 (key and section return dataclass fields)
 
+import copy
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from segkit.errors import ConfigError
+
+T = TypeVar("T")
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
@@ -27,93 +32,213 @@ ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
+def key(default: T, text: str, *, resumable: bool = False, evaluable: bool = False) -> T:
+    """Return a dataclass field for a key of the config.
+
+    text: one explanation, without a full stop; `{choices}` stands for the words that its type allows.
+    resumable: the value may change when a run resumes. Any other key makes the run what it is.
+    evaluable: the value has an effect in `segkit eval`. Any other key made the weights, and can't change them now.
+    """
+    metadata = {"text": text, "resumable": resumable, "evaluable": evaluable}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(kind: type[T], text: str) -> T:
+    """Return a dataclass field for a section of the config: its keys, all with their defaults."""
+    return field(default_factory=kind, metadata={"text": text, "resumable": False, "evaluable": False})
+
+
 @dataclass(frozen=True)
 class DataConfig:
-    root: str = ""
-    layout: LayoutName = "voc"
-    train: str = "train"
-    val: str = "val"
-    val_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0
-    classes: tuple[str, ...] | str | None = None
-    ignore_index: Annotated[int, Ge(2), Le(255)] = 255
-    mask_values: tuple[int, ...] | tuple[RGBValue, ...] | None = None
-    ignore_values: tuple[int, ...] | tuple[RGBValue, ...] | Literal["rest"] = ()
-    canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = (512, 512)
-    cache: CacheName = "none"
-    cache_gib: Positive = 4.0
-    sampler: SamplerName = "uniform"
-    repeat_threshold: Annotated[float, Gt(0), Le(1)] = 0.3
+    root: str = key(
+        "",
+        "the data set's folder; webdataset: also https://, s3://, gs:// or pipe: COMMAND; required",
+        resumable=True,
+        evaluable=True,
+    )
+    layout: LayoutName = key(
+        "voc",
+        "voc: JPEGImages, SegmentationClass, ImageSets/Segmentation; folders: images, masks; webdataset: tar shards, "
+        "as `segkit convert` writes them",
+        evaluable=True,
+    )
+    train: str = key(
+        "train",
+        "split to train on: a split file (voc, folders), a subfolder (folders), an index or shards (webdataset: "
+        "train.json, train-*.tar, or spelled out as 'train-{000000..000012}.tar')",
+    )
+    val: str = key("val", "split to validate on", evaluable=True)
+    val_fraction: Annotated[float, Ge(0), Lt(1)] = key(
+        0.0, "folders only: hold out this fraction, drawn by seed, instead of using splits; 0 is off", evaluable=True
+    )
+    classes: tuple[str, ...] | str | None = key(
+        None,
+        "names in id order, or a text file with one per line; null: classes.txt in the root, or VOC's",
+        evaluable=True,
+    )
+    ignore_index: Annotated[int, Ge(2), Le(255)] = key(
+        255, "the id of pixels without a label: they count in no loss and no metric"
+    )
+    mask_values: tuple[int, ...] | tuple[RGBValue, ...] | None = key(
+        None,
+        "the stored value of each class, in class order: [0, 255], or colours [[0, 0, 0], [255, 0, 0]]",
+        evaluable=True,
+    )
+    ignore_values: tuple[int, ...] | tuple[RGBValue, ...] | Literal["rest"] = key(
+        (), 'stored values or colours that mean "no label"; rest: all that mask_values doesn\'t list', evaluable=True
+    )
+    canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = key(
+        (512, 512), "height, width that the network sees; images are letterboxed onto it", evaluable=True
+    )
+    cache: CacheName = key(
+        "none",
+        "keep decoded training images for the next epochs: ram, disk (deleted when the run ends), or none",
+        resumable=True,
+    )
+    cache_gib: Positive = key(
+        4.0,
+        "ram, disk: the most that data.cache may take, in GiB, over all processes of this machine; webdataset: "
+        "separately, the most that fetched shards may take, with room for more than train.batch_size of them",
+        resumable=True,
+        evaluable=True,
+    )
+    sampler: SamplerName = key(
+        "uniform",
+        "how often an image is seen per epoch. uniform: once; class_balanced: so that each class is drawn equally "
+        "often; repeat_factor: more often if it shows a rare class (LVIS)",
+    )
+    repeat_threshold: Annotated[float, Gt(0), Le(1)] = key(
+        0.3,
+        "repeat_factor: a class is rare if a smaller fraction f of the images shows it; those are seen "
+        "sqrt(repeat_threshold / f) times, which makes epochs longer",
+    )
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    crop: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
-    scale: tuple[Positive, Positive] = (0.25, 2.0)
-    aspect: Annotated[float, Ge(0), Lt(1)] = 0.3
-    flip: Fraction = 0.5
-    rare_crops: Fraction = 0.0
-    hue: Annotated[float, Ge(0), Le(1)] = 0.1
-    saturation: Annotated[float, Ge(0), Le(1)] = 0.7
-    value: Annotated[float, Ge(0), Le(1)] = 0.3
+    crop: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = key(
+        None, "height, width of training images; null: data.canvas"
+    )
+    scale: tuple[Positive, Positive] = key(
+        (0.25, 2.0), "random size, relative to just fitting data.canvas; [1, 1] is off"
+    )
+    aspect: Annotated[float, Ge(0), Lt(1)] = key(
+        0.3, "random stretch: width / height times (1 +- aspect) / (1 +- aspect); 0 is off"
+    )
+    flip: Fraction = key(0.5, "probability of mirroring left to right; 0 is off")
+    rare_crops: Fraction = key(0.0, "probability of choosing a crop that holds a pixel of a rare class; 0 is off")
+    hue: Fraction = key(0.1, "hue times 1 +- hue; 0 is off")
+    saturation: Fraction = key(0.7, "saturation times 1 +- saturation; 0 is off")
+    value: Fraction = key(0.3, "brightness times 1 +- value; 0 is off")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: ModelName = "unet"
-    encoder: str = "resnet34"
-    pretrained: str = "imagenet"
-    options: dict[str, Any] = field(default_factory=dict)
+    name: ModelName = key("unet", "architecture: {choices}")
+    encoder: str = key("resnet34", "any encoder of segmentation-models-pytorch; tu-NAME for any of timm")
+    pretrained: str = key("imagenet", "imagenet, none, or a file of weights (.pth, .pt, .safetensors)")
+    options: dict[str, Any] = key(
+        {}, "further arguments of the architecture, as in decoder_channels: [128, 64, 32, 32, 16]"
+    )
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    cross_entropy: NonNegative = 1.0
-    focal: NonNegative = 0.0
-    dice: NonNegative = 0.0
-    gamma: NonNegative = 2.0
-    alpha: tuple[NonNegative, ...] | None = None
-    class_weights: ClassWeighting | tuple[NonNegative, ...] = "none"
+    cross_entropy: NonNegative = key(1.0, "weight of cross-entropy")
+    focal: NonNegative = key(0.0, "weight of focal loss (Lin et al. 2017)")
+    dice: NonNegative = key(0.0, "weight of soft Dice loss, computed per image")
+    gamma: NonNegative = key(2.0, "focal: how strongly easy pixels are down-weighted")
+    alpha: tuple[NonNegative, ...] | None = key(None, "focal: a factor per class, as in [0.75, 0.25]")
+    class_weights: ClassWeighting | tuple[NonNegative, ...] = key(
+        "none",
+        "none, balanced, median_frequency, log, sqrt (from pixel counts), effective_number (from the number of images "
+        "that show a class), or a list; not for dice",
+    )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss of the sum, by its name in the table of losses."""
+        return {"cross_entropy": self.cross_entropy, "focal": self.focal, "dice": self.dice}
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: Positive = 5e-4
-    encoder_lr: NonNegative = 1.0
-    reference_batch_size: Count | None = None
-    weight_decay: NonNegative = 0.01
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
-    warmup: Fraction = 0.05
-    min_lr: Fraction = 0.01
-    power: Positive = 0.9
-    step_epochs: tuple[Count, ...] = ()
-    step_factor: Annotated[float, Gt(0), Lt(1)] = 0.1
+    name: Literal["adamw", "adam", "sgd"] = key("adamw", "optimizer: {choices}")
+    lr: Positive = key(5e-4, "peak learning rate")
+    encoder_lr: NonNegative = key(1.0, "the encoder's learning rate, as a factor of lr")
+    reference_batch_size: Count | None = key(None, "scale lr by train.batch_size / this; null: lr is used as given")
+    weight_decay: NonNegative = key(0.01, "not applied to biases and normalisation layers")
+    momentum: Annotated[float, Ge(0), Lt(1)] = key(0.9, "sgd only")
+    schedule: Literal["poly", "cosine", "step", "constant"] = key("poly", "how lr falls over the run: {choices}")
+    warmup: Fraction = key(0.05, "linear warm-up over this fraction of all steps")
+    min_lr: Fraction = key(0.01, "poly, cosine: where the rate ends, as a factor of lr")
+    power: Positive = key(0.9, "poly: the rate falls as (1 - t)^power")
+    step_epochs: tuple[Count, ...] = key((), "step: epochs after which the rate drops, as in [60, 80]")
+    step_factor: Annotated[float, Gt(0), Lt(1)] = key(0.1, "step: what the rate is multiplied by at each drop")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    epochs: Count = 100
-    batch_size: Count | Literal["auto"] = 8
-    accumulate: Count = 1
-    workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    device: str = "auto"
-    precision: Precision = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
-    deterministic: bool = True
-    clip_norm: NonNegative = 0.0
-    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    freeze_epochs: Annotated[int, Ge(0)] = 0
-    sync_bn: bool = False
-    gradient_compression: Literal["none", "fp16", "bf16"] = "none"
-    sharding: Literal["none", "fsdp2"] = "none"
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    checkpoint_every_steps: Annotated[int, Ge(0)] = 0
-    checkpoint_every_minutes: NonNegative = 10.0
-    timeout_minutes: Positive = 10.0
-    profile: bool = False
+    epochs: Count = key(100, "passes over the training split", resumable=True)
+    batch_size: Count | Literal["auto"] = key(
+        8, "images per step, over all processes and micro-batches together; auto: for `segkit plan` only"
+    )
+    accumulate: Count = key(1, "micro-batches per step: less memory, same result (except for BatchNorm)")
+    workers: Annotated[int, Ge(0)] | Literal["auto"] = key(
+        "auto",
+        "loading processes; auto: up to 8 beside a GPU; 0 (auto on a CPU): load by threads between steps",
+        resumable=True,
+    )
+    start_method: Literal["auto", "fork", "spawn"] = key(
+        "auto", "how loading processes start: fork, spawn, or auto (fork where the system has it)", resumable=True
+    )
+    device: str = key("auto", "auto, cpu, cuda, cuda:N or mps", resumable=True, evaluable=True)
+    precision: Precision = key(
+        "auto", "auto (bf16 where the hardware has it), fp32, bf16, fp16 (GPU, with loss scaling)", evaluable=True
+    )
+    channels_last: bool = key(True, "NHWC memory order, in which convolutions run fastest", evaluable=True)
+    compile: bool = key(False, "torch.compile: a minute to warm up, then faster steps on GPUs")
+    seed: Annotated[int, Ge(0), Lt(2**63)] = key(0, "everything random follows from it")
+    deterministic: bool = key(True, "a GPU gives the same numbers every time, a little slower; CPUs do anyway")
+    clip_norm: NonNegative = key(0.0, "largest gradient norm; 0 is off", resumable=True)
+    ema: Annotated[float, Ge(0), Lt(1)] = key(
+        0.0, "decay of the moving average of weights, as in 0.998; the average is validated and saved; 0 is off"
+    )
+    freeze_epochs: Annotated[int, Ge(0)] = key(
+        0, "train only the decoder for so many epochs; BatchNorm statistics of the encoder are frozen too"
+    )
+    sync_bn: bool = key(False, "BatchNorm statistics over all GPUs")
+    gradient_compression: Literal["none", "fp16", "bf16"] = key(
+        "none", "several processes: exchange gradients in fp16 or bf16, half the bytes, rounded; none: in full"
+    )
+    sharding: Literal["none", "fsdp2"] = key(
+        "none",
+        "fsdp2: shard parameters, gradients and optimizer state over the processes; none: a copy each",
+        resumable=True,
+    )
+    on_nonfinite: Literal["stop", "skip"] = key(
+        "stop",
+        "if a loss or gradient is non-finite: stop, or skip that step (which waits for the GPU in each step)",
+        resumable=True,
+    )
+    checkpoint_every_steps: Annotated[int, Ge(0)] = key(
+        0, "save last.pt within an epoch, each time after so many steps; 0: not by steps", resumable=True
+    )
+    checkpoint_every_minutes: NonNegative = key(
+        10.0, "also save it each time after so many minutes; 0: not by time", resumable=True
+    )
+    timeout_minutes: Positive = key(
+        10.0,
+        "give up on a loading process that spends longer on one image, and on a rank that is silent for longer",
+        resumable=True,
+    )
+    profile: bool = key(
+        False,
+        "save a torch.profiler trace of five steps in the run folder, and print where their time went",
+        resumable=True,
+    )
 
     @property
     def fixed_batch_size(self) -> int:
@@ -128,20 +253,22 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    every: Count = 1
-    batch_size: Count = 8
-    pictures: Annotated[int, Ge(0)] = 4
+    every: Count = key(1, "validate each time after so many epochs, and after the last", resumable=True)
+    batch_size: Count = key(8, "images per batch", resumable=True, evaluable=True)
+    pictures: Annotated[int, Ge(0)] = key(
+        4, "validation images shown in TensorBoard: image, truth, prediction", resumable=True
+    )
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole experiment. `run` is the folder that holds its results."""
+    """A whole experiment."""
 
-    run: str = ""
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: str = key("", "folder for the results; '' means runs/<name of the config file>", resumable=True)
+    data: DataConfig = section(DataConfig, "which images and masks, and how masks are read")
+    augment: AugmentConfig = section(AugmentConfig, "training images only")
+    model: ModelConfig = section(ModelConfig, "")
+    loss: LossConfig = section(LossConfig, "a weighted sum; 0 is off")
+    optim: OptimConfig = section(OptimConfig, "the optimizer, and its learning rate over the run")
+    train: TrainConfig = section(TrainConfig, "how long, on what, and what is saved")
+    eval: EvalConfig = section(EvalConfig, "validation during training, and `segkit eval`")

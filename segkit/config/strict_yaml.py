@@ -42,7 +42,7 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
             )
         if key in seen:
             raise yaml.MarkedYAMLError(
-                problem=f"the key '{key}' stands there twice; remove one", problem_mark=key_node.start_mark
+                problem=f"the key '{key}' is listed twice; remove one", problem_mark=key_node.start_mark
             )
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
@@ -55,7 +55,7 @@ def parse_yaml(text: str, *, where: str, number_keys: bool = False) -> Any:
     """Return what a YAML text holds. `where` names it in messages. With `number_keys`, keys may be whole numbers.
 
     Raises:
-        ConfigError: it is no YAML, or holds a key twice.
+        ConfigError: it is not valid YAML, or lists a key twice.
     """
     try:
         return yaml.load(text, Loader=_NumberKeyLoader if number_keys else _Loader)
@@ -63,7 +63,7 @@ def parse_yaml(text: str, *, where: str, number_keys: bool = False) -> Any:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{where}{line}: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: this is no YAML ({error})") from error
+        raise ConfigError(f"{where}: not valid YAML ({error})") from error
 
 
 def dump_yaml(plain: dict[str, Any]) -> str:

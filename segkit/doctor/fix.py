@@ -25,7 +25,8 @@ from segkit.doctor.findings.labels import swapped_palettes
 from segkit.doctor.label_maps import Nearest, Remaps, build_remaps
 from segkit.errors import DataError, count
 from segkit.formats.folders import write_voc
-from segkit.formats.sample import Picture, PictureSet
+from segkit.formats.options import WriteOptions
+from segkit.formats.sample import Sample, SampleSet
 from segkit.formats.writing import check_path, describe_use, fresh_folder, refuse_inside, write_plainly
 from segkit.imaging.resize import resize_mask
 
@@ -75,7 +76,7 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
     if not pictures:
         raise DataError(f"{examined.data.root}: not one picture is left to write; do what the errors above say first")
     with fresh_folder(output) as part:
-        write_voc(PictureSet(pictures, examined.classes), part)
+        write_voc(SampleSet(pictures, examined.classes), part, WriteOptions())
         _write_changes(part / "changes.csv", changes)
     counts = {split: len(kept) for split, kept in pictures.items()}
     return Mended(output, counts, len(places) - len(whole), changes)
@@ -93,7 +94,7 @@ class Rules:
     resize: bool
 
 
-def _keep(examined: Examined, place: int, rules: Rules, changes: list[Change]) -> Picture | None:
+def _keep(examined: Examined, place: int, rules: Rules, changes: list[Change]) -> Sample | None:
     """Return a pair as it will be written, or None; note what is changed."""
     pair, facts = examined.pairs[place], examined.facts
 
@@ -121,7 +122,7 @@ def _keep(examined: Examined, place: int, rules: Rules, changes: list[Change]) -
         mask = remap(read_stored_label(mask_file).values)
         return resize_mask(_turn(mask, orientation) if turned else mask, image_hw)
 
-    return Picture(pair.name, pair.image, read_mask)
+    return Sample(pair.name, pair.image, read_mask)
 
 
 def _why_left_out(examined: Examined, place: int, rules: Rules) -> str:

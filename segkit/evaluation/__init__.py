@@ -1,4 +1,5 @@
 """Figures of a model on labelled images.
 
-confusion: the matrix, and every score that derives from it. evaluate: a model over a set. bootstrap: intervals.
+confusion: the matrix, and every score that derives from it. evaluate: a model over batches. validation: a model over a
+set, as training, plan and the evaluation tool do it. bootstrap: intervals.
 """

@@ -40,7 +40,7 @@ class ConfusionMatrix:
         return matrix
 
     def update(self, prediction: np.ndarray, target: np.ndarray) -> None:
-        """Add one picture: predicted and true ids, integers [h, w].
+        """Add one image: predicted and true ids, integers [h, w].
 
         Raises:
             ValueError: the two differ in shape, or target holds an id that is neither a class nor ignore_index.
@@ -203,7 +203,7 @@ def iou_of(marginals: np.ndarray) -> np.ndarray:
 
 
 def mean_scores(repeats: Sequence[Scores]) -> Scores:
-    """Return the mean figures of the same pictures, scored several times; counts of pixels are added up.
+    """Return the mean figures of the same images, scored several times; counts of pixels are added up.
 
     A figure that is NaN in some of them is the mean of the others.
     """

@@ -1,4 +1,4 @@
-"""A data set that a config describes, or a folder of a layout that segkit trains from, as pictures."""
+"""A data set that a config describes, or a folder in a layout that segkit trains from, as samples."""
 
 import functools
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from segkit.datasets.listing import describe_folder, splits_there
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.survey import survey
 from segkit.errors import ConfigError
-from segkit.formats.sample import Picture, PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import Sample, SampleSet
 
 
-def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> PictureSet:
-    """Return the pictures of the given splits of a config's data set; by default of data.train and data.val.
+def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> SampleSet:
+    """Return the samples of the given splits of a config's data set; by default of data.train and data.val.
 
     Raises:
         ConfigError: classes or label values that contradict each other.
@@ -29,13 +30,13 @@ def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> PictureSet
         items = list_items(config.data, split, seed=config.train.seed)
         survey(items, reader, title=f"checking {split}")
         found[split] = [
-            Picture(item.name, item.image, functools.partial(reader, item.mask)) for item in items if item.mask
+            Sample(item.name, item.image, functools.partial(reader, item.mask)) for item in items if item.mask
         ]
-    return PictureSet(found, classes)
+    return SampleSet(found, classes)
 
 
-def read_folders(source: Path, options: ReadOptions) -> PictureSet:
-    """Return the pictures of a folder in the voc or folders layout, in the splits it has, labels as class ids.
+def read_folders(source: Path, options: ReadOptions) -> SampleSet:
+    """Return the samples of a folder in the voc or folders layout, in the splits it has.
 
     Raises:
         ConfigError: nothing names the classes, or options without effect here.
@@ -43,8 +44,8 @@ def read_folders(source: Path, options: ReadOptions) -> PictureSet:
     """
     if options != ReadOptions(classes=options.classes):
         raise ConfigError(
-            f"{source}: --unlabeled, --images and --labels are without effect on the layouts of segkit, whose labels "
-            "say all; leave them out, or say what it is: --from voc, color-masks or binary-masks"
+            f"{source}: --unlabeled, --images and --labels have no effect on segkit's own layouts; "
+            "leave them out, or say what it is: --from voc, color-masks or binary-masks"
         )
     data = replace(describe_folder(source), classes=options.classes)
     return read_configured(RunConfig(data=data), splits_there(data))

@@ -1,7 +1,7 @@
-"""Convert a data set from one format into another: read it into pictures and classes, write those.
+"""Convert a data set from one format into another: read it as samples and classes, and write those.
 
-Pictures go in as they are, byte for byte; labels by class, so that a config of the result needs no data.mask_values.
-The formats are in segkit/formats.
+Images are copied byte for byte; masks are written as class ids, so that a config of the result needs no
+data.mask_values. Not here: the formats themselves (table).
 """
 
 import difflib
@@ -16,15 +16,16 @@ from segkit.config.reading import load_config
 from segkit.datasets.layouts import find_layout
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
+from segkit.formats.options import ReadOptions, WriteOptions
 from segkit.formats.recognize import recognize
-from segkit.formats.sample import Picture, PictureSet, ReadOptions
-from segkit.formats.table import POLYGONS, READERS, TAKE_LABELS, WRITERS, WriteOptions
+from segkit.formats.sample import Sample, SampleSet
+from segkit.formats.table import FORMATS, SOURCES, TARGETS, names_with
 from segkit.formats.writing import describe_use, fresh_folder
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: pictures by split, and what a user should know."""
+    """What was written: the number of images by split, and what a user should know."""
 
     target: str
     output: Path
@@ -39,14 +40,14 @@ def read_source(
     overrides: Sequence[str] = (),
     splits: Sequence[str] = (),
     options: ReadOptions | None = None,
-) -> PictureSet:
-    """Read a data set: by a config (a YAML file without a format), or of a format in READERS.
+) -> SampleSet:
+    """Read a data set: by a config (a YAML file without a format), or of a format in SOURCES.
 
     `splits` chooses some of its splits. Without a format, a folder must be of a layout that segkit trains from.
 
     Raises:
         ConfigError: no such format, or settings and options that have no effect on this source.
-        DataError: nothing there, or what is there is not what the format says.
+        DataError: the source does not exist, or is not of the format.
     """
     options = options or ReadOptions()
     if format is None and source.suffix in (".yaml", ".yml"):
@@ -58,16 +59,16 @@ def read_source(
     if overrides:
         raise ConfigError(f"{overrides[0]}: settings go with a config, found {source}; see segkit convert --help")
     name = format or "folders"
-    if name not in READERS:
-        raise ConfigError(f"--from: found {name}, expected one of: {', '.join(READERS)}{_near(name, READERS)}")
+    if name not in SOURCES:
+        raise ConfigError(f"--from: found {name}, expected one of: {', '.join(SOURCES)}{_near(name, SOURCES)}")
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; expected a data set, or the config of one")
-    if options.labels is not None and name not in TAKE_LABELS:
-        raise ConfigError(f"--labels: without effect on {name}: it needs --from {' or '.join(TAKE_LABELS)}")
+    if options.labels is not None and not FORMATS[name].takes_labels:
+        raise ConfigError(f"--labels: no effect on {name}; it needs --from {' or '.join(names_with('takes_labels'))}")
     try:
-        found = READERS[name](source, options)
+        found = FORMATS[name].load_reader()(source, options)
     except SegkitError as error:
-        # a folder of segkit's own layouts whose classes are named is no guess: what is wrong there is said already
+        # a folder of segkit's own layouts whose classes are named needs no hint: the error says what is wrong
         guess = format is None and (isinstance(error, ConfigError) or not _has_layout(source)) and not options.classes
         looks = recognize(source) if guess else None
         if looks is None:
@@ -77,81 +78,84 @@ def read_source(
     if missing:
         raise ConfigError(f"--splits: found {', '.join(missing)}, expected some of: {', '.join(found.splits)}")
     chosen = {split: members for split, members in found.splits.items() if not splits or split in splits}
-    return PictureSet(chosen, found.classes, found.notes)
+    return replace(found, splits=chosen)
 
 
-def convert(pictures: PictureSet, target: str, output: Path, *, options: WriteOptions | None = None) -> Converted:
-    """Write pictures to an empty folder in a format of WRITERS; what fails leaves nothing behind.
+def convert(samples: SampleSet, target: str, output: Path, *, options: WriteOptions | None = None) -> Converted:
+    """Write samples to an empty folder in a format of TARGETS; a conversion that fails leaves nothing behind.
 
-    The same pictures give the same bytes.
+    The same samples give the same bytes.
 
     Raises:
-        ConfigError: no such format, options without effect, or one that needs a package that isn't there.
-        DataError: no pictures, or one that can't be read, or whose label hasn't its size.
+        ConfigError: no such format, options without effect, or a format whose package is not installed.
+        DataError: no images, or one that can't be read, or whose mask has another size.
         RunFolderError: the folder isn't empty, or can't be written to.
     """
     options = options or WriteOptions()
-    if target not in WRITERS:
-        raise ConfigError(f"--to: found {target}, expected one of: {', '.join(WRITERS)}{_near(target, WRITERS)}")
-    if options.samples_per_shard != WriteOptions.samples_per_shard and target != "webdataset":
-        raise ConfigError(f"--samples-per-shard: without effect on {target}: it needs --to webdataset")
-    if options.tolerance and target not in POLYGONS:
-        raise ConfigError(f"--tolerance: without effect on {target}: it needs --to {' or '.join(POLYGONS)}")
+    if target not in TARGETS:
+        raise ConfigError(f"--to: found {target}, expected one of: {', '.join(TARGETS)}{_near(target, TARGETS)}")
+    form = FORMATS[target]
+    if options.samples_per_shard != WriteOptions.samples_per_shard and not form.shards:
+        raise ConfigError(
+            f"--samples-per-shard: no effect on {target}; it needs --to {' or '.join(names_with('shards'))}"
+        )
+    if options.tolerance and not form.polygons:
+        raise ConfigError(f"--tolerance: no effect on {target}; it needs --to {' or '.join(names_with('polygons'))}")
     if options.tolerance < 0:
         raise ConfigError(f"--tolerance: found {options.tolerance:g}, expected 0 (exact) or more pixels")
-    counts = {split: len(members) for split, members in pictures.splits.items()}
+    counts = {split: len(members) for split, members in samples.splits.items()}
     if not sum(counts.values()):
-        raise DataError("no pictures to convert, expected at least one with its label; look at the source")
-    tally = _Tally.over(pictures)
+        raise DataError("no images to convert, expected at least one with its label; look at the source")
+    tally = _Tally.over(samples)
     with fresh_folder(output) as part:
-        notes = WRITERS[target](tally.pictures, part, options)
+        notes = form.load_writer()(tally.samples, part, options)
         tally.refuse_nothing()
-    return Converted(target, output, counts, (*pictures.notes, *notes, *tally.notes()))
+    return Converted(target, output, counts, (*samples.notes, *notes, *tally.notes()))
 
 
 @dataclass(frozen=True)
 class _Tally:
-    """Pictures that note which classes their labels show as they are read: bool [256]."""
+    """Samples that note which classes their masks show as they are read: `shown`, bool [256]."""
 
-    pictures: PictureSet
+    samples: SampleSet
     shown: np.ndarray
 
     @classmethod
-    def over(cls, pictures: PictureSet) -> "_Tally":
+    def over(cls, samples: SampleSet) -> "_Tally":
         shown = np.zeros(256, bool)
 
-        def noted(picture: Picture) -> Picture:
+        def noted(sample: Sample) -> Sample:
             def read_mask() -> np.ndarray:
-                mask = picture.read_mask()
+                mask = sample.read_mask()
                 shown[np.unique(mask)] = True
                 return mask
 
-            return replace(picture, read_mask=read_mask)
+            return replace(sample, read_mask=read_mask)
 
-        splits = {split: [noted(picture) for picture in members] for split, members in pictures.splits.items()}
-        return cls(replace(pictures, splits=splits), shown)
+        splits = {split: [noted(sample) for sample in members] for split, members in samples.splits.items()}
+        return cls(replace(samples, splits=splits), shown)
 
     def refuse_nothing(self) -> None:
-        """Raise DataError if labels hold but the first class and ignored pixels: 0/255 masks that were read as ids."""
-        classes = self.pictures.classes
+        """Raise DataError if the masks hold only the first class and ignored pixels: 0/255 masks read as ids."""
+        classes = self.samples.classes
         if not self.shown[1 : len(classes)].any() and self.shown[classes.ignore_index]:
             raise DataError(
-                f"every label holds '{classes.names[0]}' and ignored pixels alone, expected another class as well; if "
+                f"every mask holds only '{classes.names[0]}' and ignored pixels, expected another class as well; if "
                 f"they are masks of 0 and {classes.ignore_index}, say --from binary-masks"
             )
 
     def notes(self) -> list[str]:
-        names = self.pictures.classes.names
-        absent = [name for name, there in zip(names, self.shown[: len(names)], strict=True) if not there]
+        names = self.samples.classes.names
+        absent = [name for name, is_shown in zip(names, self.shown[: len(names)], strict=True) if not is_shown]
         return [f"no pixel of {', '.join(absent[:8])}{', ...' if len(absent) > 8 else ''}"] if absent else []
 
 
 def describe_conversion(converted: Converted) -> str:
-    """Return what a user reads."""
-    lines = [f"{split}: {count} pictures" for split, count in converted.counts.items()]
+    """Return what `segkit convert` prints: images per split, notes, and what to do with the result."""
+    lines = [f"{split}: {count} images" for split, count in converted.counts.items()]
     lines += [f"note: {note}" for note in converted.notes]
     root = shlex.quote(str(converted.output))
-    if converted.target in POLYGONS:
+    if FORMATS[converted.target].polygons:
         if converted.target == "labelme":
             lines.append(f"correct them: labelme {root} --labels {root}/labels.txt --nodata")
         again = f"segkit convert {root} --from {converted.target} --to voc OUT"

@@ -1,6 +1,6 @@
-"""JSON and text of other tools is read and checked, many files at once; what is wrong is named by its place.
+"""Read and check JSON and text of other tools, many files at once; messages name the field that is wrong.
 
-Nothing in them is trusted. Not here: pictures and masks (segkit.data), XML (cvat), CSV (rle_csv).
+Nothing in the files is trusted. Not here: images and masks (segkit.datasets), XML (cvat), CSV (rle_csv).
 """
 
 import functools
@@ -18,7 +18,7 @@ from segkit.runtime.threads import prefetch
 T = TypeVar("T")
 R = TypeVar("R")
 
-FAR = 1e6  # pixels; no picture reaches there, and arithmetic stays finite
+FAR = 1e6  # pixels: beyond any image, and arithmetic stays finite
 Coordinate = Annotated[float, Field(ge=-FAR, le=FAR, allow_inf_nan=False)]
 
 
@@ -44,7 +44,7 @@ def read_text(path: Path, *, expected: str) -> str:
     """Return a text file's content, UTF-8, without a BOM.
 
     Raises:
-        DataError: it is missing, can't be read or is no text.
+        DataError: it is missing, can't be read or is not UTF-8.
     """
     try:
         return _read_bytes(path, expected=expected).decode("utf-8-sig")
@@ -53,10 +53,10 @@ def read_text(path: Path, *, expected: str) -> str:
 
 
 def load_json(path: Path, *, expected: str) -> Any:
-    """Return what a JSON file holds, unchecked; NaN and Infinity, which are no JSON, are refused.
+    """Return what a JSON file holds, unchecked; NaN and Infinity, which JSON doesn't know, are refused.
 
     Raises:
-        DataError: it can't be read, or is no JSON.
+        DataError: it can't be read, or is not JSON.
     """
     try:
         return json.loads(_read_bytes(path, expected=expected), parse_constant=_refuse_constant)
@@ -68,13 +68,13 @@ def read_json(path: Path, form: type[T], *, expected: str) -> T:
     """Return the content of a JSON file as `form`, a pydantic model or any type that pydantic can check.
 
     Raises:
-        DataError: the file can't be read, is no JSON, or has another form; names the places.
+        DataError: the file can't be read, is not JSON, or has another form; the message names the fields.
     """
     return check(load_json(path, expected=expected), form, where=str(path), expected=expected)
 
 
 def check(content: object, form: type[T], *, where: str, expected: str) -> T:
-    """Return `content`, as JSON gives it, as `form`.
+    """Return `content`, parsed JSON, as `form`; see `read_json`.
 
     Raises:
         DataError: it has another form.
@@ -82,19 +82,19 @@ def check(content: object, form: type[T], *, where: str, expected: str) -> T:
     try:
         checked: T = _adapter(form).validate_python(content)  # type: ignore[arg-type]  # a type is hashable
     except ValidationError as error:
-        places: dict[str, str] = {}
+        fields: dict[str, str] = {}
         for problem in error.errors(include_url=False, include_context=False):
-            place = ".".join(map(str, problem["loc"])) or "its top"
+            field = ".".join(map(str, problem["loc"])) or "its top level"
             found = "nothing" if problem["type"] == "missing" else _shorten(problem["input"])
-            places.setdefault(place, f"found {found} ({problem['msg']})")
+            fields.setdefault(field, f"found {found} ({problem['msg']})")
         raise DataError(
-            summarize([f"{where}: {place}: {found}, expected {expected}" for place, found in places.items()])
+            summarize([f"{where}: {field}: {found}, expected {expected}" for field, found in fields.items()])
         ) from error
     return checked
 
 
 def collect(function: Callable[[T], R], inputs: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """Yield (x, function(x)), computed by threads, in order; errors come at the end, as one.
+    """Yield (x, function(x)), computed by threads, in order; errors are raised at the end, as one.
 
     Raises:
         DataError: with the first ten messages and how many there are.

@@ -1,4 +1,4 @@
-"""Which format a source looks like: a hint what `segkit convert --from` should be told. Nothing is read by a guess."""
+"""Which format a source looks like: a hint for `segkit convert --from`. Nothing is converted by a guess."""
 
 import json
 import os
@@ -9,12 +9,12 @@ import numpy as np
 from segkit.datasets.masks import read_stored_label
 from segkit.errors import SegkitError
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
-MOST_LABELS = 20  # that are looked at
-MOST_FILES = 2000  # that are looked at by name
-HEAD = 4096  # bytes of a file that tell
-MOST_BYTES = 2**26  # of a JSON that is read in whole
+MOST_LABELS = 20  # whose values are looked at
+MOST_FILES = 2000  # whose names are looked at
+HEAD = 4096  # bytes at the start of a file that are searched
+MOST_BYTES = 2**26  # of a JSON file that is read in full
 
 
 def recognize(source: Path) -> str | None:
@@ -44,9 +44,9 @@ def recognize(source: Path) -> str | None:
 
 def _some_files(folder: Path) -> list[Path]:
     found: list[Path] = []
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders.sort()
-        found += [Path(place, name) for name in sorted(files)]
+        found += [Path(parent, name) for name in sorted(files)]
         if len(found) > MOST_FILES:
             break
     return found
@@ -83,7 +83,7 @@ def _recognize_json(path: Path) -> str | None:
 
 
 def _recognize_masks(folder: Path) -> str | None:
-    """Tell folders of masks apart by what the first labels store."""
+    """Return which kind of masks a folder holds, by the values of the first labels."""
     try:
         labels = find_pairs(folder, ReadOptions()).labels[:MOST_LABELS]
         stored = [read_stored_label(path).values for path in labels]

@@ -10,76 +10,80 @@ from typing import BinaryIO
 
 from segkit.datasets.images import read_encoded
 from segkit.datasets.remote import need_webdataset
-from segkit.datasets.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
+from segkit.datasets.shard_index import VERSION, IndexedShard, ShardIndex, check_name, scan_shard
+from segkit.datasets.shard_index import Sample as IndexedSample
 from segkit.errors import ConfigError
-from segkit.formats.sample import Picture, PictureSet
-from segkit.formats.writing import ELSEWHERE, each_picture, encode_mask, read_mask
+from segkit.formats.options import WriteOptions
+from segkit.formats.sample import Sample, SampleSet
+from segkit.formats.writing import ELSEWHERE, each_sample, encode_mask, read_mask
 from segkit.runtime.files import write_bytes_durably, write_durably
 
 MIB = 2**20
 
 
-def write_shards(pictures: PictureSet, output: Path, *, samples_per_shard: int = 1000) -> list[str]:
-    """Write <split>-NNNNNN.tar, <split>.json and classes.txt; return notes. The same pictures give the same bytes: no
-    time or user is written into the tars.
+def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
+    """Write <split>-NNNNNN.tar, <split>.json and classes.txt; return notes.
+
+    The same images give the same bytes: no time or user is written into the tars.
 
     Raises:
-        ConfigError: webdataset isn't installed, or shards of no samples.
-        DataError: a split's name can't be a file's, or a picture or label can't be read.
+        ConfigError: webdataset is not installed, or a shard is to hold no samples.
+        DataError: a split's name can't be a file name, or an image or label can't be read.
         RunFolderError: the folder can't be written to.
     """
-    if samples_per_shard < 1:
-        raise ConfigError(f"--samples-per-shard: found {samples_per_shard}, expected 1 or more")
+    if options.samples_per_shard < 1:
+        raise ConfigError(f"--samples-per-shard: found {options.samples_per_shard}, expected 1 or more")
     tar_writer = need_webdataset("--to webdataset").TarWriter
-    for split in pictures.splits:
+    for split in samples.splits:
         check_name(split, where="--splits (or data.train, data.val)")
 
-    def write_shard(path: Path, members: Sequence[Picture], labels: Iterable[bytes]) -> IndexedShard:
+    def write_shard(path: Path, members: Sequence[Sample], labels: Iterable[bytes]) -> IndexedShard:
         keys = _keys(members)
 
         def write(file: BinaryIO) -> None:
             with tar_writer(file, user="", group="", mtime=0, encoder=False) as tar:
-                for picture, key, label in zip(members, keys, labels, strict=True):
-                    suffix = picture.image.name.lower().rpartition(".")[2]
-                    tar.write({"__key__": key, suffix: read_encoded(picture.image), _label_suffix(suffix): label})
+                for sample, key, label in zip(members, keys, labels, strict=True):
+                    suffix = sample.image.name.lower().rpartition(".")[2]
+                    tar.write({"__key__": key, suffix: read_encoded(sample.image), _label_suffix(suffix): label})
 
         write_durably(path, write, elsewhere=ELSEWHERE)
-        scanned = scan_shard(path, path.name)  # read back: the index tells what is there
-        samples = [Sample(picture.name, *sample[1:]) for picture, sample in zip(members, scanned.samples, strict=True)]
+        scanned = scan_shard(path, path.name)  # read back: the index says what the tar really holds
+        pairs = zip(members, scanned.samples, strict=True)
+        indexed = [IndexedSample(member.name, *found[1:]) for member, found in pairs]
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return IndexedShard(path.name, scanned.bytes, digest, tuple(samples))
+        return IndexedShard(path.name, scanned.bytes, digest, tuple(indexed))
 
-    def write_split(split: str, members: Sequence[Picture]) -> str:
+    def write_split(split: str, members: Sequence[Sample]) -> str:
 
-        def encode(picture: Picture) -> bytes:
-            return encode_mask(read_mask(picture), pictures.classes)
+        def encode(sample: Sample) -> bytes:
+            return encode_mask(read_mask(sample), samples.classes)
 
-        labels = each_picture(encode, members, title=f"writing {split}")
+        labels = each_sample(encode, members, title=f"writing {split}")
         shards = []
-        for number, start in enumerate(range(0, len(members), samples_per_shard)):
-            part = members[start : start + samples_per_shard]
+        for number, start in enumerate(range(0, len(members), options.samples_per_shard)):
+            part = members[start : start + options.samples_per_shard]
             shards.append(write_shard(output / f"{split}-{number:06d}.tar", part, islice(labels, len(part))))
-        index = asdict(ShardIndex(VERSION, pictures.classes.to_dict(), tuple(shards)))
+        index = asdict(ShardIndex(VERSION, samples.classes.to_dict(), tuple(shards)))
         content = json.dumps(index, separators=(",", ":")).encode()
         write_bytes_durably(output / f"{split}.json", content, elsewhere=ELSEWHERE)
         return f"{split}: {len(shards)} shards, {sum(shard.bytes for shard in shards) / MIB:.1f} MiB"
 
-    write_bytes_durably(output / "classes.txt", pictures.classes.lines().encode(), elsewhere=ELSEWHERE)
-    notes = [write_split(split, members) for split, members in pictures.splits.items()]
+    write_bytes_durably(output / "classes.txt", samples.classes.lines().encode(), elsewhere=ELSEWHERE)
+    notes = [write_split(split, members) for split, members in samples.splits.items()]
     return [
         *notes,
-        "training gives shards to processes; with more processes than a split has shards, several read the same ones: "
-        "--samples-per-shard makes more",
+        "training deals shards out to processes; with more processes than a split has shards, several read the same "
+        "ones: a smaller --samples-per-shard makes more",
     ]
 
 
-def _keys(members: Sequence[Picture]) -> list[str]:
+def _keys(members: Sequence[Sample]) -> list[str]:
     """Return the names as keys, which hold no dot in their base name; the index keeps the names themselves."""
     keys: dict[str, None] = {}
-    for picture in members:
-        place = PurePosixPath(picture.name)
-        key = plain = (place.parent / place.name.replace(".", "_")).as_posix()
+    for sample in members:
+        path = PurePosixPath(sample.name)
+        key = plain = (path.parent / path.name.replace(".", "_")).as_posix()
         number = 1
         while key in keys:
             number += 1

@@ -1,56 +1,82 @@
-"""The formats by name: what `segkit convert` reads (--from) and writes (--to). A new one is a file and a line here."""
+"""The formats by name: what `segkit convert` reads (--from) and writes (--to).
+
+To add a format, write a file with a reader, a writer or both, and give it a line here; --help, the checks of options
+and the tests read this table. (`recognize` may learn how it looks, to hint at it where --from is missing.)
+
+A reader is `(source: Path, options: ReadOptions) -> SampleSet`, a writer is
+`(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]`, which returns notes for the user. They are
+imported when they are used, so that this file is light enough for --help.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from segkit.formats.annotations import coco, coco_panoptic, cvat, labelme, labelstudio, rle_csv, supervisely, yolo
-from segkit.formats.configured import read_folders
-from segkit.formats.folders import write_folders, write_voc
-from segkit.formats.masks import ade20k, binary_masks, camvid, cityscapes, color_masks, id_masks, voc
-from segkit.formats.sample import PictureSet, Reader
-from segkit.formats.shards import write_shards
+from segkit.formats.options import ReadOptions, WriteOptions
+
+if TYPE_CHECKING:
+    from segkit.formats.sample import SampleSet
+
+Reader = Callable[[Path, ReadOptions], "SampleSet"]
+Writer = Callable[["SampleSet", Path, WriteOptions], list[str]]
 
 
 @dataclass(frozen=True)
-class WriteOptions:
-    """What a user may say about a target. `tolerance`: pixels by which polygons may be simplified; 0 is exact."""
+class Format:
+    """Where a format's reader and writer are, each as "module:function" below segkit.formats; None: it has none.
 
-    samples_per_shard: int = 1000
-    tolerance: float = 0.0
+    `takes_labels`: its reader takes ReadOptions.labels. `polygons`: its writer writes polygons for another tool, takes
+    WriteOptions.tolerance, and its reader reads them again. `shards`: its writer takes WriteOptions.samples_per_shard.
+    """
+
+    read: str | None = None
+    write: str | None = None
+    takes_labels: bool = False
+    polygons: bool = False
+    shards: bool = False
+
+    def load_reader(self) -> Reader:
+        """Import and return the function that reads this format, which must have one."""
+        assert self.read is not None, self
+        return cast(Reader, _load(self.read))
+
+    def load_writer(self) -> Writer:
+        """Import and return the function that writes this format, which must have one."""
+        assert self.write is not None, self
+        return cast(Writer, _load(self.write))
 
 
-Writer = Callable[[PictureSet, Path, WriteOptions], list[str]]  # returns notes for the user
-
-READERS: dict[str, Reader] = {
-    "labelme": labelme.read,
-    "coco": coco.read,
-    "coco-panoptic": coco_panoptic.read_panoptic,
-    "yolo": yolo.read,
-    "cvat": cvat.read,
-    "labelstudio": labelstudio.read,
-    "supervisely": supervisely.read,
-    "cityscapes": cityscapes.read,
-    "ade20k": ade20k.read,
-    "camvid": camvid.read,
-    "voc": voc.read,
-    "folders": read_folders,
-    "id-masks": id_masks.read,
-    "color-masks": color_masks.read,
-    "binary-masks": binary_masks.read,
-    "rle-csv": rle_csv.read,
+FORMATS: dict[str, Format] = {
+    "voc": Format("masks.voc:read", "folders:write_voc", takes_labels=True),
+    "folders": Format("configured:read_folders", "folders:write_folders"),
+    "webdataset": Format(write="shards:write", shards=True),
+    "labelme": Format("annotations.labelme:read", "annotations.labelme:write", polygons=True),
+    "coco": Format("annotations.coco:read", "annotations.coco:write", polygons=True),
+    "yolo": Format("annotations.yolo:read", "annotations.yolo:write", polygons=True),
+    "coco-panoptic": Format("annotations.coco_panoptic:read"),
+    "cvat": Format("annotations.cvat:read"),
+    "labelstudio": Format("annotations.labelstudio:read"),
+    "supervisely": Format("annotations.supervisely:read"),
+    "rle-csv": Format("annotations.rle_csv:read"),
+    "cityscapes": Format("masks.cityscapes:read"),
+    "ade20k": Format("masks.ade20k:read", takes_labels=True),
+    "camvid": Format("masks.camvid:read", takes_labels=True),
+    "id-masks": Format("masks.id_masks:read", takes_labels=True),
+    "color-masks": Format("masks.color_masks:read", takes_labels=True),
+    "binary-masks": Format("masks.binary_masks:read", takes_labels=True),
 }
 
-WRITERS: dict[str, Writer] = {
-    "voc": lambda pictures, output, _: write_voc(pictures, output),
-    "folders": lambda pictures, output, _: write_folders(pictures, output),
-    "webdataset": lambda pictures, output, options: write_shards(
-        pictures, output, samples_per_shard=options.samples_per_shard
-    ),
-    "labelme": lambda pictures, output, options: labelme.write(pictures, output, tolerance=options.tolerance),
-    "coco": lambda pictures, output, options: coco.write(pictures, output, tolerance=options.tolerance),
-    "yolo": lambda pictures, output, options: yolo.write(pictures, output, tolerance=options.tolerance),
-}
+SOURCES = tuple(name for name, form in FORMATS.items() if form.read)
+TARGETS = tuple(name for name, form in FORMATS.items() if form.write)
 
-TAKE_LABELS = ("ade20k", "camvid", "voc", "id-masks", "color-masks", "binary-masks")  # sources that take --labels
-POLYGONS = ("labelme", "coco", "yolo")  # targets of other tools: they take a tolerance, and can be read again
+
+def names_with(flag: str) -> list[str]:
+    """Return the names of the formats that have a flag of `Format`."""
+    return [name for name, form in FORMATS.items() if getattr(form, flag)]
+
+
+def _load(where: str) -> object:
+    module, function = where.split(":")
+    return getattr(import_module(f"segkit.formats.{module}"), function)

@@ -1,4 +1,4 @@
-"""Stored values of label files become class ids: a table of ids, or of colours."""
+"""Turn the stored values of label files into class ids, by a table of ids or of colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ def hex_color(text: str) -> RGB:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Class id by stored id, or by colour code where `by_color`. Palette files hold ids, never colours."""
+    """Class id by stored id, or by colour code if `by_color`. Palette files hold ids, never colours."""
 
     ids: Mapping[int, int]
     by_color: bool = False
-    remedy: str = "mend the label, or choose another format"
+    remedy: str = "fix the label, or choose another format"
 
     def __call__(self, path: File) -> np.ndarray:
         """Return the label file as class ids uint8 [h, w].
 
         Raises:
-            DataError: the file can't be read, holds ids for colours or the reverse, or a value that isn't in the table.
+            DataError: the file can't be read, holds ids for colours or the reverse, or a value that the table lacks.
         """
         return self.translate(path, read_label_values(path))
 
     def translate(self, path: File, stored: np.ndarray) -> np.ndarray:
-        """Do the same to what `read_label_values` returned."""
+        """Return what `read_label_values` returned as class ids uint8 [h, w]; raises as `__call__`."""
         if self.by_color != (stored.ndim == 3):
             kinds = ("RGB colours", "one id per pixel")
             found, expected = kinds[::-1] if self.by_color else kinds
@@ -41,8 +41,8 @@ class LabelTable:
         if stored.ndim == 3:
             stored = color_codes(stored)
         known = np.array(sorted(self.ids))
-        place = np.searchsorted(known, stored).clip(max=len(known) - 1)
-        wrong = known[place] != stored
+        index = np.searchsorted(known, stored).clip(max=len(known) - 1)
+        wrong = known[index] != stored
         if wrong.any():
             row, column = (int(number) for number in np.argwhere(wrong)[0])
             value = int(stored[row, column])
@@ -50,7 +50,7 @@ class LabelTable:
                 f"{path}: found {f'the colour {color_of(value)}' if self.by_color else f'the value {value}'} at "
                 f"({row}, {column}), expected one of {self._listed()}; {self.remedy}"
             )
-        mask: np.ndarray = np.array([self.ids[value] for value in known.tolist()], np.uint8)[place]
+        mask: np.ndarray = np.array([self.ids[value] for value in known.tolist()], np.uint8)[index]
         return mask
 
     def _listed(self) -> str:

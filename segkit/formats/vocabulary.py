@@ -12,7 +12,7 @@ from pathlib import Path
 
 from segkit.classes import RGB, Classes, read_class_names, voc_color
 from segkit.errors import ConfigError, DataError, listed
-from segkit.formats.sample import ReadOptions, Unlabeled
+from segkit.formats.options import ReadOptions, Unlabeled
 
 BACKGROUND = "background"
 IGNORED = "__ignore__"  # what labelme, CVAT and lists of colours call pixels that are left out

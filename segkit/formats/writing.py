@@ -1,4 +1,4 @@
-"""What every writer of a data set does: an empty folder, pictures copied byte for byte, labels read ahead, a bar."""
+"""What every writer shares: an empty folder, images copied byte for byte, masks read ahead, a progress bar."""
 
 import contextlib
 import io
@@ -13,36 +13,36 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit.classes import Classes
 from segkit.datasets.images import image_size_hw, read_encoded, right_suffix
 from segkit.datasets.layouts import EVERYTHING
 from segkit.datasets.masks import write_mask
 from segkit.errors import DataError, RunFolderError
-from segkit.formats.sample import Picture
+from segkit.formats.sample import Sample
 from segkit.runtime.machine import count_threads
+from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
 
 ELSEWHERE = "another OUT"
-STALE_SECONDS = 86400  # what is older was left by a run that was killed
+STALE_SECONDS = 86400  # an older partial folder was left by a run that was killed
 _PART = ".segkit-part-"
 
 R = TypeVar("R")
 
 
 def refuse_unless_empty(output: Path) -> None:
-    """Refuse a place to write to that holds something; what a killed run left there doesn't count.
+    """Refuse an output folder that holds something; what a killed run left there doesn't count.
 
     Raises:
         RunFolderError: it isn't empty, or no folder.
     """
     if output.exists() and (not output.is_dir() or any(not path.name.startswith(_PART) for path in output.iterdir())):
-        raise RunFolderError(f"{output}: found something there, expected an empty folder, or none; choose {ELSEWHERE}")
+        raise RunFolderError(f"{output}: exists and is not empty, expected an empty folder or none; choose {ELSEWHERE}")
 
 
 def refuse_inside(source: Path, output: Path) -> None:
-    """Refuse to write into what is read, since the next reading would find it there.
+    """Refuse to write into the source, where the next reading would find it.
 
     Raises:
         RunFolderError: `output` is `source`, or below it.
@@ -53,7 +53,7 @@ def refuse_inside(source: Path, output: Path) -> None:
 
 @contextlib.contextmanager
 def fresh_folder(output: Path) -> Iterator[Path]:
-    """Give a folder to write to, whose content becomes that of `output` at the end; what fails leaves nothing behind.
+    """Yield a folder to write to, whose content becomes that of `output` at the end; a failure leaves nothing behind.
 
     Raises:
         RunFolderError: `output` holds something, is no folder, or can't be written to.
@@ -69,7 +69,7 @@ def fresh_folder(output: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=output))
         yield part
-        refuse_unless_empty(output)  # another program may have come first
+        refuse_unless_empty(output)  # another program may have written in the meantime
         for path in sorted(part.iterdir()):
             os.replace(path, output / path.name)
             moved.append(output / path.name)
@@ -96,26 +96,27 @@ def describe_use(layout: str, output: Path, splits: Sequence[str]) -> list[str]:
     return [*divide, f"train on it: data.layout={layout} data.root={root}{words}, without data.mask_values"]
 
 
-def each_picture(work: Callable[[Picture], R], pictures: Sequence[Picture], *, title: str) -> Iterator[R]:
-    """Yield work(picture) in order, done by threads a few pictures ahead, with a bar."""
+def each_sample(work: Callable[[Sample], R], samples: Sequence[Sample], *, title: str) -> Iterator[R]:
+    """Yield work(sample) in order, done by threads a few samples ahead, with a progress bar."""
     threads = count_threads()
-    results = prefetch(work, pictures, threads=threads, ahead=4 * threads)
-    return iter(
-        tqdm(results, total=len(pictures), desc=title, disable=None, leave=False, unit="files", dynamic_ncols=True)
-    )
+    results = prefetch(work, samples, threads=threads, ahead=4 * threads)
+    return iter(progress(results, title=title, unit="images", total=len(samples)))
 
 
-def read_mask(picture: Picture) -> np.ndarray:
-    """Return a picture's class ids, uint8 [h, w].
+def read_mask(sample: Sample) -> np.ndarray:
+    """Return a sample's class ids, uint8 [h, w], of the size of its upright image.
 
     Raises:
-        DataError: its label can't be read, or hasn't the size of its picture.
+        DataError: its label can't be read, or has another size than its image.
     """
-    mask, image_hw = picture.read_mask(), image_size_hw(picture.image)
+    mask = sample.read_mask()
+    if sample.is_sized:
+        return mask
+    image_hw = image_size_hw(sample.image)
     if mask.shape != image_hw:
         raise DataError(
-            f"{picture.image}: {image_hw[1]}x{image_hw[0]} pixels, its label {mask.shape[1]}x{mask.shape[0]}, "
-            "expected the same size; export the label again, or mend the source: segkit check SRC --fix OUT"
+            f"{sample.image}: {image_hw[1]}x{image_hw[0]} pixels, its label {mask.shape[1]}x{mask.shape[0]}, "
+            "expected the same size; export the label again, or fix the source: segkit check SRC --fix OUT"
         )
     return mask
 
@@ -141,16 +142,16 @@ def check_path(name: str, *, where: str) -> str:
     return name
 
 
-def copy_image(picture: Picture, folder: Path) -> Path:
-    """Copy a picture byte for byte below a folder, under its name and the suffix of its format; return where it is.
+def copy_image(sample: Sample, folder: Path) -> Path:
+    """Copy an image byte for byte below a folder, under its name and the suffix of its format; return its path.
 
     Raises:
         DataError: its name leaves the folder, or it can't be read.
         RunFolderError: it can't be written.
     """
-    name = check_path(picture.name, where=str(picture.image))
-    encoded = read_encoded(picture.image)
-    path = folder / f"{name}.{right_suffix(picture.image, encoded)}"
+    name = check_path(sample.name, where=str(sample.image))
+    encoded = read_encoded(sample.image)
+    path = folder / f"{name}.{right_suffix(sample.image, encoded)}"
     write_plainly(path, encoded)
     return path
 
@@ -161,7 +162,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_plainly(path: Path, content: bytes) -> None:
-    """Write one of many files of a folder that is worth nothing before it is complete: without waiting for the disk.
+    """Write a file without waiting for the disk: one of many in a folder that is useless before it is complete.
 
     Raises:
         RunFolderError: no space or no permission.

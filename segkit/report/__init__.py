@@ -1,1 +1,4 @@
-"""What a person reads after a run: run folder and log, tables, pictures, TensorBoard."""
+"""Figures as text.
+
+tables: scores, splits and folds for terminals and CSV. class_tables: how frequent classes are, and their weights.
+"""

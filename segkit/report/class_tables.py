@@ -1,4 +1,4 @@
-"""Tables of what is trained on: how often each class is there, and how much it weighs."""
+"""Tables of what is trained on: how frequent each class is, and how much it weighs."""
 
 from collections.abc import Mapping, Sequence
 from typing import get_args
@@ -12,14 +12,14 @@ from segkit.losses.class_weights import class_weights
 
 
 def classes_table(classes: Classes, found: Survey, weights: Sequence[float] | None, views: Sequence[float]) -> str:
-    """Return what is trained on, by class: shares of the labelled pixels and of the pictures that show it.
+    """Return what is trained on, by class: shares of the labelled pixels and of the images that show it.
 
-    If there are any, also its weight in the loss; and, unless the expected `views` of all pictures are 1, how often
-    pictures that show it are seen per epoch: if each were seen once, and by these views.
+    If there are any, also its weight in the loss; and, unless the expected `views` of all images are 1, how often
+    images that show it are seen per epoch: if each were seen once, and by these views.
     """
     columns = {
         "pixels": [f"{100 * pixels / sum(found.class_pixels):.2f} %" for pixels in found.class_pixels],
-        "pictures": [f"{100 * pictures / found.num_images:.1f} %" for pictures in found.class_images],
+        "images": [f"{100 * images / found.num_images:.1f} %" for images in found.class_images],
     }
     if weights is not None:
         columns["weight"] = [f"{weight:.3f}" for weight in weights]

@@ -14,9 +14,9 @@ from segkit.evaluation.confusion import Scores
 
 @dataclass(frozen=True)
 class FoldRow:
-    """What the run of a fold came to, on the pictures it holds out: the scores of its last epoch.
+    """What the run of a fold came to, on the images it holds out: the scores of its last epoch.
 
-    `best` is the mIoU of its best epoch, which was chosen on these pictures; None where that is lost.
+    `best` is the mIoU of its best epoch, which was chosen on these images; None where that is lost.
     """
 
     repeat: int
@@ -51,9 +51,9 @@ def scores_table(scores: Scores, classes: Classes) -> str:
 def split_table(
     splits: Mapping[str, Sequence[str]], labels: Mapping[str, Collection[int]], class_names: Sequence[str]
 ) -> str:
-    """Return how many pictures each split has, and how many of them show each class.
+    """Return how many images each split has, and how many of them show each class.
 
-    `labels` are the values that a picture's label stores; `class_names` name them where they are ids. What a fold is
+    `labels` are the values that an image's label stores; `class_names` name them where they are ids. What a fold is
     trained on is left out: it is the other folds.
     """
     shown = [name for name in splits if not name.endswith("_train")]
@@ -65,7 +65,7 @@ def split_table(
 
     values = sorted({value for found in labels.values() for value in found})
     rows = [(name_of(value), [sum(value in labels[n] for n in splits[split]) for split in shown]) for value in values]
-    rows.append(("pictures", [len(splits[split]) for split in shown]))
+    rows.append(("images", [len(splits[split]) for split in shown]))
     first = max(len(name) for name, _ in rows)
     widths = [max(6, len(split)) for split in shown]
     head = f"{'shown in':<{first}}" + "".join(f"  {split:>{w}}" for split, w in zip(shown, widths, strict=True))
@@ -79,7 +79,7 @@ def split_table(
 def folds_table(rows: Sequence[FoldRow]) -> str:
     """Return the mIoU of each fold in percent, after its last and in its best epoch, and their mean and deviation."""
     width = max(9, *(len(row.name) for row in rows))
-    head = f"{'fold':<{width}}  {'pictures':>8}  {'mIoU':>6}  {'best*':>6}  {'in epoch':>8}"
+    head = f"{'fold':<{width}}  {'images':>8}  {'mIoU':>6}  {'best*':>6}  {'in epoch':>8}"
     rule = "-" * len(head)
     lines = [head, rule]
     for row in rows:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from segkit.errors import DeviceError
-from segkit.runtime.machine import count_threads, cpu_field, usable_cores
+from segkit.runtime.machine import count_threads, cpu_field, free_memory, resident_memory, usable_cores
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -129,15 +129,19 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed((mixed ^ (mixed >> 31)) % 2**63)
 
 
-def total_memory(device: torch.device) -> int:
-    """Return the bytes of memory that a device has: for a CPU, what the machine or this container may use."""
+def available_memory(device: torch.device) -> int:
+    """Return the bytes of memory that this process can have on a device: what is free, and what it holds already.
+
+    For a CPU that is what the machine, or this container, may use without swapping.
+    """
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # missing, or "max"
             total = min(total, int(Path(limit).read_text()))
-    return total
+    free = free_memory()
+    return total if free is None else min(total, free + resident_memory())
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _keep(path: Path, previous: Path) -> None:
     link.unlink(missing_ok=True)
     try:
         os.link(path, link)
-    except OSError:  # a file system without hard links: for a moment only `previous` is there
+    except OSError:  # a file system without hard links: for a moment only `previous` exists
         os.replace(path, previous)
     else:
         os.replace(link, previous)
@@ -132,7 +132,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _explain(path: Path, error: OSError | RuntimeError, needed: int, elsewhere: str) -> str:
-    free = shutil.disk_usage(next(place for place in path.absolute().parents if place.is_dir())).free
+    free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
     number = getattr(error, "errno", None)  # torch's RuntimeError has none
     full = number == errno.ENOSPC or (number is None and (free < max(needed, 2**20) or "file write" in str(error)))
     why = "no space left on the disk" if full else str(error)
@@ -155,7 +155,7 @@ def writing(folder: Path, *, remedy: str) -> Iterator[None]:
 def lock(path: Path, *, wait: bool) -> FileLock:
     """Lock a file against every other thread and process; the lock ends with `release()`, or with this process.
 
-    Use the result as a context manager, or keep it. The file itself stays: removing it is safe only while it is locked.
+    The file itself stays: removing it is safe only while it is locked.
 
     Raises:
         filelock.Timeout: without `wait`, someone else holds it.
@@ -164,6 +164,16 @@ def lock(path: Path, *, wait: bool) -> FileLock:
     held = FileLock(path, timeout=-1 if wait else 0, thread_local=False)
     held.acquire()
     return held
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other thread and process out of the block; wait until the others have left it."""
+    held = lock(path, wait=True)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def remember(path: Path, plain: Any) -> None:

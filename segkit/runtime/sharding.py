@@ -1,7 +1,7 @@
-"""Models that don't fit on one device: parameters, gradients and optimizer state spread over the ranks.
+"""Models that don't fit on one device: parameters, gradients and optimizer state sharded over the ranks.
 
 The engine is PyTorch's `fully_shard` (FSDP2; Zhao et al. 2023, PyTorch FSDP). Checkpoints hold whole tensors, so a run
-may go on with another number of ranks, sharded or not. Not here: when to exchange gradients (segkit/runtime/ranks.py).
+may resume with another number of ranks, sharded or not. Not here: when to exchange gradients (segkit/runtime/ranks.py).
 """
 
 import copy

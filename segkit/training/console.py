@@ -1,4 +1,4 @@
-"""What a run says to the terminal while it goes on."""
+"""What a run says to the terminal while it trains."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +12,7 @@ from segkit.datasets.survey import Survey
 from segkit.loading.sampler import num_draws
 from segkit.report.class_tables import classes_table
 from segkit.report.tables import percent
+from segkit.runtime.progress import progress
 from segkit.training.run_folder import EpochRow
 
 
@@ -24,13 +25,13 @@ def describe_data(
     class_weights: Sequence[float] | None,
     views: Sequence[float],
 ) -> str:
-    """Return lines that say what is trained on: pictures, whose expected views per epoch are `views`, and classes."""
+    """Return lines that say what is trained on: images, whose expected views per epoch are `views`, and classes."""
     lines = [
         f"data    {root}: {found.num_images} to train on, {num_val} to validate, {len(classes)} classes",
         classes_table(classes, found, class_weights, views),
     ]
     if set(views) != {1.0}:
-        lines.append(f"        an epoch is {num_draws(views)} samples of these {found.num_images} pictures")
+        lines.append(f"        an epoch is {num_draws(views)} samples of these {found.num_images} images")
     if absent := found.absent(classes):
         lines.append(f"        note: no training pixel of {', '.join(absent)}; that can't be learned")
     return "\n".join(lines)
@@ -57,7 +58,7 @@ def describe_run(
         f"canvas {width}x{height}, lr {lr:.3g}{scaled}",
     ]
     if batch_size > num_train:
-        lines.append(f"        note: a batch of {batch_size} repeats the {num_train} training pictures")
+        lines.append(f"        note: a batch of {batch_size} repeats the {num_train} training images")
     return "\n".join(lines)
 
 
@@ -69,14 +70,6 @@ def describe_epoch(row: EpochRow, *, num_epochs: int, is_best: bool) -> str:
     return f"{line}  {row.images_per_second:.1f} images/s  {row.seconds:.0f} s"
 
 
-def progress_bar(*, epoch: int, num_epochs: int, first_step: int, num_steps: int, show: bool) -> "tqdm[Any]":
-    """Return the bar of an epoch (counted from 1): in a terminal, not in a pipe or a log file."""
-    return tqdm(
-        total=num_steps,
-        initial=first_step,
-        desc=f"epoch {epoch}/{num_epochs}",
-        unit="step",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None if show else True,
-    )
+def epoch_bar(*, epoch: int, num_epochs: int, first_step: int, num_steps: int, show: bool) -> "tqdm[Any]":
+    """Return the bar of an epoch (counted from 1)."""
+    return progress(title=f"epoch {epoch}/{num_epochs}", unit="step", total=num_steps, first=first_step, show=show)

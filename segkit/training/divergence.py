@@ -1,4 +1,4 @@
-"""Losses that are no number: noticed at the step where they begin, with the pictures of its batch.
+"""Non-finite losses: noticed at the step where they begin, with the images of its batch.
 
 Reading a loss makes the host wait for the GPU, so the first bad step is kept on the device and looked at now and then.
 """
@@ -28,14 +28,14 @@ class Divergence:
         self._in_a_row = 0
 
     def record(self, step: int, loss: torch.Tensor, *, lr: float, names: Sequence[str]) -> None:
-        """Remember a step (from 0) that was not skipped, this rank's loss of it, and the names of its pictures."""
+        """Remember a step (from 0) that was not skipped, this rank's loss of it, and the names of its images."""
         bad = torch.full_like(self._none, step).where(~torch.isfinite(loss), self._none)
         self._first = torch.where(self._first >= 0, self._first, bad)
         self._steps.append((step, lr, list(names)))
         self._in_a_row = 0
 
     def found(self) -> bool:
-        """True if a loss of this rank since the last look was no number. Waits for the device."""
+        """True if a loss of this rank since the last look was non-finite. Waits for the device."""
         return bool(self._first >= 0)
 
     def explain(self) -> TrainingDiverged:
@@ -45,7 +45,7 @@ class Divergence:
         bad = [known for known in self.ranks.gather(mine) if known is not None]
         step, lr, _ = min(bad)
         names = [name for number, _, names in bad if number == step for name in names]
-        return self._error(f"step {step + 1}: the loss is no finite number at lr {lr:.3g}", names)
+        return self._error(f"step {step + 1}: the loss is non-finite at lr {lr:.3g}", names)
 
     def skip(self, step: int, *, lr: float, names: Sequence[str]) -> str:
         """Count a step that is left out, and return a line that says so. Every rank must call this.
@@ -55,23 +55,23 @@ class Divergence:
         """
         self._in_a_row += 1
         every = [name for names in self.ranks.gather(list(names)) for name in names]
-        what = f"step {step + 1}: the loss or its gradient is no finite number at lr {lr:.3g}"
+        what = f"step {step + 1}: the loss or its gradient is non-finite at lr {lr:.3g}"
         if self._in_a_row >= SKIPPED_IN_A_ROW:
             raise self._error(f"{what}, for the {self._in_a_row}th time in a row", every)
-        return f"skipped {what}. Pictures of this batch: {_first_few(every)}"
+        return f"skipped {what}. Images of this batch: {_first_few(every)}"
 
     def check_weights(self, model: nn.Module, step: int) -> None:
-        """Raise TrainingDiverged if a weight is no finite number, so that such a model is never saved.
+        """Raise TrainingDiverged if a weight is non-finite, so that such a model is never saved.
 
         Every rank must call this.
         """
         if self.ranks.any([not all_finite(model.parameters())], self._none.device)[0]:
-            raise self._error(f"step {step}: the gradient made weights that are no finite numbers", [])
+            raise self._error(f"step {step}: the gradient made weights non-finite", [])
 
     def _error(self, what: str, names: Sequence[str]) -> TrainingDiverged:
-        batch = f". Pictures of this batch: {_first_few(names)}" if names else ""
+        batch = f". Images of this batch: {_first_few(names)}" if names else ""
         error = TrainingDiverged(
-            f"{what}, expected one; go on from the last checkpoint, if there is one yet, with --resume and "
+            f"{what}, expected finite; continue from the last checkpoint, if one exists, with --resume and "
             f"train.clip_norm=1{'' if self.skipping else ' or train.on_nonfinite=skip'}, or start anew with a lower "
             "optim.lr or train.precision=fp32 (from the same weights: "
             f"model.pretrained=RUN/checkpoints/last.pt){batch}"

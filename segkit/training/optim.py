@@ -28,7 +28,7 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, encoder: nn.Module
     first = next(model.parameters())
     fused = first.device.type in ("cuda", "cpu")
     if config.name == "sgd":
-        fused = fused and not isinstance(first, DTensor)  # for tensors that are spread over ranks there is none
+        fused = fused and not isinstance(first, DTensor)  # for tensors that are sharded over ranks there is none
         return torch.optim.SGD(settings, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(settings, lr=lr, fused=fused)

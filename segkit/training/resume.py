@@ -1,9 +1,9 @@
-"""What a run must find again to go on: the same settings, classes and pictures, and a state to train on from."""
+"""What a run must find again to resume: the same settings, classes and images, and a state to train on from."""
 
 import logging
 from collections.abc import Sequence
 
-from segkit.config.reading import differences
+from segkit.config.keys import RESUMABLE, differences
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError
 from segkit.loading.prepare import PreparedData
@@ -11,14 +11,6 @@ from segkit.models.checkpoint import Checkpoint
 from segkit.training.run_folder import FileRow, RunFolder
 
 log = logging.getLogger(__name__)
-
-# What --resume may change: where files are, how long to train, how to load and validate. Everything else is the run.
-CHANGEABLE = {
-    "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.device",
-    "train.clip_norm", "train.on_nonfinite",
-    "train.checkpoint_every_steps", "train.checkpoint_every_minutes", "train.timeout_minutes", "train.sharding",
-    "train.profile", "eval.every", "eval.batch_size", "eval.pictures",
-}  # fmt: skip
 
 
 def load_newest(folder: RunFolder) -> Checkpoint:
@@ -44,11 +36,11 @@ def load_newest(folder: RunFolder) -> Checkpoint:
 
 def check_same_run(old: RunConfig, new: RunConfig, folder: RunFolder) -> None:
     """Raises ConfigError if a setting changed that makes another run of it."""
-    changed = {key: pair for key, pair in differences(old, new).items() if key not in CHANGEABLE}
+    changed = {key: pair for key, pair in differences(old, new).items() if key not in RESUMABLE}
     if changed:
         lines = "\n".join(f"  {key}: the run has {before!r}, now {after!r}" for key, (before, after) in changed.items())
         raise ConfigError(
-            f"{folder.path}: --resume goes on with the same settings, but these changed:\n{lines}\n"
+            f"{folder.path}: --resume continues with the same settings, but these changed:\n{lines}\n"
             "set them back (the run's own are in its config.yaml), or start a new run with run=FOLDER"
         )
 
@@ -62,7 +54,7 @@ def check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, r
         )
     if old.data_id not in (None, data.id):
         raise CheckpointError(
-            f"{folder.last}: the run was trained and validated on other pictures than {root} holds now"
+            f"{folder.last}: the run was trained and validated on other images than {root} holds now"
             f"{_changes(folder.files(), data.files)}put the data set back as it was, or start a new run (from these "
             "weights with model.pretrained=CHECKPOINT)"
         )
@@ -74,7 +66,7 @@ def check_continues(old: Checkpoint, data: PreparedData, folder: RunFolder, *, r
 
 
 def _changes(before: Sequence[FileRow], now: Sequence[FileRow]) -> str:
-    """Say what differs between two lists of pictures, a line each."""
+    """Say what differs between two lists of images, a line each."""
     old, new = ({(split, name): size for split, name, *size in rows} for rows in (before, now))
     kinds = {
         "missing": [key for key in old if key not in new],

@@ -1,6 +1,6 @@
-"""The folder of a run and what is written to it while training goes on.
+"""The folder of a run and what is written to it while it trains.
 
-config.yaml (resolved), environment.json, data.csv (the pictures), log.csv (a row per epoch), metrics.json (scores of
+config.yaml (resolved), environment.json, data.csv (the images), log.csv (a row per epoch), metrics.json (scores of
 best.pt), TensorBoard events, checkpoints/, and splits/ where the run drew its own validation share.
 """
 
@@ -66,12 +66,12 @@ class RunFolder:
         self._log = path / "log.csv"
         self._data = path / "data.csv"
         self._created = False
-        self._first_epoch: int | None = None  # that is written of again, in a run that goes on
+        self._first_epoch: int | None = None  # that is written of again, in a resumed run
         self._board: Any = None
         self._lock: filelock.FileLock | None = None
 
     def holds_checkpoint(self) -> bool:
-        """True if there is something to go on from."""
+        """True if there is something to resume from."""
         return self.last.is_file() or self.previous.is_file()
 
     def check_new(self) -> None:
@@ -92,10 +92,10 @@ class RunFolder:
             )
 
     def check_resumable(self) -> None:
-        """Raises RunFolderError if there is nothing to go on from."""
+        """Raises RunFolderError if there is nothing to resume from."""
         if not self.holds_checkpoint():
             raise RunFolderError(
-                f"{self.path}: nothing to resume, {self.last.relative_to(self.path)} isn't there; start the run "
+                f"{self.path}: nothing to resume, {self.last.relative_to(self.path)} is missing; start the run "
                 "without --resume, or name its folder with run=FOLDER"
             )
 
@@ -107,18 +107,17 @@ class RunFolder:
         """
         if self._lock is not None:
             return
+        owner = self.path / LOCK
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-        owner = self.path / LOCK
-        try:
-            with self._writing():
+            try:
                 self._lock = lock(owner, wait=False)
-        except filelock.Timeout as error:
-            raise RunFolderError(
-                f"{self.path}: another segkit is training into it ({owner.read_text().strip() or 'unknown'}), expected "
-                "one at a time; wait for it, stop it, or choose another folder with run=FOLDER"
-            ) from error
-        owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
+            except filelock.Timeout as error:
+                raise RunFolderError(
+                    f"{self.path}: another segkit is training into it ({owner.read_text().strip() or 'unknown'}), "
+                    "expected one at a time; wait for it, stop it, or choose another folder with run=FOLDER"
+                ) from error
+            owner.write_text(f"process {os.getpid()} on {platform.node()}\n")
 
     def check_space(self, needed: int) -> None:
         """Raises RunFolderError if the disk has less than `needed` bytes free, before anything is written."""
@@ -137,7 +136,7 @@ class RunFolder:
         splits: Mapping[str, Sequence[str]] | None = None,
         files: Sequence[FileRow] = (),
     ) -> None:
-        """Write config.yaml, environment.json, splits/*.txt and data.csv (the pictures that the run is trained on).
+        """Write config.yaml, environment.json, splits/*.txt and data.csv (the images that the run is trained on).
 
         What a run that was killed early has left is removed.
         """
@@ -159,7 +158,7 @@ class RunFolder:
                 (self.path / "splits" / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
 
     def files(self) -> list[FileRow]:
-        """Return the pictures that the run was begun with: rows of split, name, bytes of the image and of the mask."""
+        """Return the images that the run was begun with: rows of split, name, bytes of the image and of the mask."""
         if not self._data.is_file():
             return []
         with self._data.open(newline="", encoding="utf-8") as file:
@@ -186,7 +185,7 @@ class RunFolder:
         self._first_epoch = epoch
         if not self._log.is_file():
             if epoch > 1:
-                lost = "warning: %s isn't there any more: the rows of the first %d epochs are lost"
+                lost = "warning: %s is missing: the rows of the first %d epochs are lost"
                 log.warning(lost, self._log, epoch - 1)
             return
         with self._log.open(newline="") as file:
@@ -217,15 +216,23 @@ class RunFolder:
                 if not math.isnan(iou):
                     self.board.add_scalar(f"iou/{name}", iou, epoch)
 
-    def add_picture(self, name: str, picture: np.ndarray, epoch: int) -> None:
-        """Add a picture, uint8 RGB [h, w, 3], to TensorBoard."""
+    def add_image(self, name: str, image: np.ndarray, epoch: int) -> None:
+        """Add an image, uint8 RGB [h, w, 3], to TensorBoard."""
         with self._writing():
-            self.board.add_image(name, picture, epoch, dataformats="HWC")
+            self.board.add_image(name, image, epoch, dataformats="HWC")
 
     def write_metrics(self, scores: Scores, classes: Classes) -> None:
         """Write metrics.json."""
         with self._writing():
             write_metrics(self.path, scores, classes)
+
+    def confusion(self) -> list[list[int]] | None:
+        """Return the confusion matrix in metrics.json; None where the file is missing or damaged."""
+        try:
+            matrix: list[list[int]] = json.loads((self.path / "metrics.json").read_text())["confusion"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return matrix
 
     @property
     def board(self) -> Any:
@@ -238,7 +245,7 @@ class RunFolder:
         return self._board
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
-        remedy = "free some space or choose another folder with run=FOLDER. Checkpoints that are there are untouched"
+        remedy = "free some space or choose another folder with run=FOLDER. Existing checkpoints are untouched"
         return writing(self.path, remedy=remedy)
 
     def close(self) -> None:
@@ -255,7 +262,7 @@ class RunFolder:
 
 
 def write_metrics(folder: Path, scores: Scores, classes: Classes) -> None:
-    """Write metrics.json (names as in Scores.to_dict; NaN as null) into a folder that is there."""
+    """Write metrics.json (names as in Scores.to_dict; NaN as null) into an existing folder."""
     text = json.dumps(scores.to_dict(classes), indent=2, allow_nan=False) + "\n"
     write_bytes_durably(folder / "metrics.json", text.encode())
 

@@ -30,7 +30,7 @@ from segkit.datasets.shards import OPEN_SHARDS, Member, _open
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.convert import convert
-from segkit.formats.table import WriteOptions
+from segkit.formats.options import WriteOptions
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan, shard_sizes
 from segkit.loading.cache import build_cache

@@ -294,7 +294,7 @@ def test_the_copy_is_clean(root: Path, tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "fixed").mkdir()
     (tmp_path / "fixed" / "thesis.txt").write_text("work")
-    with pytest.raises(RunFolderError, match="found something there"):
+    with pytest.raises(RunFolderError, match="expected an empty folder"):
         mended(root)
 
 

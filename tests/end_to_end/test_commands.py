@@ -243,11 +243,11 @@ def test_the_demo_never_draws_over_what_is_there(tmp_path: Path, capsys: pytest.
 
 
 def test_the_demo_config_is_the_one_in_configs() -> None:
-    from segkit.config.reading import differences, load_config
+    from segkit.config.keys import differences
+    from segkit.config.reading import load_config
 
     shown = load_config(ROOT / "configs" / "demo.yaml")
     assert set(differences(shown, demo_config(Path("segkit_demo"), pretrained=True))) == {"run"}
-    assert isinstance(shown, RunConfig)
 
 
 @pytest.mark.slow

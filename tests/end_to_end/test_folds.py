@@ -22,12 +22,15 @@ from segkit.cli import main
 from segkit.commands.train import RESUMABLE
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
-from segkit.cross_validation import train_folds
+from segkit.cross_validation import _is_finished, train_folds
 from segkit.datasets.split import split_data_set
 from segkit.errors import RunFolderError
 from segkit.eval_miou import eval_miou
 from segkit.evaluation.confusion import ConfusionMatrix
+from segkit.loading.prepare import prepare_data
 from segkit.models.checkpoint import Checkpoint
+from segkit.train import train
+from segkit.training.setup import build_plan
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., RunConfig]
@@ -35,7 +38,7 @@ MakeConfig = Callable[..., RunConfig]
 
 @pytest.fixture(scope="module")
 def divided(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn data set in two folds of nine pictures."""
+    """The drawn data set in two folds of nine images."""
     root = tmp_path_factory.mktemp("divided") / "data"
     shutil.copytree(shapes, root)
     split_data_set(root, folds=2)
@@ -67,6 +70,22 @@ def written(folder: Path) -> dict[str, Any]:
     return content
 
 
+def test_a_fold_is_finished_after_the_steps_that_its_sampler_gives_it(
+    make_config: MakeConfig, divided: Path, tmp_path: Path
+) -> None:
+    settings = (f"data.root={divided}", "data.train=fold1_train", "data.val=fold1_val", "train.epochs=4",
+                "data.sampler=repeat_factor", "data.repeat_threshold=1.0", "train.batch_size=1", "eval.every=4",
+                "eval.batch_size=1")  # fmt: skip
+    own = make_config(tmp_path / "run", *settings)
+    data = prepare_data(own.data, seed=own.train.seed)
+    uniform, sampled = 4 * len(data.train), 4 * build_plan(own, data).batches_per_epoch
+    assert uniform < sampled  # what used to be taken for the end of this fold
+    train(own, max_steps=uniform)
+    assert not _is_finished(own)
+    train(own, resume=True)
+    assert _is_finished(own)
+
+
 # ---- figures
 
 
@@ -95,7 +114,7 @@ def test_what_counts_is_the_last_epochs_model_whatever_became_of_the_best(
     assert found["pooled"] == before["pooled"]
 
 
-def test_the_pooled_figure_counts_every_picture_once(straight: Path, tmp_path: Path) -> None:
+def test_the_pooled_figure_counts_every_image_once(straight: Path, tmp_path: Path) -> None:
     found = written(straight)
     counts = [
         eval_miou(straight / row["checkpoint"], output=tmp_path / row["name"]).scores.counts for row in found["folds"]
@@ -210,7 +229,7 @@ def test_folds_are_never_trained_into_a_folder_that_holds_something(
         train_folds(replace(config, run=str(more)), resume=True)
 
 
-def test_a_finished_fold_of_other_pictures_is_not_taken_for_this_one(
+def test_a_finished_fold_of_other_images_is_not_taken_for_this_one(
     config_file: Path, straight: Path, divided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
@@ -219,7 +238,7 @@ def test_a_finished_fold_of_other_pictures_is_not_taken_for_this_one(
     split_data_set(data, folds=2, seed=1, force=True)
     words = [str(config_file), f"run={run}", f"data.root={data}", "--folds", "--resume"]
     assert main(["train", *words]) == 2
-    assert "trained and validated on other pictures" in capsys.readouterr().err
+    assert "trained and validated on other images" in capsys.readouterr().err
 
 
 def test_a_mistake_leaves_no_folder(config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Memory stays bounded: it depends on the model and the pictures' size, not on how many there are."""
+"""Memory stays bounded: it depends on the model and the images' size, not on how many there are."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def peak_kib(*arguments: str) -> int:
 
 
 def write_data_set(root: Path, count: int) -> Path:
-    """`count` labelled pictures of 320x240 in VOC layout, links to two files."""
+    """`count` labelled images of 320x240 in VOC layout, links to two files."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def write_data_set(root: Path, count: int) -> Path:
 
 
 @pytest.mark.slow
-def test_1000_pictures_take_as_much_memory_as_10(trained: TrainResult, tmp_path: Path) -> None:
+def test_1000_images_take_as_much_memory_as_10(trained: TrainResult, tmp_path: Path) -> None:
     few, many = write_data_set(tmp_path / "few", 10), write_data_set(tmp_path / "many", 1000)
     best = str(trained.best)
     for command in ("eval", "predict"):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from segkit.cli import main
 from segkit.config.reading import dump_config
@@ -48,7 +49,7 @@ def test_the_plan_counts_what_the_run_will_do(make_config: MakeConfig, tmp_path:
     plan = make_plan(config, num_steps=5)
     assert (plan.num_train, plan.num_val, plan.steps_per_epoch, plan.batch_size) == (12, 6, 3, 4)
     assert plan.run == pytest.approx(7 * 3 * plan.step + 3 * 6 * plan.validate)
-    assert 0 < plan.peak_memory < plan.total_memory
+    assert 0 < plan.peak_memory < plan.available_memory
     assert plan.checkpoint_bytes > 100_000
     assert plan.largest_batch is None
     assert not (tmp_path / "run").exists()
@@ -71,9 +72,9 @@ def test_the_plan_counts_the_views_of_a_sampler(make_config: MakeConfig, tmp_pat
 def test_auto_finds_the_largest_batch_within_the_share(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", "train.batch_size=auto")
     plan = make_plan(config, num_steps=5)
-    assert plan.largest_batch == 16  # more would only repeat the 12 pictures
+    assert plan.largest_batch == 16  # more would only repeat the 12 images
     assert "train.batch_size=16" in describe_plan(plan)
-    with pytest.raises(DeviceError, match=r"2 pictures take .* GiB already, expected at most 0 % of .*; lower data"):
+    with pytest.raises(DeviceError, match=r"2 images take .* GiB already, expected at most 0 % of .*; lower data"):
         make_plan(config, num_steps=5, memory_share=0.0001)
 
 
@@ -87,11 +88,26 @@ def test_auto_comes_close_to_what_fits_and_never_beyond(
 
     tried: list[int] = []
     monkeypatch.setattr("segkit.plan._peak_of", peak)
-    monkeypatch.setattr("segkit.plan.total_memory", lambda device: 10_000)
+    monkeypatch.setattr("segkit.plan.available_memory", lambda device: 10_000)
     found = _largest_batch(make_config(tmp_path / "run", "train.accumulate=2"), 0.8, num_train=1000)
     best = max(batch for batch in range(2, 200, 2) if peak(make_config(tmp_path / "run"), batch) <= 8000)
     assert 0.7 * best <= found <= best
     assert tried[:-99] == sorted(tried[:-99])  # growing only: a process's peak never comes down
+
+
+@pytest.mark.parametrize("limit", [4, 9, 100])
+def test_auto_survives_running_out_of_memory_in_its_search(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    def rehearse(config: RunConfig, folder: Path, num_steps: int) -> tuple[None, int]:
+        if config.train.fixed_batch_size > limit:
+            raise DeviceError("training: too much") from torch.OutOfMemoryError("CUDA out of memory")
+        return None, 10 * config.train.fixed_batch_size  # as if there were no end to it
+
+    monkeypatch.setattr("segkit.plan._rehearse", rehearse)
+    monkeypatch.setattr("segkit.plan.available_memory", lambda device: 10_000)
+    found = _largest_batch(make_config(tmp_path / "run"), 0.8, num_train=1000)
+    assert limit - max(1, limit // 8) <= found <= limit
 
 
 def test_steps_that_wait_for_loading_now_and_then_count_on_average() -> None:

@@ -159,8 +159,8 @@ def test_best_weights_that_are_gone_are_mentioned_and_the_next_ones_saved(
     (tmp_path / "run" / "log.csv").unlink()
     with caplog.at_level(logging.WARNING):
         result = train(make_config(tmp_path / "run"), resume=True)
-    assert "best.pt isn't there any more; the next validated epoch counts as best" in caplog.text
-    assert "log.csv isn't there any more: the rows of the first 1 epochs are lost" in caplog.text
+    assert "best.pt is missing or damaged; the next validated epoch counts as best" in caplog.text
+    assert "log.csv is missing: the rows of the first 1 epochs are lost" in caplog.text
     assert result.best_epoch == 2
     assert result.best.is_file()
 
@@ -183,7 +183,7 @@ def test_one_small_file_predicts_as_the_checkpoint_does(trained: TrainResult) ->
 
 @pytest.mark.parametrize("sampler", ["repeat_factor", "class_balanced"])
 @pytest.mark.parametrize("stop_step", [1, 4])
-def test_a_run_that_repeats_rare_pictures_goes_on_as_the_straight_one(
+def test_a_run_that_repeats_rare_images_goes_on_as_the_straight_one(
     make_config: MakeConfig, tmp_path: Path, stop_at: Callable[[int], None], sampler: str, stop_step: int
 ) -> None:
     settings = (
@@ -308,7 +308,7 @@ def test_a_bad_loss_stops_with_its_step_and_leaves_the_last_good_checkpoint(
     make_config: MakeConfig, tmp_path: Path, bad_steps: Callable[..., None]
 ) -> None:
     bad_steps(4)
-    with pytest.raises(TrainingDiverged, match=r"^step 5: .*Pictures of this batch: shapes_\d+, "):
+    with pytest.raises(TrainingDiverged, match=r"^step 5: .*Images of this batch: shapes_\d+, "):
         train(make_config(tmp_path / "run"))
     kept = Checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
     assert kept.progress.step == 3

@@ -71,7 +71,7 @@ def test_two_ranks_train_as_one_does(make_config: MakeConfig, tmp_path: Path, se
         assert first[:2] == pytest.approx(second[:2], rel=1e-3)
         assert first[2] == pytest.approx(second[2], abs=5e-3)  # near ties of a model of six steps flip by rounding
     metrics = json.loads((tmp_path / "2" / "metrics.json").read_text())
-    assert metrics["num_images"] == 6  # each picture once, though 6 are not a multiple of what ranks take
+    assert metrics["num_images"] == 6  # each image once, though 6 are not a multiple of what ranks take
     best = tmp_path / "2" / "checkpoints" / "best.pt"
     assert eval_miou(best, output=tmp_path / "eval").scores.miou == pytest.approx(metrics["miou"], abs=1e-9)
 
@@ -147,7 +147,7 @@ def test_sigterm_to_torchrun_saves_and_another_number_of_processes_goes_on(
     assert "stopped and saved: " in said, errors[-2000:]
     step = steps_done(tmp_path / "run")
     assert 0 < step < 90
-    done = launch(path, 1, "--auto-resume")  # one process sees the same pictures
+    done = launch(path, 1, "--auto-resume")  # one process sees the same images
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"after step {step} of 90" in done.stdout
     assert [row["epoch"] for row in log_of(tmp_path / "run")] == [str(epoch + 1) for epoch in range(30)]

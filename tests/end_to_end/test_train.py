@@ -49,15 +49,15 @@ def test_the_run_folder_holds_what_the_manual_says(trained: TrainResult) -> None
     assert all(float(row["miou"]) > 0 for row in log_of(trained.folder))
 
 
-def test_tensorboard_holds_the_curves_and_the_same_pictures_each_epoch(trained: TrainResult) -> None:
+def test_tensorboard_holds_the_curves_and_the_same_images_each_epoch(trained: TrainResult) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(trained.folder))
     events.Reload()
     assert {"train_loss", "val_loss", "miou", "lr", "iou/disc"} <= set(events.Tags()["scalars"])
-    pictures = events.Tags()["images"]
-    assert len(pictures) == 2
-    assert [event.step for event in events.Images(pictures[0])] == [1, 2]
+    images = events.Tags()["images"]
+    assert len(images) == 2
+    assert [event.step for event in events.Images(images[0])] == [1, 2]
 
 
 def test_the_resolved_config_runs_the_same_experiment(trained: TrainResult) -> None:
@@ -216,10 +216,10 @@ def test_classes_are_described_before_training(
         train(config)
     lines = caplog.text.splitlines()
     head = next(k for k, line in enumerate(lines) if line.split()[:2] == ["class", "pixels"])
-    assert lines[head].split() == ["class", "pixels", "pictures", "weight", "seen", "per", "epoch"]
+    assert lines[head].split() == ["class", "pixels", "images", "weight", "seen", "per", "epoch"]
     assert lines[head + 1].split()[0] == "background"
-    assert "12 -> 12.0" in lines[head + 1]  # every picture shows it
-    assert "an epoch is 12 samples of these 12 pictures" in caplog.text
+    assert "12 -> 12.0" in lines[head + 1]  # every image shows it
+    assert "an epoch is 12 samples of these 12 images" in caplog.text
     assert next(k for k, line in enumerate(lines) if "epoch   1/1" in line) > head
 
 
@@ -296,7 +296,7 @@ def test_resuming_with_other_classes_is_refused(trained: TrainResult, shapes: Pa
         ),
     ],
 )
-def test_resuming_on_other_pictures_is_refused_and_says_which(
+def test_resuming_on_other_images_is_refused_and_says_which(
     trained: TrainResult, shapes: Path, tmp_path: Path, change: Callable[[Path], None], words: str
 ) -> None:
     import shutil
@@ -305,7 +305,7 @@ def test_resuming_on_other_pictures_is_refused_and_says_which(
     change(tmp_path / "data")
     shutil.copytree(trained.folder, tmp_path / "run")
     config = load_config(trained.folder / "config.yaml", [f"data.root={tmp_path / 'data'}", f"run={tmp_path / 'run'}"])
-    with pytest.raises(CheckpointError, match=f"(?s)other pictures.*{words}"):
+    with pytest.raises(CheckpointError, match=f"(?s)other images.*{words}"):
         train(config, resume=True)
 
 
@@ -330,7 +330,7 @@ def test_resuming_from_a_file_without_training_state_is_refused(trained: TrainRe
         train(load_config(trained.folder / "config.yaml", [f"run={tmp_path / 'run'}"]), resume=True)
 
 
-def test_one_picture_per_batch_is_refused_where_the_model_cannot(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_one_image_per_batch_is_refused_where_the_model_cannot(make_config: MakeConfig, tmp_path: Path) -> None:
     settings = ("model.name=deeplabv3plus", "model.encoder=resnet18", "train.batch_size=1")
     config = make_config(tmp_path / "run", *settings)
     config = replace(config, model=replace(config.model, options={}))
@@ -377,7 +377,7 @@ def test_a_checkpoint_with_itself_scores_as_it_does_alone(trained: TrainResult, 
     assert twice.miou == pytest.approx(alone.miou, abs=1e-3)
 
 
-def test_an_ensemble_is_not_scored_on_pictures_that_part_of_it_was_trained_on(
+def test_an_ensemble_is_not_scored_on_images_that_part_of_it_was_trained_on(
     trained: TrainResult, tmp_path: Path
 ) -> None:
     other = Checkpoint.load(trained.best)
@@ -385,7 +385,7 @@ def test_an_ensemble_is_not_scored_on_pictures_that_part_of_it_was_trained_on(
     other.save(tmp_path / "other.pt")
     paths = [trained.best, tmp_path / "other.pt"]
     for split in (None, "val", "train"):
-        with pytest.raises(ConfigError, match=r"others were trained on its pictures .*--split test"):
+        with pytest.raises(ConfigError, match=r"others were trained on its images .*--split test"):
             eval_miou(paths, split=split, output=tmp_path)
     assert eval_miou(paths, split="all", output=tmp_path).scores.num_images == 18
 
@@ -417,4 +417,3 @@ def test_one_epoch_of_real_data(make_config: MakeConfig, shared_data, tmp_path: 
     result = train(config)
     assert result.scores is not None
     assert result.scores.miou > 0
-    assert isinstance(config, RunConfig)

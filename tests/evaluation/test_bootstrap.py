@@ -8,7 +8,7 @@ from segkit.evaluation.confusion import ConfusionMatrix
 
 
 def scored(num_pictures: int, num_classes: int = 4, *, repeats: int = 1, seed: int = 0) -> list[list[ConfusionMatrix]]:
-    """Pictures of which each shows some of the classes, predicted more or less well: [repeat][picture]."""
+    """Images of which each shows some of the classes, predicted more or less well: [repeat][image]."""
     rng = np.random.default_rng(seed)
     truths = [rng.choice(rng.permutation(num_classes)[:2], 60) for _ in range(num_pictures)]
     made = []
@@ -43,19 +43,19 @@ def test_the_interval_is_that_of_a_plain_loop(repeats: int) -> None:
     assert found == pytest.approx((low, high), abs=0.08 * spread)
 
 
-def test_pictures_that_are_all_alike_leave_no_doubt() -> None:
+def test_images_that_are_all_alike_leave_no_doubt() -> None:
     one = scored(1)[0]
     low, high = miou_interval(counts([one * 20]))
     assert low == high == pytest.approx(one[0].scores().miou)
 
 
 def test_a_seed_gives_the_same_interval_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = counts(scored(30))
-    first = miou_interval(pictures, seed=3)
-    assert miou_interval(pictures, seed=3) == first
-    assert miou_interval(pictures, seed=4) != first
+    images = counts(scored(30))
+    first = miou_interval(images, seed=3)
+    assert miou_interval(images, seed=3) == first
+    assert miou_interval(images, seed=4) != first
     monkeypatch.setattr("segkit.evaluation.bootstrap.NUMBERS_AT_A_TIME", 1000)
-    assert miou_interval(pictures, seed=3) == first
+    assert miou_interval(images, seed=3) == first
 
 
 def test_a_class_that_few_draws_hold_is_left_out_of_the_others() -> None:
@@ -69,10 +69,10 @@ def test_a_class_that_few_draws_hold_is_left_out_of_the_others() -> None:
     assert low < 0.8 * without[0]
 
 
-def test_more_pictures_narrow_the_interval_as_their_root() -> None:
+def test_more_images_narrow_the_interval_as_their_root() -> None:
     few, many = (miou_interval(counts(scored(number))) for number in (40, 640))
     assert (few[1] - few[0]) / (many[1] - many[0]) == pytest.approx(4, rel=0.35)
 
 
-def test_pictures_without_labels_have_no_interval() -> None:
+def test_images_without_labels_have_no_interval() -> None:
     assert all(math.isnan(end) for end in miou_interval(np.zeros((1, 5, 3, 4), np.int64)))

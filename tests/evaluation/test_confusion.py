@@ -90,7 +90,7 @@ def test_counts_equal_those_of_a_plain_loop(dtype: type) -> None:
 
 
 @pytest.mark.parametrize(("truth", "predicted", "hits"), [(1, 1, 1), (1, 2, 0), (255, 1, 0)])
-def test_a_picture_of_one_pixel_counts(truth: int, predicted: int, hits: int) -> None:
+def test_an_image_of_one_pixel_counts(truth: int, predicted: int, hits: int) -> None:
     counted = ConfusionMatrix(3)
     counted.update(np.array([[predicted]], np.uint8), np.array([[truth]], np.uint8))
     assert counted.counts.trace() == hits

@@ -54,7 +54,7 @@ def test_logits_come_back_at_the_original_size_before_the_argmax() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 6])
-def test_scores_are_those_of_each_picture_alone_at_its_own_size(shapes: Path, batch_size: int) -> None:
+def test_scores_are_those_of_each_image_alone_at_its_own_size(shapes: Path, batch_size: int) -> None:
     dataset, classes = scenes(shapes, (48, 64))
     batches = evaluation_batches(dataset, batch_size=batch_size, workers=0)
     scores = evaluate(painter(), batches, classes=classes, precision=torch.float32).scores
@@ -68,7 +68,7 @@ def test_scores_are_those_of_each_picture_alone_at_its_own_size(shapes: Path, ba
     assert scores.counts.sum() == sum(scene.mask.size for scene in dataset)
 
 
-def test_the_validation_loss_is_that_of_all_pictures_together(shapes: Path) -> None:
+def test_the_validation_loss_is_that_of_all_images_together(shapes: Path) -> None:
     dataset, classes = scenes(shapes, (48, 64))
     options = {"ignore_index": 255}
     loss = WeightedLoss((LossTerm("cross_entropy", 0.7, options, options), LossTerm("dice", 0.3, options, options)))

@@ -8,39 +8,39 @@ import pytest
 from PIL import Image
 
 from segkit.classes import Classes, read_class_names
-from segkit.formats.sample import NO_SPLIT, Picture, PictureSet
+from segkit.formats.sample import NO_SPLIT, Sample, SampleSet
 
 Masks = Mapping[str, np.ndarray]
-MakeSet = Callable[..., PictureSet]
+MakeSet = Callable[..., SampleSet]
 
 
 @pytest.fixture
 def make_set(tmp_path: Path) -> MakeSet:
-    """Return a function of {name: mask}, or {split/name: mask} with splits=True, that draws pictures beside."""
+    """Return a function of {name: mask}, or {split/name: mask} with splits=True, that draws images beside."""
 
-    def make(masks: Masks, names: Sequence[str] = ("background", "cat", "dog"), *, splits: bool = False) -> PictureSet:
+    def make(masks: Masks, names: Sequence[str] = ("background", "cat", "dog"), *, splits: bool = False) -> SampleSet:
         rng = np.random.default_rng(1)
-        found: dict[str, list[Picture]] = {}
+        found: dict[str, list[Sample]] = {}
         for name, mask in masks.items():
             file = tmp_path / "drawn" / f"{name}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (*mask.shape, 3), np.uint8)).save(file)
             split, short = name.split("/", 1) if splits else (NO_SPLIT, name)
-            found.setdefault(split, []).append(Picture(short, file, lambda mask=mask: mask))  # type: ignore[misc]
-        return PictureSet(found, Classes.build(names))
+            found.setdefault(split, []).append(Sample(short, file, lambda mask=mask: mask))  # type: ignore[misc]
+        return SampleSet(found, Classes.build(names))
 
     return make
 
 
 @pytest.fixture(params=["camvid", "voc2012_sample", "drive"])
-def real_set(request: pytest.FixtureRequest, shared_data: Callable[[str], Path]) -> PictureSet:
-    """Four pictures of a real data set, with the ids of their masks as they are."""
+def real_set(request: pytest.FixtureRequest, shared_data: Callable[[str], Path]) -> SampleSet:
+    """Four images of a real data set, with the ids of their masks as they are."""
     root = shared_data(request.param)
-    pictures = []
+    samples = []
     for label in sorted((root / "SegmentationClass").glob("*.png"))[:4]:
         image = next((root / "JPEGImages").glob(f"{label.stem}.*"))
-        pictures.append(Picture(label.stem, image, lambda label=label: np.array(Image.open(label))))  # type: ignore[misc]
-    return PictureSet({NO_SPLIT: pictures}, Classes.build(read_class_names(root / "classes.txt")))
+        samples.append(Sample(label.stem, image, lambda label=label: np.array(Image.open(label))))  # type: ignore[misc]
+    return SampleSet({NO_SPLIT: samples}, Classes.build(read_class_names(root / "classes.txt")))
 
 
 @pytest.fixture

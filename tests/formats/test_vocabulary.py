@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from segkit.errors import ConfigError, DataError
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 from segkit.formats.vocabulary import Vocabulary
 
 SOURCE = Path("src")

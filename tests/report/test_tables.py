@@ -46,9 +46,9 @@ def test_the_confusion_matrix_is_a_csv_with_names_both_ways() -> None:
     assert rows[2] == ["a rather long class name", "5", "35", "0"]
 
 
-def test_a_class_is_described_by_its_pixels_its_pictures_its_weight_and_how_often_it_is_seen() -> None:
+def test_a_class_is_described_by_its_pixels_its_images_its_weight_and_how_often_it_is_seen() -> None:
     lines = classes_table(CLASSES, FOUND, [0.5, 2, 0], [1.0, 1.0, 1.0, 2.5]).splitlines()
-    assert lines[0].split() == ["class", "pixels", "pictures", "weight", "seen", "per", "epoch"]
+    assert lines[0].split() == ["class", "pixels", "images", "weight", "seen", "per", "epoch"]
     assert lines[1].split() == ["background", "75.00", "%", "100.0", "%", "0.500", "4", "->", "5.5"]
     assert lines[2].split()[5:] == ["25.00", "%", "25.0", "%", "2.000", "1", "->", "2.5"]
     assert lines[3].split()[1:] == ["0.00", "%", "0.0", "%", "0.000", "0", "->", "0.0"]

@@ -8,7 +8,7 @@ import filelock
 import pytest
 
 from segkit.errors import RunFolderError
-from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_durably
+from segkit.runtime.files import is_damaged, lock, locked, recall, remember, remove_parts, write_durably
 
 
 def write(path: Path, content: bytes, **settings: object) -> None:
@@ -93,7 +93,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file_and_a_part_that_is_removed_lat
     program = f"""
 import os
 from pathlib import Path
-from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_bytes_durably, write_durably
+from segkit.runtime.files import write_durably
 write_durably(Path({str(path)!r}), lambda file: (file.write(b"new"), file.flush(), os.kill(os.getpid(), 9)))
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
@@ -110,7 +110,7 @@ def test_a_lock_keeps_other_threads_and_processes_out_until_it_is_released(tmp_p
     path = tmp_path / "lock"
     program = f"""
 from pathlib import Path
-from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_bytes_durably, write_durably
+from segkit.runtime.files import lock
 lock(Path({str(path)!r}), wait=False)
 """
     held = lock(path, wait=False)
@@ -121,12 +121,18 @@ lock(Path({str(path)!r}), wait=False)
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 
 
+def test_a_locked_block_is_free_again_when_it_is_left(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"), pytest.raises(filelock.Timeout):
+        lock(tmp_path / "lock", wait=False)
+    lock(tmp_path / "lock", wait=False).release()
+
+
 def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     program = f"""
 import os, time
 from pathlib import Path
-from segkit.runtime.files import is_damaged, lock, recall, remember, remove_parts, write_bytes_durably, write_durably
+from segkit.runtime.files import lock
 lock(Path({str(path)!r}), wait=False)
 if os.fork() == 0:
     time.sleep(30)  # a loading process whose parent was killed

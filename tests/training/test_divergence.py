@@ -21,14 +21,12 @@ def test_finite_losses_are_nothing_to_report() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_the_first_bad_step_is_named_with_its_pictures_though_it_is_noticed_later(value: float) -> None:
+def test_the_first_bad_step_is_named_with_its_images_though_it_is_noticed_later(value: float) -> None:
     divergence = watch()
     for step, loss in enumerate([1.0, 2.0, value, 3.0, float("nan")]):
         divergence.record(step, torch.tensor(loss), lr=0.1 * step, names=[f"picture_{step}"])
     assert divergence.found()
-    with pytest.raises(
-        TrainingDiverged, match=r"^step 3: .* at lr 0\.2, expected .*Pictures of this batch: picture_2$"
-    ):
+    with pytest.raises(TrainingDiverged, match=r"^step 3: .* at lr 0\.2, expected .*Images of this batch: picture_2$"):
         raise divergence.explain()
 
 
@@ -49,7 +47,7 @@ def test_a_loss_that_is_bad_on_one_rank_is_explained_on_both(mine: float, other:
     divergence.record(0, torch.tensor(mine), lr=0.5, names=["mine"])
     divergence.found()
     name = "theirs" if other else "mine"
-    with pytest.raises(TrainingDiverged, match=rf"^step 1: .* at lr 0\.5, .*Pictures of this batch: {name}$"):
+    with pytest.raises(TrainingDiverged, match=rf"^step 1: .* at lr 0\.5, .*Images of this batch: {name}$"):
         raise divergence.explain()
 
 

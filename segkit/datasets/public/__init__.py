@@ -1,5 +1,5 @@
 """Public data sets by name.
 
-catalog: what there is, and where. download: the command. fetch: one file over http, resumed. unpack: archives, refused
-where they leave their folder. arrange: from what was unpacked to a layout that trains.
+catalog: which sets exist, and where. download: the command. fetch: one file over HTTP, resumed. unpack: archives, whose
+contents are not trusted. arrange: from what was unpacked to a layout for training.
 """

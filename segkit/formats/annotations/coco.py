@@ -8,10 +8,10 @@ What becomes of annotations:
 - A crowd (iscrowd) is ignored, where no single thing lies on it: its outline is of a group, not of pixels.
 - Pixels without an annotation are background in instances_*.json, and ignored in stuff_*.json, which label everything
   that they know. instances_ and stuff_ files of one split are read together.
-- Polygons of fewer than 3 points, and boxes without a segmentation, are passed over, and counted.
+- Polygons of fewer than 3 points, and boxes without a segmentation, are skipped, and counted.
 
 Writing keeps all that a mask holds: a category per class but the background, an annotation per region, as a polygon, or
-as run lengths where it has holes; ignored pixels are one crowd per picture. Not here: panoptic annotations
+as run lengths where it has holes; ignored pixels are one crowd per image. Not here: panoptic annotations
 (coco_panoptic).
 """
 
@@ -40,18 +40,19 @@ from segkit.formats.annotations.coco_files import (
     read_images,
 )
 from segkit.formats.documents import check
+from segkit.formats.options import ReadOptions, Unlabeled, WriteOptions
 from segkit.formats.raster.contours import Region, simplify, trace_regions
 from segkit.formats.raster.drawing import check_size
 from segkit.formats.raster.polygons import fill_polygon
 from segkit.formats.raster.runs import check_runs, decode_counts, run_pixels
-from segkit.formats.sample import Picture, PictureSet, ReadOptions, Unlabeled, arrange
+from segkit.formats.sample import Sample, SampleSet, arrange
 from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary, find_background
-from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_picture, read_mask
+from segkit.formats.writing import ELSEWHERE, check_path, copy_image, each_sample, read_mask
 from segkit.runtime.files import write_durably
 
 _STUFF, _CROWD, _THING = range(3)  # the later covers the earlier
-_REACH = 10  # how many times the picture's size a point may be away from it
+_REACH = 10  # how many times the image's size a point may be away from it
 
 
 # ---- reading
@@ -88,28 +89,28 @@ class _Annotation:
 
 @dataclass(frozen=True)
 class _Found:
-    """A picture and what is on it."""
+    """An image and what is on it."""
 
     image: CocoImage
     path: Path  # of the JSON file
     annotations: list[_Annotation]
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a JSON file, or a folder with a JSON file per split, in annotations/ or as it is.
 
-    Pictures are looked for in options.images, or else beside the JSON and above annotations/: in images/, in folders
+    Images are looked for in options.images, or else beside the JSON and above annotations/: in images/, in folders
     called as the split is (train2017, train), and in both. Classes are options.classes, or the categories by id, after
     the background where pixels without an annotation are that.
 
     Raises:
         ConfigError: fewer than two classes, or too many.
-        DataError: broken or missing files, missing pictures, annotations that fit no picture or category; the first
+        DataError: broken or missing files, missing images, annotations that fit no image or category; the first
             ten of them, with their number.
     """
     files = list_coco_files(source, panoptic=False)
     categories: dict[tuple[int, str], None] = {}
-    passed: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     splits: dict[str, dict[str, _Found]] = {}
     for split, parts in join_splits(files, ("instances", "stuff")).items():
         for file in parts:
@@ -117,31 +118,31 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             known = read_categories(content, where=str(file.path))
             categories |= dict.fromkeys(known.items())
             images = read_images(content, file, source=source, images=options.images)
-            annotations = _read_annotations(content, file, images, known, passed)
+            annotations = _read_annotations(content, file, images, known, skipped)
             del content  # instances_train2017.json takes GiB in this form
-            pictures = splits.setdefault(split, {})
+            samples = splits.setdefault(split, {})
             for identity, image in images.items():
-                found = pictures.setdefault(image.name, _Found(image, file.path, []))
+                found = samples.setdefault(image.name, _Found(image, file.path, []))
                 found.annotations.extend(annotations.get(identity, ()))
-    if not any(found.annotations for pictures in splits.values() for found in pictures.values()):
-        boxes = f" ({count(passed['box'], 'box')} without a segmentation)" if passed["box"] else ""
+    if not any(found.annotations for samples in splits.values() for found in samples.values()):
+        boxes = f" ({count(skipped['box'], 'box')} without a segmentation)" if skipped["box"] else ""
         raise DataError(f"{source}: no segmentations{boxes}, expected polygons or run lengths; choose another file")
     rule: Unlabeled = "ignore" if any(file.kind == "stuff" for file in files) else "background"
     vocabulary = Vocabulary.build(source, [name for _, name in sorted(categories)], options, unlabeled=rule)
     notes = [
         *vocabulary.notes,
-        f"{count(passed['short'], 'polygon')} of fewer than 3 points passed over" if passed["short"] else "",
-        f"{count(passed['box'], 'annotation')} without a segmentation passed over" if passed["box"] else "",
-        f"{count(passed['crowd'], 'crowd')} (iscrowd) ignored" if passed["crowd"] else "",
+        f"{count(skipped['short'], 'polygon')} of fewer than 3 points skipped" if skipped["short"] else "",
+        f"{count(skipped['box'], 'annotation')} without a segmentation skipped" if skipped["box"] else "",
+        f"{count(skipped['crowd'], 'crowd')} (iscrowd) ignored" if skipped["crowd"] else "",
     ]
     listed = {
         split: [
-            Picture(name, found.image.file, functools.partial(_draw, found, vocabulary))
-            for name, found in pictures.items()
+            Sample(name, found.image.file, functools.partial(_draw, found, vocabulary), is_sized=True)
+            for name, found in samples.items()
         ]
-        for split, pictures in rename_splits(splits).items()
+        for split, samples in rename_splits(splits).items()
     }
-    return PictureSet(arrange(listed), vocabulary.classes, tuple(filter(None, notes)))
+    return SampleSet(arrange(listed), vocabulary.classes, tuple(filter(None, notes)))
 
 
 def _read_annotations(
@@ -149,9 +150,9 @@ def _read_annotations(
     file: CocoFile,
     images: dict[Identity, CocoImage],
     categories: dict[int, str],
-    passed: Counter[str],
+    skipped: Counter[str],
 ) -> dict[Identity, list[_Annotation]]:
-    """Return the annotations by picture; the JSON's own list is emptied on the way."""
+    """Return the annotations by image; the JSON's own list is emptied on the way."""
     listed = content.annotations
     listed.reverse()
     found: dict[Identity, list[_Annotation]] = {}
@@ -168,9 +169,9 @@ def _read_annotations(
             ):
                 if given not in known:
                     raise DataError(
-                        f"{where}: {key}: found {given!r}, expected one of those that the file lists; mend it"
+                        f"{where}: {key}: found {given!r}, expected one of those that the file lists; fix it"
                     )
-            annotation = _read_annotation(entry, categories[entry.category_id], file.kind, passed, where=where)
+            annotation = _read_annotation(entry, categories[entry.category_id], file.kind, skipped, where=where)
             if annotation:
                 found.setdefault(entry.image_id, []).append(annotation)
         except DataError as error:
@@ -180,19 +181,19 @@ def _read_annotations(
     return found
 
 
-def _read_annotation(entry: _Entry, label: str, kind: str, passed: Counter[str], *, where: str) -> _Annotation | None:
+def _read_annotation(entry: _Entry, label: str, kind: str, skipped: Counter[str], *, where: str) -> _Annotation | None:
     level = _CROWD if entry.iscrowd else _STUFF if kind == "stuff" else _THING
-    passed["crowd"] += level == _CROWD
+    skipped["crowd"] += level == _CROWD
     if not entry.segmentation:
-        passed["box"] += 1
+        skipped["box"] += 1
         return None
     where = f"{where}: segmentation"
     if isinstance(entry.segmentation, list):
         polygons = check(entry.segmentation, list[_Ring], where=where, expected="polygons [[x, y, x, y, ...], ...]")
         if any(len(ring) % 2 for ring in polygons):
-            raise DataError(f"{where}: found an odd count of numbers, expected [[x, y, x, y, ...], ...]; mend the file")
+            raise DataError(f"{where}: found an odd count of numbers, expected [[x, y, x, y, ...], ...]; fix the file")
         rings = tuple(np.array(ring, np.float64) for ring in polygons if len(ring) >= 6)
-        passed["short"] += len(polygons) - len(rings)
+        skipped["short"] += len(polygons) - len(rings)
         return _Annotation(entry.id, label, level, rings) if rings else None
     given = check(entry.segmentation, _RunLengths, where=where, expected="counts, and size: [height, width]")
     runs = given.counts.encode() if isinstance(given.counts, str) else np.array(given.counts, np.int64)
@@ -220,18 +221,18 @@ def _runs(annotation: _Annotation, size_hw: tuple[int, int], *, where: str) -> n
         if annotation.size_hw != size_hw:
             raise DataError(
                 f"{where}: found run lengths of size {list(annotation.size_hw or ())}, expected {list(size_hw)} "
-                "[height, width], as the picture has; make the file anew"
+                "[height, width], as the image has; make the file again"
             )
         try:
             runs = decode_counts(annotation.runs) if isinstance(annotation.runs, bytes) else annotation.runs
         except ValueError as error:
-            raise DataError(f"{where}: counts: found {error}; make the file anew") from error
+            raise DataError(f"{where}: counts: found {error}; make the file again") from error
         return check_runs(runs, size_hw, where=where)
     from pycocotools import mask as coco_mask
 
     for ring in annotation.rings:
         if np.abs(ring).max() > _REACH * max(size_hw):  # the API walks along every pixel of an edge
-            raise DataError(f"{where}: found a point at {np.abs(ring).max():.0f}, far outside of the picture; mend it")
+            raise DataError(f"{where}: found a point at {np.abs(ring).max():.0f}, far outside of the image; fix it")
     joined = coco_mask.merge(coco_mask.frPyObjects([ring.tolist() for ring in annotation.rings], *size_hw))
     return check_runs(decode_counts(joined["counts"]), size_hw, where=where)
 
@@ -239,19 +240,19 @@ def _runs(annotation: _Annotation, size_hw: tuple[int, int], *, where: str) -> n
 # ---- writing
 
 
-def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list[str]:
+def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
     """Write annotations/instances_<split>.json and images/<split>/ for each split.
 
     The background is no category. A category's id is its class's where the background is class 0, otherwise one more,
     since 0 is none for many readers. Ignored pixels are a crowd of the first category, which `read` ignores. With a
-    `tolerance` in pixels, polygons have fewer points, and differ from the mask by about as much; run lengths
+    tolerance in pixels, polygons have fewer points, and differ from the mask by about as much; run lengths
     stay exact.
 
     Raises:
-        DataError: a label or picture is broken, or a name leaves OUT.
+        DataError: a label or image is broken, or a name leaves OUT.
         RunFolderError: a file can't be written.
     """
-    classes = pictures.classes
+    classes = samples.classes
     background = find_background(classes.names)
     shift = 0 if background == 0 else 1
     categories = [
@@ -261,24 +262,24 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
     ]
     left_out = (background, classes.ignore_index)
     num_ignored = 0
-    for split, listed in pictures.splits.items():
+    for split, listed in samples.splits.items():
         folder = output / "images" / check_path(split, where="split")
 
-        def work(picture: Picture, folder: Path = folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-            mask = read_mask(picture)
-            file = copy_image(picture, folder).relative_to(folder).as_posix()
+        def work(sample: Sample, folder: Path = folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            mask = read_mask(sample)
+            file = copy_image(sample, folder).relative_to(folder).as_posix()
             regions = [region for region in trace_regions(mask) if region.class_id not in left_out]
-            annotations = [_describe(mask, region, region.class_id + shift, tolerance) for region in regions]
+            annotations = [_describe(mask, region, region.class_id + shift, options.tolerance) for region in regions]
             if (mask == classes.ignore_index).any():
                 annotations.append(_describe_crowd(mask == classes.ignore_index, categories[0]["id"]))
             return {"file_name": file, "height": mask.shape[0], "width": mask.shape[1]}, annotations
 
-        def write_split(file: BinaryIO, split: str = split, listed: Sequence[Picture] = listed) -> None:
+        def write_split(file: BinaryIO, split: str = split, listed: Sequence[Sample] = listed) -> None:
             nonlocal num_ignored
             images: list[bytes] = []
             written = 0
             file.write(b'{"categories": ' + _encode(categories) + b',\n"annotations": [')
-            for image, annotations in each_picture(work, listed, title=f"writing {split}"):
+            for image, annotations in each_sample(work, listed, title=f"writing {split}"):
                 images.append(_encode({"id": len(images) + 1, **image}))
                 num_ignored += any(annotation["iscrowd"] for annotation in annotations)
                 for annotation in annotations:
@@ -291,7 +292,7 @@ def write(pictures: PictureSet, output: Path, *, tolerance: float = 0.0) -> list
     if not num_ignored:
         return []
     return [
-        f"ignored pixels of {count(num_ignored, 'picture')} are crowds (iscrowd) of category '{categories[0]['name']}'"
+        f"ignored pixels of {count(num_ignored, 'image')} are crowds (iscrowd) of category '{categories[0]['name']}'"
     ]
 
 

@@ -1,5 +1,5 @@
-"""The files of a data set in COCO's form: which JSON is which split, which pictures and categories it names, and where
-the pictures are. Not here: what is in the annotations (coco, coco_panoptic).
+"""The files of a data set in COCO's form: which JSON is which split, which images and categories it names, and where
+the images are. Not here: what is in the annotations (coco, coco_panoptic).
 """
 
 import os
@@ -49,7 +49,7 @@ class _Image(BaseModel, strict=True):
 
 @dataclass(frozen=True)
 class CocoImage:
-    """A picture: its name in segkit, its file, and the (height, width) that the JSON says, where it does."""
+    """An image: its name in segkit, its file, and the (height, width) that the JSON says, where it does."""
 
     name: str
     file: Path
@@ -124,14 +124,14 @@ def read_categories(content: CocoContent, *, where: str) -> dict[int, str]:
     """Return the names of the categories by id, ascending.
 
     Raises:
-        DataError: one is incomplete, or an id stands there twice.
+        DataError: one is incomplete, or an id is listed twice.
     """
     categories: dict[int, str] = {}
     for number, entry in enumerate(content.categories, start=1):
-        place = f"{where}: category {number}"
-        category = check(entry, _Category, where=place, expected="an id, a whole number, and a name")
+        here = f"{where}: category {number}"
+        category = check(entry, _Category, where=here, expected="an id, a whole number, and a name")
         if category.id in categories:
-            raise DataError(f"{place}: the id {category.id} stands there twice, expected one of each; mend the file")
+            raise DataError(f"{here}: the id {category.id} is listed twice, expected one of each; fix the file")
         categories[category.id] = category.name.strip()
     return dict(sorted(categories.items()))
 
@@ -139,10 +139,10 @@ def read_categories(content: CocoContent, *, where: str) -> dict[int, str]:
 def read_images(
     content: CocoContent, file: CocoFile, *, source: Path, images: Path | None
 ) -> dict[Identity, CocoImage]:
-    """Return the pictures by id.
+    """Return the images by id.
 
     Raises:
-        DataError: entries are incomplete, an id or name stands there twice, or pictures are missing (the first ten).
+        DataError: entries are incomplete, an id or name is listed twice, or images are missing (the first ten).
     """
     folders = [*_image_folders(file, source, images)]
     found: dict[Identity, CocoImage] = {}
@@ -151,16 +151,16 @@ def read_images(
     for number, entry in enumerate(content.images, start=1):
         where = f"{file.path}: image {number}"
         image = check(entry, _Image, where=where, expected="id, file_name, and height and width in whole pixels")
-        place = _relative(image.file_name)
-        name = place.with_suffix("").as_posix() if place.suffix.lower() in IMAGE_SUFFIXES else place.as_posix()
+        relative = _relative(image.file_name)
+        name = relative.with_suffix("").as_posix() if relative.suffix.lower() in IMAGE_SUFFIXES else relative.as_posix()
         if image.id in found or name in names:
             raise DataError(
-                f"{where}: {name} (id {image.id}): its id or name stands there twice, expected one entry per picture"
+                f"{where}: {name} (id {image.id}): its id or name is listed twice, expected one entry per image"
             )
-        path = _find(place, folders)
+        path = _find(relative, folders)
         if path is None:
             problems.append(
-                f"{file.path}: {place}: no such picture in {', '.join(map(str, folders[:3]))}; put it there, or give "
+                f"{file.path}: {relative}: no such image in {', '.join(map(str, folders[:3]))}; put it there, or give "
                 "their folder: --images DIR"
             )
             continue
@@ -191,20 +191,20 @@ def join_splits(files: Iterable[CocoFile], kinds: Collection[str]) -> dict[str, 
 
 
 def _image_folders(file: CocoFile, source: Path, images: Path | None) -> list[Path]:
-    """Return where the pictures of a JSON file may be, the likeliest first."""
+    """Return where the images of a JSON file may be, the likeliest first."""
     words = list(dict.fromkeys([file.split + file.year, file.split]))
     base = file.path.parent.parent if file.path.parent.name == "annotations" else file.path.parent
     if images is not None:
         return [*(images / word for word in words), images]
-    places = [base / "images", base, *([source] if source.is_dir() else [])]
-    folders = [*(place / word for place in places for word in words), *places, file.path.parent]
+    roots = [base / "images", base, *([source] if source.is_dir() else [])]
+    folders = [*(root / word for root in roots for word in words), *roots, file.path.parent]
     return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
-def _find(place: PurePosixPath, folders: list[Path]) -> Path | None:
+def _find(relative: PurePosixPath, folders: list[Path]) -> Path | None:
     for folder in folders:
-        if os.path.isfile(folder / place):  # false for names that no file can have, too
-            return folder / place
+        if os.path.isfile(folder / relative):  # false for names that no file can have, too
+            return folder / relative
     return None
 
 

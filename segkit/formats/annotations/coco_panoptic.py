@@ -1,4 +1,4 @@
-"""COCO's panoptic form: a JSON file that says what each segment is, and a PNG per picture that says where.
+"""COCO's panoptic form: a JSON file that says what each segment is, and a PNG per image that says where.
 
 A pixel's segment is R + 256 G + 65536 B; 0 is no segment and is ignored. Segments of crowds (iscrowd) are ignored too,
 as in coco.
@@ -27,8 +27,9 @@ from segkit.formats.annotations.coco_files import (
     read_images,
 )
 from segkit.formats.documents import check
+from segkit.formats.options import ReadOptions
 from segkit.formats.raster.drawing import check_size
-from segkit.formats.sample import Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.sample import Sample, SampleSet, arrange
 from segkit.formats.splits import rename_splits
 from segkit.formats.vocabulary import Vocabulary
 
@@ -47,7 +48,7 @@ class _Segment(BaseModel, strict=True):
 
 @dataclass(frozen=True)
 class _Segments:
-    """The segments of a picture: their numbers in its PNG, ascending, and the label of each; None for a crowd."""
+    """The segments of an image: their numbers in its PNG, ascending, and the label of each; None for a crowd."""
 
     image: CocoImage
     png: Path
@@ -55,16 +56,16 @@ class _Segments:
     labels: tuple[str | None, ...]
 
 
-def read_panoptic(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a panoptic JSON file, or a folder with panoptic_<split>.json files, in annotations/ or as it is.
 
-    The PNGs are in the folder beside the JSON that is called as it is. Pictures are looked for as in coco.read, and
-    those without segments are passed over, and counted. Classes are options.classes, or the categories by id; pixels
+    The PNGs are in the folder beside the JSON that is called as it is. Images are looked for as in coco.read, and
+    those without segments are skipped, and counted. Classes are options.classes, or the categories by id; pixels
     without a segment are ignored.
 
     Raises:
         ConfigError: fewer than two classes, or too many.
-        DataError: broken or missing files, missing pictures, a segment of no category; the first ten and their
+        DataError: broken or missing files, missing images, a segment of no category; the first ten and their
             number.
     """
     categories: dict[tuple[int, str], None] = {}
@@ -79,22 +80,23 @@ def read_panoptic(source: Path, options: ReadOptions) -> PictureSet:
             splits[split] = _read_annotations(content, file, images, known)
             num_without += len(images) - len(splits[split])
     if not any(splits.values()):
-        raise DataError(f"{source}: no panoptic annotations, expected one per picture; choose another file")
+        raise DataError(f"{source}: no panoptic annotations, expected one per image; choose another file")
     labels = [name for _, name in sorted(categories)]
     vocabulary = Vocabulary.build(source, labels, options, unlabeled="ignore")
     num_crowds = sum(found.labels.count(None) for listed in splits.values() for found in listed)
     notes = [
         *vocabulary.notes,
-        f"{count(num_without, 'picture')} without segments: not read" if num_without else "",
+        f"{count(num_without, 'image')} without segments: not read" if num_without else "",
         f"{count(num_crowds, 'crowd')} (iscrowd) ignored" if num_crowds else "",
     ]
-    pictures = {
+    samples = {
         split: [
-            Picture(found.image.name, found.image.file, functools.partial(_draw, found, vocabulary)) for found in listed
+            Sample(found.image.name, found.image.file, functools.partial(_draw, found, vocabulary), is_sized=True)
+            for found in listed
         ]
         for split, listed in rename_splits(splits).items()
     }
-    return PictureSet(arrange(pictures), vocabulary.classes, tuple(filter(None, notes)))
+    return SampleSet(arrange(samples), vocabulary.classes, tuple(filter(None, notes)))
 
 
 def _read_annotations(
@@ -113,7 +115,7 @@ def _read_annotations(
             image, name = given.image_id, given.file_name
             if image not in images or image in found:
                 what = "has two annotations" if image in found else "isn't among the images"
-                raise DataError(f"{where}: the picture {image} {what}, expected one of each; mend the file")
+                raise DataError(f"{where}: the image {image} {what}, expected one of each; fix the file")
             if name not in present:
                 raise DataError(f"{where}: {folder / name}: no such file, expected its PNG there; unpack them again")
             labels = dict(_read_segment(segment, categories, where=where) for segment in given.segments_info)
@@ -129,11 +131,11 @@ def _read_annotations(
 def _read_segment(entry: object, categories: dict[int, str], *, where: str) -> tuple[int, str | None]:
     given = check(entry, _Segment, where=f"{where}: segment", expected="id, category_id, and iscrowd as 0 or 1")
     if not 0 < given.id < 2**24:
-        raise DataError(f"{where}: segment: id: found {given.id}, expected 1..16777215; mend the file")
+        raise DataError(f"{where}: segment: id: found {given.id}, expected 1..16777215; fix the file")
     if given.category_id not in categories:
         raise DataError(
             f"{where}: segment {given.id}: category_id: found {given.category_id}, expected one that the file lists; "
-            "mend it"
+            "fix it"
         )
     return given.id, None if given.iscrowd else categories[given.category_id]
 
@@ -141,7 +143,7 @@ def _read_segment(entry: object, categories: dict[int, str], *, where: str) -> t
 def _draw(found: _Segments, vocabulary: Vocabulary) -> np.ndarray:
     stored = read_label_values(found.png)
     if stored.ndim != 3:
-        raise DataError(f"{found.png}: found a picture without colours, expected segments as R + 256 G + 65536 B")
+        raise DataError(f"{found.png}: found an image without colours, expected segments as R + 256 G + 65536 B")
     there = check_size(found.image.file, found.image.size_hw, where=str(found.png))
     if stored.shape[:2] != there:
         raise DataError(
@@ -153,13 +155,13 @@ def _draw(found: _Segments, vocabulary: Vocabulary) -> np.ndarray:
     values = [ignored if label is None else vocabulary.ids[label] for label in found.labels]
     numbers = np.concatenate([[0], found.numbers])
     table = np.array([vocabulary.rest, *values], np.uint8)
-    place = np.searchsorted(numbers, segments).clip(max=len(numbers) - 1)
-    wrong = numbers[place] != segments
+    index = np.searchsorted(numbers, segments).clip(max=len(numbers) - 1)
+    wrong = numbers[index] != segments
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
         raise DataError(
-            f"{found.png}: segment {segments[row, column]} at row {row}, column {column} isn't among the picture's "
-            "segments_info, expected all of them; mend the JSON, or copy the PNG again"
+            f"{found.png}: segment {segments[row, column]} at row {row}, column {column} isn't among the image's "
+            "segments_info, expected all of them; fix the JSON, or copy the PNG again"
         )
-    mask: np.ndarray = table[place]
+    mask: np.ndarray = table[index]
     return mask

@@ -1,12 +1,12 @@
 """CVAT's two exports of segmentation.
 
-"Segmentation mask 1.1": SegmentationClass/ with labelmap.txt, read as VOC is (see `voc`); the export holds no pictures
+"Segmentation mask 1.1": SegmentationClass/ with labelmap.txt, read as VOC is (see `voc`); the export holds no images
 unless they were asked for, so options.images may have to name them.
 
-"CVAT for images 1.1" (annotations.xml): polygons, boxes, ellipses (both may be turned, clockwise in degrees, about
+"CVAT for images 1.1" (annotations.xml): polygons, boxes, ellipses (both may be rotated, clockwise in degrees, about
 their centres) and masks (run lengths along the rows of a box, the first of them of pixels outside) are drawn by z_order
 and then in the order of the file: later shapes cover earlier ones, and pixels of no shape become background. Polylines,
-points, cuboids, skeletons and tags have no area and are passed over, which is noted. Splits are CVAT's subsets.
+points, cuboids, skeletons and tags have no area and are skipped, which is noted. Splits are CVAT's subsets.
 """
 
 import math
@@ -23,19 +23,20 @@ from segkit.errors import DataError, count, first_line, summarize
 from segkit.formats.annotations.image_folder import ImageFolder
 from segkit.formats.documents import FAR
 from segkit.formats.masks import voc
+from segkit.formats.options import ReadOptions
 from segkit.formats.raster.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon
 from segkit.formats.raster.runs import check_runs, run_pixels
-from segkit.formats.sample import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.sample import NO_SPLIT, Sample, SampleSet, arrange
 from segkit.formats.splits import rename_splits
 from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read an export: a folder with labelmap.txt, or annotations.xml, or the folder that holds it.
 
     Raises:
-        DataError: the export can't be read, or lacks pictures.
+        DataError: the export can't be read, or lacks images.
         ConfigError: the options' classes can't be.
     """
     if (source / "labelmap.txt").is_file():
@@ -52,7 +53,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
 # ---- CVAT for images
 
 
-def _read_xml(path: Path, options: ReadOptions) -> PictureSet:
+def _read_xml(path: Path, options: ReadOptions) -> SampleSet:
     root = parse_xml(path)
     if root.tag != "annotations" or root.find("track") is not None:
         found = "'CVAT for video' (tracks)" if root.tag == "annotations" else f"<{root.tag}>"
@@ -62,42 +63,47 @@ def _read_xml(path: Path, options: ReadOptions) -> PictureSet:
     vocabulary = Vocabulary.build(path, [*colors, *sorted({*drawn} - {*colors, ""})], options, colors=_known(colors))
     inner = path.parent / "images"
     folder = ImageFolder.scan(options.images or (inner if inner.is_dir() else path.parent))
-    splits: dict[str, list[Picture]] = defaultdict(list)
-    problems, passed_over, num_empty, seen = [], Counter[str](), 0, set()
+    splits: dict[str, list[Sample]] = defaultdict(list)
+    problems, skipped, num_empty, seen = [], Counter[str](), 0, set()
     for image in root.iterfind("image"):
         name = image.get("name", "")
         where = f"{path} image '{name}'"
         try:
             file = folder.find(name, where=str(path))
             if file in seen:
-                raise DataError(f"{where}: {file} stands there twice, expected each picture once; remove one")
+                raise DataError(f"{where}: {file} is listed twice, expected each image once; remove one")
             seen.add(file)
             shapes = [_read_shape(element, where, vocabulary) for element in image if element.tag in SHAPES]
             size_hw = (_whole(image, "height", where), _whole(image, "width", where))
         except DataError as error:
             problems.append(str(error))
             continue
-        passed_over.update(element.tag for element in image if element.tag not in SHAPES)
+        skipped.update(element.tag for element in image if element.tag not in SHAPES)
         num_empty += not shapes
         ordered = [(class_id, draw) for _, class_id, draw in sorted(shapes, key=lambda shape: shape[0])]
         splits[image.get("subset") or NO_SPLIT].append(
-            Picture(folder.name(file), file, partial(draw_shapes, file, size_hw, where, ordered, vocabulary.rest))
+            Sample(
+                folder.name(file),
+                file,
+                partial(draw_shapes, file, size_hw, where, ordered, vocabulary.rest),
+                is_sized=True,
+            )
         )
     if problems:
         raise DataError(summarize(problems))
     if not splits:
-        raise DataError(f"{path}: found no <image>, expected one per picture; export the task again")
+        raise DataError(f"{path}: found no <image>, expected one per image; export the task again")
     notes = list(vocabulary.notes)
-    if passed_over:
-        kinds = ", ".join(f"{number} {tag}" for tag, number in sorted(passed_over.items()))
-        notes.append(f"passed over, since they have no area: {kinds}")
+    if skipped:
+        kinds = ", ".join(f"{number} {tag}" for tag, number in sorted(skipped.items()))
+        notes.append(f"skipped, since they have no area: {kinds}")
     if num_empty:
-        notes.append(f"{count(num_empty, 'picture')} without a shape: all pixels are taken as unlabelled")
-    return PictureSet(arrange(rename_splits(splits)), vocabulary.classes, tuple(notes))
+        notes.append(f"{count(num_empty, 'image')} without a shape: all pixels are taken as unlabelled")
+    return SampleSet(arrange(rename_splits(splits)), vocabulary.classes, tuple(notes))
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """A DOCTYPE could define entities that grow without end, or that name files and addresses."""
+    """Refuse a DOCTYPE, which could define entities that grow without end, or that name files and addresses."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise DataError(f"found a DOCTYPE ({name}), expected none, as CVAT writes it; export it again")
@@ -122,7 +128,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
 
 
 def _labels(root: ElementTree.Element) -> dict[str, str]:
-    """Return the colour of each label as it stands there; parts of skeletons are none."""
+    """Return the colour of each label as the file has it; parts of skeletons are no labels."""
     found = [label for labels in root.iterfind("meta//labels") for label in labels.iterfind("label")]
     return {
         (label.findtext("name") or "").strip(): (label.findtext("color") or "").strip()
@@ -140,7 +146,7 @@ def _read_shape(element: ElementTree.Element, where: str, vocabulary: Vocabulary
     label = element.get("label", "")
     where = f"{where} <{element.tag} label='{label}'>"
     if label not in vocabulary.ids:
-        raise DataError(f"{where}: found no label, expected one; mend the shape in CVAT")
+        raise DataError(f"{where}: found no label, expected one; fix the shape in CVAT")
     order = _whole(element, "z_order", where) if "z_order" in element.attrib else 0
     return order, vocabulary.ids[label], SHAPES[element.tag](element, where)
 
@@ -152,7 +158,7 @@ def _polygon(element: ElementTree.Element, where: str) -> Draw:
     except ValueError:
         points = np.zeros(0)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3 or not (np.abs(points) <= FAR).all():
-        raise DataError(f"{where}: found points='{text[:60]}', expected three or more of x,y parted by ';'")
+        raise DataError(f"{where}: found points='{text[:60]}', expected three or more of x,y separated by ';'")
     return polygon([points])
 
 
@@ -173,14 +179,14 @@ def _mask(element: ElementTree.Element, where: str) -> Draw:
     words = re.split(r"\s*,\s*", text.strip())
     if not all(re.fullmatch(r"[0-9]{1,10}", word) for word in words) or min(width, height) < 1:
         raise DataError(
-            f"{where}: found run lengths '{text[:60]}' of {width}x{height} pixels, expected whole numbers parted by "
+            f"{where}: found run lengths '{text[:60]}' of {width}x{height} pixels, expected whole numbers separated by "
             "','; export the task again"
         )
     runs = check_runs(np.array(words, np.int64), (height, width), where=where)
 
-    def draw(mask: np.ndarray, class_id: int) -> None:  # unfolded only now: all of an export's masks would be too much
+    def draw(mask: np.ndarray, class_id: int) -> None:  # decoded only now: all masks of an export would be too much
         if min(left, top) < 0 or left + width > mask.shape[1] or top + height > mask.shape[0]:
-            raise DataError(f"{where}: found a box that leaves the picture, expected one inside; export the task again")
+            raise DataError(f"{where}: found a box that leaves the image, expected one inside; export the task again")
         bits = np.zeros(height * width, bool)
         bits[run_pixels(runs)] = True
         bitmap(bits.reshape(height, width), left, top)(mask, class_id)

@@ -1,6 +1,6 @@
-"""The pictures below a folder, found by the names that label files call them, wherever they are.
+"""The images below a folder, found by the names that label files call them, wherever they are.
 
-Not here: forms that say where a picture is (coco_files, labelme, yolo); there another one of that name is another one.
+Not here: forms that say where an image is (coco_files, labelme, yolo); there another one of that name is another one.
 """
 
 from collections import defaultdict
@@ -13,30 +13,30 @@ from segkit.errors import DataError
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Every picture below a folder, by its base name and by its name without suffix."""
+    """Every image below a folder, by its base name and by its name without suffix."""
 
     folder: Path
     by_name: dict[str, list[Path]]
 
     @classmethod
     def scan(cls, folder: Path) -> "ImageFolder":
-        """Look at every picture below the folder.
+        """Look at every image below the folder.
 
         Raises:
-            DataError: no such folder, or no picture in it.
+            DataError: no such folder, or no image in it.
         """
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder, expected the pictures there; say where they are: --images DIR")
+            raise DataError(f"{folder}: no such folder, expected the images there; say where they are: --images DIR")
         by_name: dict[str, list[Path]] = defaultdict(list)
         for path in list_images(folder):
             for name in {path.name, path.stem}:
                 by_name[name].append(path)
         if not by_name:
-            raise DataError(f"{folder}: found no pictures, expected those that were labelled; say where: --images DIR")
+            raise DataError(f"{folder}: found no images, expected those that were labelled; say where: --images DIR")
         return cls(folder, dict(by_name))
 
     def find(self, name: str, *, where: str) -> Path:
-        """Return the picture that a label file calls `name`: a path, a base name, or one of them without suffix.
+        """Return the image that a label file calls `name`: a path, a base name, or one of them without suffix.
 
         Of several with that base name, the one whose path ends as `name` does.
 
@@ -55,7 +55,7 @@ class ImageFolder:
                 break
         if not found:
             raise DataError(
-                f"{where}: found no picture '{name}' below {self.folder}; put it there, or say where the pictures are: "
+                f"{where}: found no image '{name}' below {self.folder}; put it there, or say where the images are: "
                 "--images DIR"
             )
         raise DataError(
@@ -63,7 +63,7 @@ class ImageFolder:
         )
 
     def name(self, path: Path) -> str:
-        """Return a picture's path below the folder, without suffix, parts joined by '/'."""
+        """Return an image's path below the folder, without suffix, parts joined by '/'."""
         return path.relative_to(self.folder).with_suffix("").as_posix()
 
 

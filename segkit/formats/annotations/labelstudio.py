@@ -1,14 +1,14 @@
-"""Label Studio's JSON export: a list of tasks, each with a picture and annotations (older exports: completions).
+"""Label Studio's JSON export: a list of tasks, each with an image and annotations (older exports: completions).
 
-Brush strokes (`brushlabels`), polygons, rectangles (turned clockwise in degrees about their top left corner) and
+Brush strokes (`brushlabels`), polygons, rectangles (rotated clockwise in degrees about their top left corner) and
 ellipses (about their centre) are drawn in the order of the results, later over earlier; coordinates are percent of the
-picture. Labels may also stand in a result of their own (type `labels`) with the region's id. Pixels of no region become
+image. Labels may also be in a result of their own (type `labels`) with the region's id. Pixels of no region become
 background. A stroke's pixels are those with an alpha of 128 or more. Other results (key points, choices) and regions
-without a label are passed over, which is noted; a region with two labels is an error.
+without a label are skipped, which is noted; a region with two labels is an error.
 
 Which annotation counts: of those that weren't cancelled (skipped), the one marked as ground truth, else the one updated
-last; pictures with several are counted in a note. Predictions are never read. Tasks without an annotation are left out.
-Pictures are looked up by name below options.images, or the JSON's folder: data.image may be an upload (whose 8
+last; images with several are counted in a note. Predictions are never read. Tasks without an annotation are left out.
+Images are looked up by name below options.images, or the JSON's folder: data.image may be an upload (whose 8
 digits of hash in front may be missing there), a local file, or an address, which is never fetched. Classes are sorted
 by name.
 
@@ -33,8 +33,9 @@ from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.errors import DataError, count, summarize
 from segkit.formats.annotations.image_folder import ImageFolder
 from segkit.formats.documents import Coordinate, check, find_one, read_json
+from segkit.formats.options import ReadOptions
 from segkit.formats.raster.drawing import Draw, bitmap, box, draw_shapes, ellipse, polygon
-from segkit.formats.sample import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.sample import NO_SPLIT, Sample, SampleSet, arrange
 from segkit.formats.vocabulary import Vocabulary
 
 EXPECTED = "Label Studio's JSON export"
@@ -90,17 +91,17 @@ class _Brush(BaseModel):
     rle: list[int]
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a JSON export, or the one JSON in a folder.
 
     Raises:
-        DataError: no export, or a task that can't be read or whose picture isn't there. Strokes are decoded on reading.
+        DataError: no export, or a task that can't be read or whose image is missing. Strokes are decoded on reading.
         ConfigError: the options' classes can't be.
     """
     path = find_one(source, ".json", expected=EXPECTED)
     tasks = read_json(path, list[_Task], expected=EXPECTED)
     folder = ImageFolder.scan(options.images or path.parent)
-    passed_over = Counter[str]()
+    skipped = Counter[str]()
     chosen: list[tuple[str, Path, list[tuple[str, str, _Result]]]] = []
     problems, seen, num_several, num_none = [], set(), 0, 0
     for task in tasks:
@@ -113,9 +114,9 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         try:
             image = _find_image(task, folder, where)
             if image in seen:
-                raise DataError(f"{where}: {image} is another task's too, expected one task per picture; remove one")
+                raise DataError(f"{where}: {image} is another task's too, expected one task per image; remove one")
             seen.add(image)
-            chosen.append((where, image, _regions(_counting(annotations), where, passed_over)))
+            chosen.append((where, image, _regions(_counting(annotations), where, skipped)))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -127,18 +128,18 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         )
     labels = sorted({label for _, _, regions in chosen for label, _, _ in regions})
     vocabulary = Vocabulary.build(path, labels, options)
-    pictures = [
-        Picture(folder.name(image), image, partial(_read_mask, image, regions, vocabulary, where))
+    samples = [
+        Sample(folder.name(image), image, partial(_read_mask, image, regions, vocabulary, where), is_sized=True)
         for where, image, regions in chosen
     ]
     notes = list(vocabulary.notes)
     if num_several:
-        notes.append(f"{count(num_several, 'picture')} with several annotations: ground truth counts, or the last")
+        notes.append(f"{count(num_several, 'image')} with several annotations: ground truth counts, or the last")
     if num_none:
         notes.append(f"{count(num_none, 'task')} without an annotation left out")
-    if passed_over:
-        notes.append("passed over: " + ", ".join(f"{number} {kind}" for kind, number in sorted(passed_over.items())))
-    return PictureSet(arrange({NO_SPLIT: pictures}), vocabulary.classes, tuple(notes))
+    if skipped:
+        notes.append("skipped: " + ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items())))
+    return SampleSet(arrange({NO_SPLIT: samples}), vocabulary.classes, tuple(notes))
 
 
 # ---- tasks
@@ -149,7 +150,7 @@ def _find_image(task: _Task, folder: ImageFolder, where: str) -> Path:
     named = [value for value in texts.values() if _path_of(value).lower().endswith(IMAGE_SUFFIXES)]
     address = texts.get("image") or (named[0] if len(named) == 1 else None)
     if address is None:
-        raise DataError(f"{where}: found no picture in its data ({', '.join(task.data)}), expected data.image")
+        raise DataError(f"{where}: found no image in its data ({', '.join(task.data)}), expected data.image")
     name = _path_of(address)
     base = name.rpartition("/")[2]
     plain = re.sub(r"^[0-9a-f]{8}-", "", base)  # uploads get 8 digits in front
@@ -167,7 +168,7 @@ def _counting(annotations: Sequence[_Annotation]) -> _Annotation:
     return max(annotations, key=lambda a: (bool(a.ground_truth), str(a.updated_at or a.created_at or "")))
 
 
-def _regions(annotation: _Annotation, where: str, passed_over: Counter[str]) -> list[tuple[str, str, _Result]]:
+def _regions(annotation: _Annotation, where: str, skipped: Counter[str]) -> list[tuple[str, str, _Result]]:
     """Return label, kind and result of each region that has an area."""
     beside = {result.id: result.value.get("labels") for result in annotation.result if result.type == "labels"}
     regions: list[tuple[str, str, _Result]] = []
@@ -176,7 +177,7 @@ def _regions(annotation: _Annotation, where: str, passed_over: Counter[str]) -> 
         if result.type == "labels":
             continue
         if kind not in KINDS:
-            passed_over[result.type] += 1
+            skipped[result.type] += 1
             continue
         labels = result.value.get(result.type) if result.type != kind else beside.get(result.id)
         labels = check(labels or [], list[str], where=f"{where} result {number}", expected="a list of labels")
@@ -185,12 +186,12 @@ def _regions(annotation: _Annotation, where: str, passed_over: Counter[str]) -> 
                 f"{where} result {number}: found the labels {', '.join(labels)} on one region, expected one; keep one"
             )
         if not labels:
-            passed_over[f"{kind} without a label"] += 1
+            skipped[f"{kind} without a label"] += 1
             continue
         if result.image_rotation:
             raise DataError(
-                f"{where} result {number}: found a picture turned by {result.image_rotation:g} degrees in Label "
-                "Studio, expected 0; turn the picture itself and label it again"
+                f"{where} result {number}: found an image rotated by {result.image_rotation:g} degrees in Label "
+                "Studio, expected 0; rotate the image itself and label it again"
             )
         if result.original_width is None or result.original_height is None:
             raise DataError(f"{where} result {number}: found no original_width and original_height, expected both")
@@ -206,7 +207,7 @@ def _read_mask(
 ) -> np.ndarray:
     sizes = {(result.original_height, result.original_width) for _, _, result in regions}
     if len(sizes) > 1:
-        raise DataError(f"{where}: found regions made for pictures of {len(sizes)} sizes, expected one; label it again")
+        raise DataError(f"{where}: found regions made for images of {len(sizes)} sizes, expected one; label it again")
     shapes = [(vocabulary.ids[label], _draw(kind, result, f"{where} {kind}")) for label, kind, result in regions]
     size_hw = next(((height, width) for height, width in sizes if height and width), None)
     return draw_shapes(image, size_hw, where, shapes, vocabulary.rest)
@@ -237,7 +238,7 @@ def decode_brush(rle: Sequence[int], size_hw: tuple[int, int], *, where: str) ->
     """Return the pixels of a stroke, bool [h, w].
 
     Raises:
-        DataError: the stream ends early, goes on too long, or isn't of 8 bit words for a picture of that size.
+        DataError: the stream ends early, is too long, or isn't of 8-bit words for an image of that size.
     """
     if not all(0 <= byte <= 255 for byte in rle):
         raise DataError(f"{where}: found numbers outside 0..255, expected the bytes of Label Studio's strokes")
@@ -251,19 +252,19 @@ def decode_brush(rle: Sequence[int], size_hw: tuple[int, int], *, where: str) ->
         )
     sizes = [int(text[start : start + 4], 2) + 1 for start in range(37, 53, 4)]
     values = np.zeros(height * width * 4, np.uint8)
-    at, place = 53, 0
-    while place < len(values):
-        size = sizes[int(text[at + 1 : at + 3] or "0", 2)]
-        header_end = at + 3 + size
+    position, filled = 53, 0
+    while filled < len(values):
+        size = sizes[int(text[position + 1 : position + 3] or "0", 2)]
+        header_end = position + 3 + size
         if header_end > len(text):
             break
-        length, is_run = int(text[at + 3 : header_end], 2) + 1, text[at] == "1"
-        at = header_end + 8 * (1 if is_run else length)
-        if at > len(text) or place + length > len(values):
+        length, is_run = int(text[position + 3 : header_end], 2) + 1, text[position] == "1"
+        position = header_end + 8 * (1 if is_run else length)
+        if position > len(text) or filled + length > len(values):
             break
-        values[place : place + length] = np.packbits(bits[header_end:at])
-        place += length
-    if place < len(values):
-        raise DataError(f"{where}: the stroke ends after {place} of {len(values)} bytes; export it again")
+        values[filled : filled + length] = np.packbits(bits[header_end:position])
+        filled += length
+    if filled < len(values):
+        raise DataError(f"{where}: the stroke ends after {filled} of {len(values)} bytes; export it again")
     inside: np.ndarray = values.reshape(height, width, 4)[:, :, 3] >= HALF_COVERED
     return inside

@@ -2,12 +2,12 @@
 
 Columns (in any case, `_` or not): ImageId (or image, filename, id, img), EncodedPixels (or rle, encoded,
 segmentation), and, if there is one, ClassId (or class, label, category). Where an id and a class share a column
-(Image_Label, ImageId_ClassId), the class is what follows the picture's suffix and a `_`. Numbers become class_N;
-without classes everything is `object`. Columns height and width, if there, are compared with the picture.
+(Image_Label, ImageId_ClassId), the class is what follows the image's suffix and a `_`. Numbers become class_N;
+without classes everything is `object`. Columns height and width, if there, are compared with the image.
 
-A picture may have many rows; later rows cover earlier ones. Pixels of no run become background. A run that is empty,
--1 or NaN holds nothing. Pictures without any row are left out, with a note. Runs that count along the rows, as some
-competitions had them, can't be told from these and come out wrong: look at an overlay.
+An image may have many rows; later rows cover earlier ones. Pixels of no run become background. A run that is empty,
+-1 or NaN holds nothing. Images without any row are left out, with a note. Runs that count along the rows, as some
+competitions had them, can't be distinguished from these and come out wrong: look at an overlay.
 """
 
 import csv
@@ -23,8 +23,9 @@ import numpy as np
 from segkit.errors import DataError, count, summarize
 from segkit.formats.annotations.image_folder import ImageFolder
 from segkit.formats.documents import find_one
+from segkit.formats.options import ReadOptions
 from segkit.formats.raster.drawing import draw_shapes
-from segkit.formats.sample import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.sample import NO_SPLIT, Sample, SampleSet, arrange
 from segkit.formats.vocabulary import Vocabulary
 
 COLUMNS = {
@@ -47,11 +48,11 @@ class _Row:
     size_hw: tuple[int, int] | None
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
-    """Read a CSV, or the one CSV in a folder; the pictures lie below options.images, or below the CSV's folder.
+def read(source: Path, options: ReadOptions) -> SampleSet:
+    """Read a CSV, or the one CSV in a folder; the images lie below options.images, or below the CSV's folder.
 
     Raises:
-        DataError: no CSV or several, no column of runs, a picture that isn't there. Runs are checked on reading.
+        DataError: no CSV or several, no column of runs, a missing image. Runs are checked on reading.
         ConfigError: the options' classes can't be.
     """
     path = find_one(source, ".csv", expected="of runs")
@@ -71,20 +72,20 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             by_image[image].append(row)
     if problems:
         raise DataError(summarize(problems))
-    pictures = [
-        Picture(folder.name(image), image, partial(_read_mask, image, own, vocabulary))
+    samples = [
+        Sample(folder.name(image), image, partial(_read_mask, image, own, vocabulary), is_sized=True)
         for image, own in sorted(by_image.items())
     ]
-    rest = len({found for paths in folder.by_name.values() for found in paths}) - len(pictures)
-    notes = (f"{count(rest, 'picture')} without a row left out",) if rest else ()
-    return PictureSet(arrange({NO_SPLIT: pictures}), vocabulary.classes, (*vocabulary.notes, *notes))
+    rest = len({found for paths in folder.by_name.values() for found in paths}) - len(samples)
+    notes = (f"{count(rest, 'image')} without a row left out",) if rest else ()
+    return SampleSet(arrange({NO_SPLIT: samples}), vocabulary.classes, (*vocabulary.notes, *notes))
 
 
 def decode(runs: str, size_hw: tuple[int, int], *, where: str) -> np.ndarray:
     """Return the pixels of runs, bool [h, w].
 
     Raises:
-        DataError: not pairs of whole numbers, a run that is empty, leaves the picture or overlaps another.
+        DataError: not pairs of whole numbers, a run that is empty, leaves the image or overlaps another.
     """
     height, width = size_hw
     if runs.strip().lower() in NOTHING:
@@ -98,12 +99,12 @@ def decode(runs: str, size_hw: tuple[int, int], *, where: str) -> np.ndarray:
     if starts[0] < 1 or ends.max() > height * width + 1 or lengths.min() < 1:
         raise DataError(
             f"{where}: found runs from {starts[0]} to {ends.max() - 1}, the shortest of {lengths.min()} pixels, "
-            f"expected 1..{height * width} for a picture of {width}x{height} pixels; is it the right picture, in its "
+            f"expected 1..{height * width} for an image of {width}x{height} pixels; is it the right image, in its "
             "original size?"
         )
     over = starts[1:] < ends[:-1]
     if over.any():
-        raise DataError(f"{where}: the runs at {starts[:-1][over][0]} and {starts[1:][over][0]} overlap; mend the row")
+        raise DataError(f"{where}: the runs at {starts[:-1][over][0]} and {starts[1:][over][0]} overlap; fix the row")
     steps = np.zeros(height * width + 1, np.int8)
     steps[starts - 1] += 1
     np.subtract.at(steps, ends - 1, 1)
@@ -121,18 +122,18 @@ def _read_mask(image: Path, rows: Sequence[_Row], vocabulary: Vocabulary) -> np.
 
 
 def _read_rows(path: Path) -> list[_Row]:
-    csv.field_size_limit(2**31 - 1)  # runs of a large picture are longer than the default's 128 KiB
+    csv.field_size_limit(2**31 - 1)  # runs of a large image are longer than the default's 128 KiB
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: can't be read as CSV in UTF-8 ({error}); export it again") from error
     header = [re.sub(r"[^a-z]", "", name.lower()) for name in table[0]] if table else []
-    place = {
+    columns = {
         role: next((header.index(name) for name in names if name in header), None) for role, names in COLUMNS.items()
     }
     both = next((header.index(name) for name in BOTH if name in header), None)
-    image, runs = place["image"] if both is None else both, place["runs"]
+    image, runs = columns["image"] if both is None else both, columns["runs"]
     if image is None or runs is None:
         raise DataError(
             f"{path}: found the columns {', '.join(table[0]) if table else '(none)'}, expected ImageId and "
@@ -149,13 +150,13 @@ def _read_rows(path: Path) -> list[_Row]:
         name, label = cells[image].strip(), "object"
         if both is not None:
             name, label = _part(name)
-        elif place["class"] is not None:
-            label = cells[place["class"]].strip()
+        elif columns["class"] is not None:
+            label = cells[columns["class"]].strip()
         empty = cells[runs].strip().lower() in NOTHING
         if not name or (not label and not empty):
-            problems.append(f"{where}: found no {'class' if name else 'picture'}, expected one; mend the row")
+            problems.append(f"{where}: found no {'class' if name else 'image'}, expected one; fix the row")
             continue
-        size = [cells[column].strip() for column in (place["height"], place["width"]) if column is not None]
+        size = [cells[column].strip() for column in (columns["height"], columns["width"]) if column is not None]
         if not all(re.fullmatch(r"[0-9]{1,6}", length) for length in size):
             problems.append(f"{where}: found the size {' x '.join(size)}, expected whole numbers")
             continue
@@ -164,7 +165,7 @@ def _read_rows(path: Path) -> list[_Row]:
     if problems:
         raise DataError(summarize(problems))
     if not rows:
-        raise DataError(f"{path}: found no row, expected one per picture and class")
+        raise DataError(f"{path}: found no row, expected one per image and class")
     return rows
 
 
@@ -186,5 +187,5 @@ def _name(label: str) -> str:
 
 def _natural(label: str) -> list[tuple[int, str]]:
     """Sort class_2 before class_10: shorter numbers first."""
-    parts = re.split(r"([0-9]+)", label)  # numbers at odd places
-    return [(len(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
+    parts = re.split(r"([0-9]+)", label)  # numbers at odd positions
+    return [(len(part) if index % 2 else 0, part) for index, part in enumerate(parts)]

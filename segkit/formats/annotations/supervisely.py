@@ -1,11 +1,11 @@
-"""Supervisely's project folder: meta.json, and datasets, each with img/ and ann/<file name of the picture>.json.
+"""Supervisely's project folder: meta.json, and datasets, each with img/ and ann/<file name of the image>.json.
 
 Objects are drawn in their order, later over earlier; pixels of no object become background. Polygons (interiors are
 holes), bitmaps (a PNG, deflated, in base64, with its origin) and rectangles have an area; lines, points, graphs and
-cuboids are passed over. Supervisely's coordinates are pixels, not their corners: a polygon has its outline's pixels
+cuboids are skipped. Supervisely's coordinates are pixels, not their corners: a polygon has its outline's pixels
 too, and so has a hole, as Supervisely's SDK draws them; a rectangle has both its corners. A bitmap's pixels are those
 with any alpha, or, without an alpha channel, any value. Classes and colours are those of meta.json, in its order.
-Datasets are splits if all of them are called train, val or test; else their names go in front of the pictures' names.
+Datasets are splits if all of them are called train, val or test; else their names go in front of the images' names.
 """
 
 import base64
@@ -26,8 +26,9 @@ from pydantic import BaseModel, Field, PositiveInt
 from segkit.datasets.layouts import list_images
 from segkit.errors import DataError, count, first_line, summarize
 from segkit.formats.documents import Coordinate, read_json
+from segkit.formats.options import ReadOptions
 from segkit.formats.raster.drawing import Draw, bitmap, box, draw_shapes
-from segkit.formats.sample import NO_SPLIT, Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.sample import NO_SPLIT, Sample, SampleSet, arrange
 from segkit.formats.splits import SPLIT_WORDS, is_split
 from segkit.formats.values import hex_color
 from segkit.formats.vocabulary import Vocabulary
@@ -75,11 +76,11 @@ class _Annotation(BaseModel):
     objects: list[_Object]
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a project folder.
 
     Raises:
-        DataError: no project, or an annotation without a picture. Annotations are opened on reading.
+        DataError: no project, or an annotation without an image. Annotations are opened on reading.
         ConfigError: the options' classes can't be.
     """
     meta = read_json(source / "meta.json", _Meta, expected="the meta.json of a Supervisely project")
@@ -89,38 +90,38 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     if not datasets:
         raise DataError(f"{source}: found no dataset, expected folders with img/ and ann/ below it; check the path")
     are_splits = all(is_split(dataset.name) for dataset in datasets)
-    splits: dict[str, list[Picture]] = {}
+    splits: dict[str, list[Sample]] = {}
     problems, num_without = [], 0
     for dataset in datasets:
-        place = dataset.relative_to(source).as_posix()
+        below = dataset.relative_to(source).as_posix()
         images, annotations = _images(dataset, source, options), sorted((dataset / "ann").glob("*.json"))
         split = SPLIT_WORDS[dataset.name.lower()] if are_splits else NO_SPLIT
         for annotation in annotations:
             image = images.pop(annotation.name.removesuffix(".json"), None)
             if image is None:
-                problems.append(f"{annotation}: found no picture for it in {dataset / 'img'}; add it, or say --images")
+                problems.append(f"{annotation}: found no image for it in {dataset / 'img'}; add it, or say --images")
                 continue
-            name = image.stem if are_splits or place == "." else f"{place}/{image.stem}"
+            name = image.stem if are_splits or below == "." else f"{below}/{image.stem}"
             read_mask = partial(_read_mask, image, annotation, vocabulary)
-            splits.setdefault(split, []).append(Picture(name, image, read_mask))
+            splits.setdefault(split, []).append(Sample(name, image, read_mask, is_sized=True))
         num_without += len(images)
     if problems:
         raise DataError(summarize(problems))
     if not splits:
-        raise DataError(f"{source}: found no annotation, expected ann/<picture's file name>.json; check the path")
+        raise DataError(f"{source}: found no annotation, expected ann/<image's file name>.json; check the path")
     notes = list(vocabulary.notes)
     if num_without:
-        notes.append(f"{count(num_without, 'picture')} without an annotation left out")
+        notes.append(f"{count(num_without, 'image')} without an annotation left out")
     lines = [entry.title for entry in meta.classes if entry.shape in WITHOUT_AREA]
     if lines:
         notes.append(f"these classes have no area and paint nothing: {', '.join(lines)}")
     if any(entry.shape == "any" for entry in meta.classes):
         notes.append("objects that are lines, points, graphs or cuboids paint nothing")
-    return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
+    return SampleSet(arrange(splits), vocabulary.classes, tuple(notes))
 
 
 def _images(dataset: Path, source: Path, options: ReadOptions) -> dict[str, Path]:
-    """Return the pictures of a dataset by file name; options.images may hold them as the project does, or flat."""
+    """Return the images of a dataset by file name; options.images may hold them as the project does, or flat."""
     folder = dataset / "img"
     if options.images is not None:
         inner = options.images / dataset.relative_to(source)
@@ -173,7 +174,7 @@ def _draw(given: _Object, where: str) -> Draw | None:
         return box(left, top, right, bottom)
     raise DataError(
         f"{where}: found '{kind}' without what it needs, expected a bitmap, a polygon of three points or more, or a "
-        "rectangle of two; mend the object in Supervisely"
+        "rectangle of two; fix the object in Supervisely"
     )
 
 

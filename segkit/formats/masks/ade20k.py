@@ -11,14 +11,15 @@ from pathlib import Path
 from segkit.errors import DataError
 from segkit.formats.documents import read_text
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import SampleSet
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import Vocabulary
 
 NUM_CLASSES = 150
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read ADEChallengeData2016, or the folder that holds it.
 
     Raises:
@@ -31,16 +32,16 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         names = _read_names(info)
     else:
         names = [f"class_{number}" for number in range(1, NUM_CLASSES + 1)]
-        notes.append(f"{info} isn't there: the classes are called {names[0]} to {names[-1]}, by their stored ids")
+        notes.append(f"{info} is missing: the classes are called {names[0]} to {names[-1]}, by their stored ids")
     pairing = find_pairs(root, options)
     vocabulary = Vocabulary.build(source, names, options, unlabeled="ignore")
     ids = {0: vocabulary.rest, **{k: vocabulary.ids[name] for k, name in enumerate(names, start=1)}}
     table = LabelTable(ids, remedy="expected the annotations of the scene parsing challenge, 0..150")
-    return PictureSet(pairing.pictures(table), vocabulary.classes, (*notes, *vocabulary.notes, *pairing.notes))
+    return SampleSet(pairing.samples(table), vocabulary.classes, (*notes, *vocabulary.notes, *pairing.notes))
 
 
 def _read_names(path: Path) -> list[str]:
-    """Rows are: Idx, Ratio, Train, Val, Stuff, Name, parted by tabs; a name may hold synonyms, parted by commas."""
+    """Rows are Idx, Ratio, Train, Val, Stuff, Name with tabs between; a name may hold synonyms with commas between."""
     rows = [line.split("\t") for line in read_text(path, expected="150 rows of classes").splitlines() if line.strip()]
     rows = [row for row in rows if re.fullmatch(r"\s*\d+\s*", row[0])]
     synonyms = [row[-1].strip() for row in rows]
@@ -48,7 +49,7 @@ def _read_names(path: Path) -> list[str]:
     names = [name if names.count(name) == 1 else all_ for name, all_ in zip(names, synonyms, strict=True)]
     if [int(row[0]) for row in rows] != list(range(1, NUM_CLASSES + 1)) or len(set(names)) < NUM_CLASSES or "" in names:
         raise DataError(
-            f"{path}: found {len(rows)} rows with {len(set(names))} names, expected 150, numbered from 1 and parted by "
-            "tabs; copy the file again from the archive"
+            f"{path}: found {len(rows)} rows with {len(set(names))} names, expected 150, numbered from 1 and separated "
+            "by tabs; copy the file again from the archive"
         )
     return names

@@ -4,7 +4,7 @@ The other value may be 1, 255 or anything else, and differ from file to file; bl
 file with a single value is all background if that is 0, all object otherwise. A third value stops the run.
 
 One mask per class: where the folder of labels holds nothing but folders (masks/cat/, masks/dog/), none of which is a
-folder of pictures or a split, each is a class; classes are sorted by name, later ones cover earlier ones, and a picture
+folder of images or a split, each is a class; classes are sorted by name, later ones cover earlier ones, and an image
 lacks the classes whose folder has no mask for it. Every pixel has a label, so `options.unlabeled` isn't taken.
 """
 
@@ -18,14 +18,16 @@ import numpy as np
 from segkit.classes import Classes
 from segkit.datasets.masks import color_codes, color_of, read_label_values
 from segkit.errors import ConfigError, DataError, count, listed
-from segkit.formats.masks.pairing import LABEL_WORDS, find_pairs
-from segkit.formats.sample import Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.masks.pairing import find_pairs
+from segkit.formats.masks.roles import LABEL_WORDS
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import Sample, SampleSet, arrange
 from segkit.formats.splits import is_split
 from segkit.formats.vocabulary import Vocabulary
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
-    """Read a folder of pictures and binary masks.
+def read(source: Path, options: ReadOptions) -> SampleSet:
+    """Read a folder of images and binary masks.
 
     Raises:
         DataError: as `find_pairs`.
@@ -40,7 +42,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         raise ConfigError(f"--classes: found {len(options.classes)} names, expected two: background and the object")
     pairing = find_pairs(source, options)
     classes = Classes.build(options.classes or ("background", "object"))
-    return PictureSet(pairing.pictures(_read_mask), classes, pairing.notes)
+    return SampleSet(pairing.samples(_read_mask), classes, pairing.notes)
 
 
 def read_object(path: Path) -> np.ndarray:
@@ -88,7 +90,7 @@ def _class_folders(source: Path, options: ReadOptions) -> list[Path]:
     return [] if any(is_split(path.name) or path.name in others for path in inner) else inner
 
 
-def _read_class_folders(source: Path, folders: list[Path], options: ReadOptions) -> PictureSet:
+def _read_class_folders(source: Path, folders: list[Path], options: ReadOptions) -> SampleSet:
     vocabulary = Vocabulary.build(source, ["background", *(folder.name for folder in folders)], options)
     masks: dict[str, dict[tuple[str, Path], list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
     unlabelled: set[Path] = set()
@@ -99,14 +101,14 @@ def _read_class_folders(source: Path, folders: list[Path], options: ReadOptions)
             for pair in found:
                 masks[split][pair.name, pair.image].append((vocabulary.ids[folder.name], pair.label))
     splits = {
-        split: [Picture(name, image, partial(_overlay, layers)) for (name, image), layers in found.items()]
+        split: [Sample(name, image, partial(_overlay, layers)) for (name, image), layers in found.items()]
         for split, found in masks.items()
     }
     left_out = sorted(unlabelled - {image for found in masks.values() for _, image in found})
     notes = list(vocabulary.notes)
     if left_out:
-        notes.append(f"{count(len(left_out), 'picture')} without a mask left out: {listed(left_out)}")
-    return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
+        notes.append(f"{count(len(left_out), 'image')} without a mask left out: {listed(left_out)}")
+    return SampleSet(arrange(splits), vocabulary.classes, tuple(notes))
 
 
 def _overlay(masks: list[tuple[int, Path]]) -> np.ndarray:

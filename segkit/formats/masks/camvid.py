@@ -1,9 +1,9 @@
-"""CamVid, in both forms that are about.
+"""CamVid, in both forms that are in use.
 
 The original: 701_StillsRaw_full/ and LabeledApproved_full/*_L.png in RGB, 32 classes by label_colors.txt (where it is
 missing, by the table below; G. Brostow et al., Pattern Recognition Letters 2009). Void is black.
 SegNet's: train/ and trainannot/, val/ and valannot/, test/ and testannot/ with ids of 11 classes; 11 and 255 are void.
-The first label tells which it is; all others must be of the same kind. Void, and classes that options.classes don't
+The first label decides which it is; all others must be of the same kind. Void, and classes that options.classes don't
 name, are ignored, or become background if options.unlabeled says so.
 """
 
@@ -13,7 +13,8 @@ from segkit.classes import RGB
 from segkit.datasets.masks import code_of, read_label_values
 from segkit.formats.masks.color_table import find_color_table, read_color_table
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import SampleSet
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import IGNORED, Vocabulary
 
@@ -37,7 +38,7 @@ ELEVEN: dict[str, RGB] = {
 VOID = 11
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a CamVid folder.
 
     Raises:
@@ -68,4 +69,4 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
             **{k: vocabulary.ids[name] for k, name in enumerate(ELEVEN)},
         }
     table = LabelTable(ids, by_color, "for colours or classes of your own use --from color-masks or id-masks")
-    return PictureSet(pairing.pictures(table), vocabulary.classes, (*vocabulary.notes, *pairing.notes))
+    return SampleSet(pairing.samples(table), vocabulary.classes, (*vocabulary.notes, *pairing.notes))

@@ -14,7 +14,8 @@ import numpy as np
 from segkit.classes import RGB
 from segkit.datasets.masks import read_label_values
 from segkit.errors import DataError, summarize
-from segkit.formats.sample import Picture, PictureSet, ReadOptions, arrange
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import Sample, SampleSet, arrange
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import Vocabulary
 
@@ -30,11 +31,11 @@ LABELS: tuple[tuple[str, int, RGB], ...] = (
 ENDING = "_leftImg8bit.png"
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
+def read(source: Path, options: ReadOptions) -> SampleSet:
     """Read a Cityscapes root.
 
     Raises:
-        DataError: a folder is missing, there is no label, or a picture of a labelled split has none.
+        DataError: a folder is missing, there is no label, or an image of a labelled split has none.
         ConfigError: the options' classes can't be.
     """
     truth = next((source / name for name in ("gtFine", "gtCoarse") if (source / name).is_dir()), None)
@@ -47,8 +48,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     kind = next((k for k in ("labelIds", "labelTrainIds") if any(truth.rglob(f"*_{k}.png"))), None)
     if kind is None:
         raise DataError(
-            f"{truth}: found no *_{truth.name}_labelIds.png and no *_labelTrainIds.png below it; expected one per "
-            "picture"
+            f"{truth}: found no *_{truth.name}_labelIds.png and no *_labelTrainIds.png below it, expected one per image"
         )
     vocabulary = Vocabulary.build(
         source,
@@ -65,7 +65,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         if found and folder.name == "test" and not (labels and _has_classes(labels[0], kind)):
             notes.append(f"{folder} is left out: its published labels hold no class")
         elif found:
-            splits[folder.name] = [Picture(_name(image), image, partial(table, label)) for image, label in found]
+            splits[folder.name] = [Sample(_name(image), image, partial(table, label)) for image, label in found]
             problems += [
                 f"{image}: no label for this image, expected {label}; add it, or take the image out"
                 for image, label in found
@@ -75,7 +75,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
         raise DataError(summarize(problems))
     if not splits:
         raise DataError(f"{images}: found no *{ENDING} in folders like train/aachen/; check the path")
-    return PictureSet(arrange(splits), vocabulary.classes, tuple(notes))
+    return SampleSet(arrange(splits), vocabulary.classes, tuple(notes))
 
 
 def _table(kind: str, vocabulary: Vocabulary) -> LabelTable:

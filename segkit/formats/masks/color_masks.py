@@ -21,7 +21,8 @@ from segkit.errors import ConfigError, DataError, listed, summarize
 from segkit.formats.documents import collect
 from segkit.formats.masks.color_table import TABLE_FILES, find_color_table, read_color_table
 from segkit.formats.masks.pairing import Pairing, find_pairs
-from segkit.formats.sample import PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import SampleSet
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import IGNORED, Vocabulary
 
@@ -30,8 +31,8 @@ NEAR_SHARE = 0.001
 NEAR = 4
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
-    """Read a folder of pictures and colour masks.
+def read(source: Path, options: ReadOptions) -> SampleSet:
+    """Read a folder of images and colour masks.
 
     Raises:
         DataError: as `find_pairs`; a label that can't be read or holds no colours; soft edges; colours without a name.
@@ -59,10 +60,10 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     classes = Classes.build(options.classes or names, colors=colors)
     table = LabelTable({code_of(color): k for k, color in enumerate(colors)}, by_color=True)
     found = _listing(dict(zip(colors, classes.names, strict=True)), counts)
-    return PictureSet(pairing.pictures(table), classes, (found, *pairing.notes))
+    return SampleSet(pairing.samples(table), classes, (found, *pairing.notes))
 
 
-def _read_by_table(file: Path, options: ReadOptions, counts: Counter[int], pairing: Pairing) -> PictureSet:
+def _read_by_table(file: Path, options: ReadOptions, counts: Counter[int], pairing: Pairing) -> SampleSet:
     colors = read_color_table(file)
     unknown = sorted((number for number in counts if color_of(number) not in colors), key=lambda n: -counts[n])
     if unknown:
@@ -79,7 +80,7 @@ def _read_by_table(file: Path, options: ReadOptions, counts: Counter[int], pairi
     ignored = vocabulary.classes.ignore_index
     table = LabelTable({code_of(c): vocabulary.ids.get(name, ignored) for c, name in colors.items()}, by_color=True)
     notes = (_listing(colors, counts), *vocabulary.notes, *pairing.notes)
-    return PictureSet(pairing.pictures(table), vocabulary.classes, notes)
+    return SampleSet(pairing.samples(table), vocabulary.classes, notes)
 
 
 def _listing(names: Mapping[RGB, str], counts: Counter[int]) -> str:
@@ -111,8 +112,8 @@ def _count(path: Path) -> tuple[dict[int, int], set[int]]:
     flat = codes.reshape(-1)
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))  # runs: far fewer than pixels
     lengths = np.diff(np.append(starts, flat.size))
-    values, place = np.unique(flat[starts], return_inverse=True)
-    pixels = np.bincount(place, weights=lengths)
+    values, index = np.unique(flat[starts], return_inverse=True)
+    pixels = np.bincount(index, weights=lengths)
     same = (
         (codes[:-1, :-1] == codes[:-1, 1:]) & (codes[:-1, :-1] == codes[1:, :-1]) & (codes[:-1, :-1] == codes[1:, 1:])
     )

@@ -1,7 +1,7 @@
 """Which colour means which class, in the notations that such lists come in.
 
 `name:r,g,b:parts:actions` (labelmap.txt of CVAT), `r g b name` (label_colors.txt of CamVid) and `name,r,g,b` (CSV, with
-or without a header). Lines that start with # are comments. The name __ignore__ may stand there more than once: its
+or without a header). Lines that start with # are comments. The name __ignore__ may be listed more than once: its
 colours are left out.
 """
 
@@ -32,8 +32,8 @@ def read_color_table(path: Path) -> dict[RGB, str]:
     """Return the name of each colour, in the order of the file.
 
     Raises:
-        DataError: the file can't be read or is empty, a line has none of the notations, a colour or name stands there
-            twice.
+        DataError: the file can't be read or is empty, a line has none of the notations, or a colour or name is
+            listed twice.
     """
     lines = read_text(path, expected="lines like name,r,g,b").splitlines()
     table: dict[RGB, str] = {}
@@ -47,7 +47,7 @@ def read_color_table(path: Path) -> dict[RGB, str]:
         if not name or max(color) > 255:
             problems.append(f"{path} line {number}: found '{line[:60]}', expected name,r,g,b with values 0..255")
         elif color in table:
-            problems.append(f"{path} line {number}: {color} stands for {table[color]} already, and for {name}")
+            problems.append(f"{path} line {number}: {color} is {table[color]} and {name}, expected one name per colour")
         elif name in table.values() and name != IGNORED:
             problems.append(f"{path} line {number}: {name} has a colour already; expected one per class")
         else:

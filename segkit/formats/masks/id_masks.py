@@ -14,15 +14,16 @@ from segkit.datasets.masks import read_label_values
 from segkit.errors import ConfigError, DataError
 from segkit.formats.documents import collect
 from segkit.formats.masks.pairing import find_pairs
-from segkit.formats.sample import PictureSet, ReadOptions
+from segkit.formats.options import ReadOptions
+from segkit.formats.sample import SampleSet
 from segkit.formats.values import LabelTable
 from segkit.formats.vocabulary import read_class_file
 
 IGNORED = 255
 
 
-def read(source: Path, options: ReadOptions) -> PictureSet:
-    """Read folders of pictures and masks of ids.
+def read(source: Path, options: ReadOptions) -> SampleSet:
+    """Read folders of images and masks of ids.
 
     Raises:
         DataError: as `find_pairs`, or masks of colours, or ids beyond what masks can hold.
@@ -42,7 +43,7 @@ def read(source: Path, options: ReadOptions) -> PictureSet:
     classes = Classes.build(names)
     remedy = "name every class in id order with --classes, or write classes.txt into the source"
     table = LabelTable({IGNORED: classes.ignore_index, **{k: k for k in range(len(classes))}}, remedy=remedy)
-    return PictureSet(pairing.pictures(table), classes, (*notes, *pairing.notes))
+    return SampleSet(pairing.samples(table), classes, (*notes, *pairing.notes))
 
 
 def _names(source: Path, options: ReadOptions) -> tuple[list[str], list[str]]:

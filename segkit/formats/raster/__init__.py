@@ -1,4 +1,4 @@
 """Shapes to pixels and back.
 
-polygons: fill. contours: trace. drawing: the shapes of an annotation. runs: run-length codes.
+polygons: fill. contours: trace. drawing: all shapes of an annotation. runs: run lengths.
 """

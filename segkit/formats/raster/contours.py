@@ -1,7 +1,7 @@
 """Class ids become polygons, along the corners of pixels: `fill_polygon` of them gives back exactly the same pixels.
 
-A region is what hangs together by the sides of pixels (4-connected), so what is around it hangs together by their
-corners as well. Not here: what a format does with regions.
+A region is 4-connected (pixels that share a side), so what surrounds it is 8-connected (corners count as well).
+Not here: what a format does with regions.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _SIDES = (
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels of one class that hang together: rings int [n, 2] of (x, y) corners, the outer one clockwise as seen.
+    """Connected pixels of one class: rings int [n, 2] of (x, y) corners, the outer one clockwise on the screen.
 
     `filled` is the number of pixels within the outer ring, holes and all that is in them included; `num_pixels` is
     without them; `first_pixel` is the (row, column) of one of its pixels.
@@ -78,30 +78,30 @@ def trace_regions(mask: np.ndarray, *, tolerance: float = 0.0) -> list[Region]:
 def keyhole(outer: np.ndarray, holes: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return one ring for a region with holes, for formats that have no holes.
 
-    Each hole hangs on its nearest corner of what was there before by an edge that is walked in both directions, so
-    that under the even-odd rule it encloses nothing. The work grows with holes times corners.
+    Each hole is joined to the nearest corner of the rings before it by an edge that is walked in both directions, so
+    that the edge encloses nothing under the even-odd rule. The work grows with holes times corners.
     """
     if not holes:
         return outer
     order = sorted(holes, key=lambda ring: tuple(ring.min(axis=0)[::-1]))
     points = np.concatenate([outer, *order])
     starts = np.cumsum([0, len(outer), *map(len, order)])
-    hanging: dict[int, list[tuple[int, int]]] = {}  # at a corner: rings, and the corner of each where it hangs
+    joined: dict[int, list[tuple[int, int]]] = {}  # by corner: rings, and the corner of each where it is joined
     for number, (start, end) in enumerate(pairwise(starts[1:].tolist()), start=1):
         corner = start + int(points[start:end, 1].argmin())
         distance = np.abs(points[:start] - points[corner]).sum(axis=1)
-        hanging.setdefault(int(distance.argmin()), []).append((number, corner))
+        joined.setdefault(int(distance.argmin()), []).append((number, corner))
     walk: list[int] = []
-    # a walk along a ring, from a corner round to that corner again; what hangs on a corner is walked there
+    # a walk along a ring, from a corner back to it; rings that are joined to a corner are walked from there
     waiting = [iter([*range(len(outer))])]
     while waiting:
         for corner in waiting[-1]:
             walk.append(corner)
-            if rings := hanging.pop(corner, None):
+            if rings := joined.pop(corner, None):
                 back = [corner]
-                for number, place in rings:
+                for number, hook in rings:
                     begin, end = int(starts[number]), int(starts[number + 1])
-                    back += [*range(place, end), *range(begin, place), place, corner]
+                    back += [*range(hook, end), *range(begin, hook), hook, corner]
                 waiting.append(iter(back[1:]))
                 break
         else:
@@ -110,7 +110,7 @@ def keyhole(outer: np.ndarray, holes: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _label(mask: np.ndarray) -> np.ndarray:
-    """Number the regions of all classes at once, int32 [h, w] from 1: pixels on even places, links between them."""
+    """Number the regions of all classes at once, int32 [h, w] from 1: pixels on even positions, links between them."""
     height, width = mask.shape
     linked = np.zeros((2 * height - 1, 2 * width - 1), np.uint8)
     linked[::2, ::2] = 1
@@ -163,14 +163,14 @@ def _trace(mask: np.ndarray) -> tuple[list[np.ndarray], list[int], list[int]]:
     after = np.searchsorted(turn, np.concatenate(following)).tolist()
     order, lengths = _cycles(after)
     rows, columns = np.divmod(np.concatenate(pixels)[turn], stride)
-    place = (rows - 1) * width + columns - 1
+    pixel = (rows - 1) * width + columns - 1
     ends = np.cumsum(lengths)
-    ordered, places = points[order], place[order]
+    ordered, pixels_along = points[order], pixel[order]
     successor = np.roll(ordered, -1, axis=0)
     successor[ends - 1] = ordered[ends - lengths]
     cross = ordered[:, 0].astype(np.int64) * successor[:, 1] - ordered[:, 1].astype(np.int64) * successor[:, 0]
     areas = np.add.reduceat(cross, ends - lengths)
-    firsts = np.minimum.reduceat(places, ends - lengths)
+    firsts = np.minimum.reduceat(pixels_along, ends - lengths)
     return np.split(ordered, ends[:-1]), areas.tolist(), firsts.tolist()
 
 

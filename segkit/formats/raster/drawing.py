@@ -1,6 +1,6 @@
-"""Shapes of labelling tools become pixels: what `polygons` doesn't draw, and all shapes of a picture, one by one.
+"""Shapes of labelling tools become pixels: what `polygons` doesn't draw, and all shapes of an image, one by one.
 
-A pixel belongs to a shape if its centre does; later shapes cover earlier ones; what leaves the picture is cut off.
+A pixel belongs to a shape if its centre does; later shapes cover earlier ones; what lies outside the image is cut off.
 Coordinates as in `polygons`: (x, y) in pixels, (0, 0) is the corner of the first one.
 """
 
@@ -21,29 +21,34 @@ Draw = Callable[[np.ndarray, int], None]  # sets the pixels of a mask [h, w] to 
 def draw_shapes(
     image: File, declared_hw: tuple[float, float] | None, where: str, shapes: Iterable[tuple[int, Draw]], rest: int
 ) -> np.ndarray:
-    """Return class ids uint8 [h, w] of the upright picture's size: `rest`, and on it the shapes in their order.
+    """Return class ids uint8 [h, w] of the upright image's size: `rest`, and on it the shapes in their order.
 
     Raises:
-        DataError: the picture can't be read, or has another size than the one its labels were made for.
+        DataError: the image can't be read, or has another size than the one its labels were made for.
     """
-    mask = np.full(check_size(image, declared_hw, where=where), rest, np.uint8)
+    return paint_shapes(check_size(image, declared_hw, where=where), shapes, rest)
+
+
+def paint_shapes(size_hw: tuple[int, int], shapes: Iterable[tuple[int, Draw]], rest: int) -> np.ndarray:
+    """Return class ids uint8 [h, w]: `rest`, and on it the shapes in their order, each a class id and what draws it."""
+    mask = np.full(size_hw, rest, np.uint8)
     for class_id, draw in shapes:
         draw(mask, class_id)
     return mask
 
 
 def check_size(image: File, declared_hw: tuple[float, float] | None, *, where: str) -> tuple[int, int]:
-    """Return the upright picture's (height, width), which must be the one that its labels declare, if they do.
+    """Return the upright image's (height, width), which must be the one that its labels declare, if they do.
 
     Raises:
-        DataError: the picture can't be read, or they differ.
+        DataError: the image can't be read, or they differ.
     """
     size_hw = image_size_hw(image)
     if declared_hw is not None and declared_hw != size_hw:
         raise DataError(
             f"{where}: its labels were made for {declared_hw[1]:g}x{declared_hw[0]:g} pixels, but {image} has "
-            f"{size_hw[1]}x{size_hw[0]} upright; put the picture there that was labelled, in its original size (one "
-            "that EXIF turns has to be turned for good, and its labels with it)"
+            f"{size_hw[1]}x{size_hw[0]} upright; put the image that was labelled there, in its original size (an "
+            "image that EXIF rotates has to be rotated for good, and its labels with it)"
         )
     return size_hw
 
@@ -56,7 +61,7 @@ def polygon(rings: Sequence[np.ndarray]) -> Draw:
 def box(
     left: float, top: float, right: float, bottom: float, *, degrees: float = 0, about: tuple[float, float] = (0, 0)
 ) -> Draw:
-    """A box, turned clockwise about a point (x, y)."""
+    """A box, rotated clockwise about a point (x, y)."""
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turned = (corners - about) @ np.array([(cos, sin), (-sin, cos)]) + about if degrees else corners
@@ -64,7 +69,7 @@ def box(
 
 
 def ellipse(center: Sequence[float], radii: tuple[float, float], *, degrees: float = 0) -> Draw:
-    """An ellipse of radii (x, y), turned clockwise about its centre (x, y)."""
+    """An ellipse of radii (x, y), rotated clockwise about its centre (x, y)."""
 
     def draw(mask: np.ndarray, class_id: int) -> None:
         if min(radii) <= 0:
@@ -107,11 +112,11 @@ def bitmap(bits: np.ndarray, left: int, top: int) -> Draw:
 
     def draw(mask: np.ndarray, class_id: int) -> None:
         inner = bits[max(-top, 0) : max(mask.shape[0] - top, 0), max(-left, 0) : max(mask.shape[1] - left, 0)]
-        place = mask[max(top, 0) :, max(left, 0) :][: inner.shape[0], : inner.shape[1]]
-        place[inner] = class_id
+        window = mask[max(top, 0) :, max(left, 0) :][: inner.shape[0], : inner.shape[1]]
+        window[inner] = class_id
 
     return draw
 
 
-def _cut(place: float, length: int) -> int:
-    return int(min(max(math.floor(place), 0), length))
+def _cut(position: float, length: int) -> int:
+    return int(min(max(math.floor(position), 0), length))

@@ -32,7 +32,7 @@ def fill_polygon(mask: np.ndarray, rings: Sequence[np.ndarray], value: int) -> N
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     rise = lower[edge, 1] - upper[edge, 1]
     x = upper[edge, 0] + (row + 0.5 - upper[edge, 1]) * ((lower[edge, 0] - upper[edge, 0]) / rise)
-    column = np.ceil(x - 0.5).clip(0, width).astype(np.int64)  # from here on to the right, in and out change places
+    column = np.ceil(x - 0.5).clip(0, width).astype(np.int64)  # from here on to the right, inside and outside swap
     left, right = column.min(), column.max()
     cells = np.bincount(
         (row - top) * (right - left + 1) + column - left, minlength=(bottom - top) * (right - left + 1)

@@ -24,10 +24,10 @@ def decode_counts(text: bytes) -> np.ndarray:
         raise ValueError("no run lengths in COCO's compressed form")
     last = np.flatnonzero(bits & 32 == 0)
     first = np.concatenate([[0], last[:-1] + 1])
-    if (last - first).max() > 8:  # beyond any picture, and beyond 64 bits
-        raise ValueError("a run length beyond any picture")
-    place = np.arange(len(bits)) - np.repeat(first, last - first + 1)
-    numbers = np.add.reduceat((bits & 31) << (5 * place), first)
+    if (last - first).max() > 8:  # beyond any image, and beyond 64 bits
+        raise ValueError("a run length beyond any image")
+    position = np.arange(len(bits)) - np.repeat(first, last - first + 1)
+    numbers = np.add.reduceat((bits & 31) << (5 * position), first)
     numbers -= np.where(bits[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
     for start in (1, 2):
         numbers[start::2] = np.cumsum(numbers[start::2])

@@ -1,4 +1,3 @@
-import gzip
 import io
 import os
 import tarfile
@@ -12,7 +11,7 @@ from segkit.datasets.public import unpack as archives
 from segkit.datasets.public.unpack import unpack
 from segkit.errors import DataError
 
-FILES = {"set/images/a.jpg": b"picture a" * 1000, "set/images/b.jpg": b"picture b", "set/lists/all.txt": b"a\nb\n"}
+FILES = {"set/images/a.jpg": b"image a" * 1000, "set/images/b.jpg": b"image b", "set/lists/all.txt": b"a\nb\n"}
 KINDS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
@@ -22,7 +21,7 @@ def pack(path: Path, files: list[tuple[str, bytes]]) -> Path:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
             for name, content in files:
                 info = zipfile.ZipInfo("x")
-                info.filename = info.orig_filename = name  # as it is: the constructor would mend some names
+                info.filename = info.orig_filename = name  # as it is: the constructor would repair some names
                 info.compress_type = zipfile.ZIP_DEFLATED
                 info.external_attr = 0o100644 << 16
                 packed.writestr(info, content)
@@ -57,7 +56,7 @@ def found(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_come_out_as_they_went_in(kind: str, tmp_path: Path) -> None:
     archive = pack(tmp_path / f"set{kind}", list(FILES.items()))
-    assert unpack(archive, tmp_path / "out") == 3
+    unpack(archive, tmp_path / "out")
     assert found(tmp_path / "out") == FILES
 
 
@@ -74,21 +73,8 @@ def test_what_tar_itself_writes_is_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_wanted_files_come_out(kind: str, tmp_path: Path) -> None:
     archive = pack(tmp_path / f"set{kind}", list(FILES.items()))
-    assert unpack(archive, tmp_path / "out", wanted=("set/lists/*", "*/b.jpg")) == 2
+    unpack(archive, tmp_path / "out", wanted=("set/lists/*", "*/b.jpg"))
     assert list(found(tmp_path / "out")) == ["set/images/b.jpg", "set/lists/all.txt"]
-
-
-def test_an_archive_without_the_wanted_files_is_refused(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "set.tar", list(FILES.items()))
-    with pytest.raises(DataError, match=r"no file named other/\* in it"):
-        unpack(archive, tmp_path / "out", wanted=("other/*",))
-
-
-@pytest.mark.parametrize("kind", [".tar", ".zip"])
-def test_notes_of_macos_are_passed_over(kind: str, tmp_path: Path) -> None:
-    more = [("__MACOSX/set/images/._a.jpg", b"note"), ("set/images/._a.jpg", b"note")]
-    unpack(pack(tmp_path / f"set{kind}", [*FILES.items(), *more]), tmp_path / "out")
-    assert found(tmp_path / "out") == FILES
 
 
 # ---- paths
@@ -118,23 +104,19 @@ def test_a_wanted_filter_lets_no_bad_path_by(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [".tar", ".zip"])
 @pytest.mark.parametrize(
-    "names",
-    [
-        ("set/a.jpg", "set/a.jpg"), ("set/a.jpg", "set/A.JPG"), ("set/a.jpg", "Set/b.jpg"), ("set/a", "set/a/b.jpg"),
-        ("set/a/b.jpg", "set/A"), ("set/\u00e9.jpg", "set/e\u0301.jpg"), ("set/a.jpg", "./set//a.jpg"),
-    ],
-)  # fmt: skip
+    "names", [("set/a.jpg", "set/a.jpg"), ("set/a", "set/a/b.jpg"), ("set/a/b", "set/a"), ("set/a", "./set//a")]
+)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_names_that_can_be_one_file_are_refused(names: tuple[str, str], kind: str, tmp_path: Path) -> None:
+def test_two_members_for_one_file_are_refused(names: tuple[str, str], kind: str, tmp_path: Path) -> None:
     archive = pack(tmp_path / f"set{kind}", [(name, b"content") for name in names])
-    with pytest.raises(DataError, match="can be the same file"):
+    with pytest.raises(DataError, match="exists already, expected every name once"):
         unpack(archive, tmp_path / "out")
 
 
-def test_a_file_that_is_there_already_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_that_exists_already_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out" / "set").mkdir(parents=True)
     (tmp_path / "out" / "set" / "a").write_bytes(b"mine")
-    with pytest.raises(DataError, match="already, expected nothing there"):
+    with pytest.raises(DataError, match="exists already"):
         unpack(pack(tmp_path / "set.tar", [("set/a", b"theirs")]), tmp_path / "out")
     assert (tmp_path / "out" / "set" / "a").read_bytes() == b"mine"
 
@@ -202,18 +184,18 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("num_bytes", [0, 1000])
 @pytest.mark.parametrize("kind", [".tar", ".zip"])
-def test_the_limit_is_for_all_files_together(kind: str, tmp_path: Path) -> None:
-    archive = pack(tmp_path / f"set{kind}", [(f"set/{number}", bytes(1000)) for number in range(9)])
-    assert unpack(archive, tmp_path / "fits", limit=9 * 1512) == 9
+def test_the_limit_is_for_all_files_together_and_counts_empty_ones(
+    kind: str, num_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(tmp_path / f"set{kind}", [(f"set/{number}", bytes(num_bytes)) for number in range(9)])
+    monkeypatch.setattr(archives, "_MOST", 0)
+    monkeypatch.setattr(archives, "_FLOOR", 9 * (512 + num_bytes))
+    unpack(archive, tmp_path / "fits")
+    monkeypatch.setattr(archives, "_FLOOR", 9 * (512 + num_bytes) - 1)
     with pytest.raises(DataError, match="at 'set/8'"):
-        unpack(archive, tmp_path / "out", limit=9 * 1512 - 1)
-
-
-def test_very_many_empty_files_are_refused(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "set.zip", [(f"set/{number}", b"") for number in range(100)])
-    with pytest.raises(DataError, match="unpacks to more than"):
-        unpack(archive, tmp_path / "out", limit=99 * 512)
+        unpack(archive, tmp_path / "out")
 
 
 def test_a_zip_member_longer_than_it_says_is_refused(tmp_path: Path) -> None:
@@ -223,7 +205,7 @@ def test_a_zip_member_longer_than_it_says_is_refused(tmp_path: Path) -> None:
     said = central + 24  # "uncompressed size" of the central directory
     assert int.from_bytes(content[said : said + 4], "little") == 800
     archive.write_bytes(content[:said] + (100).to_bytes(4, "little") + content[said + 4 :])
-    with pytest.raises(DataError, match=r"can't be unpacked|isn't as long"):
+    with pytest.raises(DataError, match="is damaged"):
         unpack(archive, tmp_path / "out")
 
 
@@ -264,21 +246,12 @@ def flip_the_checksum(path: Path) -> None:
 def test_damage_is_noticed(kind: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
     archive = pack(tmp_path / f"set{kind}", [("set/noise", os.urandom(20_000))])
     damage(archive)
-    with pytest.raises(DataError, match="remove it, so that it is fetched again"):
+    with pytest.raises(DataError, match="remove it to download it again"):
         unpack(archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_archive_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / f"set{kind}").write_bytes(b"<html>not found</html>" * 100)
-    with pytest.raises(DataError, match=r"set\..*can't be"):
+    with pytest.raises(DataError, match=r"set\..*is damaged"):
         unpack(tmp_path / f"set{kind}", tmp_path / "out")
-
-
-def test_much_behind_the_last_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = pack(tmp_path / "set.tgz", list(FILES.items()))
-    archive.write_bytes(archive.read_bytes() + gzip.compress(bytes(2**21)))
-    unpack(archive, tmp_path / "allowed")
-    monkeypatch.setattr(archives, "_FLOOR", 2**20)
-    with pytest.raises(DataError, match="behind the last file"):
-        unpack(archive, tmp_path / "out")

@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.annotations.cvat import read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 META = """<meta><task><labels>
 <label><name>dog</name><color>#ff0010</color><type>any</type></label>
@@ -29,8 +29,8 @@ def image(*shapes: str, name: str = "a.png", rest: str = "", size: str = 'width=
 
 
 def mask_of(root: Path, options: ReadOptions | None = None) -> np.ndarray:
-    (pictures,) = read(root, options or ReadOptions()).splits.values()
-    return pictures[0].read_mask()
+    (samples,) = read(root, options or ReadOptions()).splits.values()
+    return samples[0].read_mask()
 
 
 def test_classes_and_colors_are_the_tasks_without_parts_of_skeletons(tmp_path: Path) -> None:
@@ -81,14 +81,14 @@ def test_z_order_goes_before_the_order_of_the_file(tmp_path: Path) -> None:
     assert mask_of(export(tmp_path, image(top, same)))[0, :3].tolist() == [2, 1, 0]
 
 
-def test_shapes_without_area_and_pictures_without_shapes_are_said(tmp_path: Path) -> None:
+def test_shapes_without_area_and_images_without_shapes_are_said(tmp_path: Path) -> None:
     line = (
         '<polyline label="dog" points="0,0;5,5"/><points label="dog" points="1,1"/><points label="cat" points="1,1"/>'
     )
-    pictures = read(export(tmp_path, image(line), image(name="b.png")), ReadOptions())
-    assert "passed over, since they have no area: 2 points, 1 polyline" in pictures.notes
-    assert any("2 pictures without a shape" in note for note in pictures.notes)
-    assert not pictures.splits["all"][0].read_mask().any()
+    samples = read(export(tmp_path, image(line), image(name="b.png")), ReadOptions())
+    assert "skipped, since they have no area: 2 points, 1 polyline" in samples.notes
+    assert any("2 images without a shape" in note for note in samples.notes)
+    assert not samples.splits["all"][0].read_mask().any()
 
 
 def test_unlabelled_pixels_are_ignored_if_asked(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_subsets_are_splits(tmp_path: Path) -> None:
     assert list(read(root, ReadOptions()).splits) == ["train", "val"]
 
 
-def test_pictures_are_looked_up_by_name_wherever_they_lie(tmp_path: Path) -> None:
+def test_images_are_looked_up_by_name_wherever_they_lie(tmp_path: Path) -> None:
     root = export(tmp_path / "xml", image(name="upload/day 1/a.png"), folder="other")
     assert [p.name for p in read(root / "annotations.xml", ReadOptions(images=root / "other")).splits["all"]] == ["a"]
-    with pytest.raises(DataError, match=r"no picture 'c.png'"):
+    with pytest.raises(DataError, match=r"no image 'c.png'"):
         read(export(tmp_path / "two", image(name="c.png")), ReadOptions())
 
 
@@ -131,9 +131,9 @@ def test_a_malformed_shape_is_named(tmp_path: Path, shape: str, message: str) ->
         read(export(tmp_path, image(shape)), ReadOptions())
 
 
-def test_a_mask_that_leaves_the_picture_is_refused_before_it_is_unfolded(tmp_path: Path) -> None:
+def test_a_mask_that_leaves_the_image_is_refused_before_it_is_unfolded(tmp_path: Path) -> None:
     shape = '<mask label="dog" rle="0, 9999800001" left="0" top="0" width="99999" height="99999"/>'
-    with pytest.raises(DataError, match="leaves the picture"):
+    with pytest.raises(DataError, match="leaves the image"):
         mask_of(export(tmp_path, image(shape)))
 
 
@@ -163,8 +163,8 @@ def test_another_size_than_the_labelled_one_is_refused(tmp_path: Path) -> None:
         read(export(tmp_path, image(size='width="9"')), ReadOptions())
 
 
-def test_a_picture_twice_and_no_picture_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="stands there twice"):
+def test_a_image_twice_and_no_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is listed twice"):
         read(export(tmp_path, image(), image()), ReadOptions())
     with pytest.raises(DataError, match="found no <image>"):
         read(export(tmp_path), ReadOptions())
@@ -179,9 +179,9 @@ def test_segmentation_masks_are_read_by_their_labelmap(tmp_path: Path) -> None:
     label = np.array([[(0, 0, 0), (128, 0, 0), (0, 128, 0)]], np.uint8)
     Image.fromarray(label).save(tmp_path / "export" / "SegmentationClass" / "a.png")
     Image.new("RGB", (3, 1)).save(tmp_path / "photos" / "a.jpg")
-    pictures = read(tmp_path / "export", ReadOptions(images=tmp_path / "photos"))
-    assert pictures.classes.names == ("background", "dog", "cat")
-    assert pictures.splits["all"][0].read_mask().tolist() == [[0, 1, 2]]
+    samples = read(tmp_path / "export", ReadOptions(images=tmp_path / "photos"))
+    assert samples.classes.names == ("background", "dog", "cat")
+    assert samples.splits["all"][0].read_mask().tolist() == [[0, 1, 2]]
 
 
 def test_a_folder_without_either_export_is_refused(tmp_path: Path) -> None:

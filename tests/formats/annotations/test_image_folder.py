@@ -15,7 +15,7 @@ def scan(root: Path, *names: str) -> ImageFolder:
 
 
 @pytest.mark.parametrize("name", ["a/1.x.jpg", "a/1.x", "1.x.jpg", "1.x", "C:\\data\\a\\1.x.jpg", "/far/away/1.x.jpg"])
-def test_a_picture_is_found_by_a_path_or_a_name_with_or_without_suffix(tmp_path: Path, name: str) -> None:
+def test_a_image_is_found_by_a_path_or_a_name_with_or_without_suffix(tmp_path: Path, name: str) -> None:
     folder = scan(tmp_path, "a/1.x.jpg", "b/2.jpg")
     found = folder.find(name, where="x")
     assert found == tmp_path / "a/1.x.jpg"
@@ -32,12 +32,12 @@ def test_of_several_the_one_whose_path_ends_so_is_meant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["2.jpg", "", "/", "..", "1.png"])
 def test_what_isnt_there_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=f"x: found no picture '{name}' below"):
+    with pytest.raises(DataError, match=f"x: found no image '{name}' below"):
         scan(tmp_path, "1.jpg").find(name, where="x")
 
 
-def test_a_folder_without_pictures_and_none_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found no pictures"):
+def test_a_folder_without_images_and_none_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found no images"):
         ImageFolder.scan(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         ImageFolder.scan(tmp_path / "nowhere")

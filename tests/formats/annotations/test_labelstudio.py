@@ -9,7 +9,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.annotations.labelstudio import decode_brush, read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 SIZE = {"original_width": 10, "original_height": 8}
 
@@ -164,9 +164,9 @@ def test_later_results_cover_earlier_ones(tmp_path: Path) -> None:
 def test_labels_in_a_result_of_their_own_belong_to_the_region_with_their_id(tmp_path: Path) -> None:
     shape = {"id": "r1", "type": "rectangle", "value": {"x": 0, "y": 0, "width": 50, "height": 50}, **SIZE}
     label = {"id": "r1", "type": "labels", "value": {"labels": ["cow"]}, **SIZE}
-    pictures = read(export(tmp_path, task(shape, label)), ReadOptions())
-    assert pictures.classes.names == ("background", "cow")
-    assert (pictures.splits["all"][0].read_mask() == area(0, 4, 0, 5, 1)).all()
+    samples = read(export(tmp_path, task(shape, label)), ReadOptions())
+    assert samples.classes.names == ("background", "cow")
+    assert (samples.splits["all"][0].read_mask() == area(0, 4, 0, 5, 1)).all()
 
 
 # ---- tasks
@@ -178,9 +178,9 @@ def test_ground_truth_counts_then_the_last_update_never_what_was_cancelled(tmp_p
 
     def label_of(*annotations: dict[str, Any]) -> str:
         given = {"id": 1, "data": {"image": "a.png"}, "annotations": list(annotations)}
-        pictures = read(export(tmp_path, given), ReadOptions())
-        assert pictures.splits["all"][0].read_mask().all()
-        return pictures.classes.names[1]
+        samples = read(export(tmp_path, given), ReadOptions())
+        assert samples.splits["all"][0].read_mask().all()
+        return samples.classes.names[1]
 
     early = annotation("early", updated_at="2024-01-02T10:00:00Z")
     late = annotation("late", updated_at="2024-03-01T10:00:00Z")
@@ -188,20 +188,20 @@ def test_ground_truth_counts_then_the_last_update_never_what_was_cancelled(tmp_p
     assert label_of(late, early, skipped) == "late"
     assert label_of({**early, "ground_truth": True}, late) == "early"
     given = {"id": 1, "data": {"image": "a.png"}, "annotations": [early, late]}
-    assert "1 picture with several annotations" in read(export(tmp_path, given), ReadOptions()).notes[0]
+    assert "1 image with several annotations" in read(export(tmp_path, given), ReadOptions()).notes[0]
 
 
 def test_tasks_without_an_annotation_are_left_out_and_older_exports_are_read(tmp_path: Path) -> None:
     old = {"id": 2, "data": {"image": "b.png"}, "completions": [{"result": [rectangle(0, 0, 10, 10)]}]}
     skipped = task(image="a.png", annotations=[{"result": [], "was_cancelled": True}])
-    pictures = read(export(tmp_path, skipped, old), ReadOptions())
-    assert [picture.name for picture in pictures.splits["all"]] == ["b"]
-    assert "1 task without an annotation left out" in pictures.notes
+    samples = read(export(tmp_path, skipped, old), ReadOptions())
+    assert [sample.name for sample in samples.splits["all"]] == ["b"]
+    assert "1 task without an annotation left out" in samples.notes
 
 
-def test_an_empty_annotation_is_a_picture_without_objects(tmp_path: Path) -> None:
-    pictures = read(export(tmp_path, task(), task(rectangle(0, 0, 10, 10), image="b.png")), ReadOptions())
-    assert not pictures.splits["all"][0].read_mask().any()
+def test_an_empty_annotation_is_a_image_without_objects(tmp_path: Path) -> None:
+    samples = read(export(tmp_path, task(), task(rectangle(0, 0, 10, 10), image="b.png")), ReadOptions())
+    assert not samples.splits["all"][0].read_mask().any()
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_an_empty_annotation_is_a_picture_without_objects(tmp_path: Path) -> Non
         "C:\\photos\\a.png",
     ],
 )
-def test_a_picture_is_looked_up_by_its_name(tmp_path: Path, address: str) -> None:
-    pictures = read(export(tmp_path, task(rectangle(0, 0, 10, 10), image=address)), ReadOptions())
-    assert pictures.splits["all"][0].image == tmp_path / "a.png"
+def test_a_image_is_looked_up_by_its_name(tmp_path: Path, address: str) -> None:
+    samples = read(export(tmp_path, task(rectangle(0, 0, 10, 10), image=address)), ReadOptions())
+    assert samples.splits["all"][0].image == tmp_path / "a.png"
 
 
 def test_results_without_area_and_regions_without_a_label_are_said(tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_results_without_area_and_regions_without_a_label_are_said(tmp_path: Pat
     point = {"type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["eye"]}, **SIZE}
     bare = polygon([[0, 0], [9, 0], [9, 9]])
     bare["value"]["polygonlabels"] = []
-    pictures = read(export(tmp_path, task(choice, point, bare, rectangle(0, 0, 9, 9))), ReadOptions())
-    assert "passed over: 1 choices, 1 keypointlabels, 1 polygon without a label" in pictures.notes
+    samples = read(export(tmp_path, task(choice, point, bare, rectangle(0, 0, 9, 9))), ReadOptions())
+    assert "skipped: 1 choices, 1 keypointlabels, 1 polygon without a label" in samples.notes
 
 
 @pytest.mark.parametrize(
@@ -235,15 +235,15 @@ def test_results_without_area_and_regions_without_a_label_are_said(tmp_path: Pat
         ({"not": "a list"}, "its top"),
         ([{"id": 1}], "0.data"),
         ([{"id": 1, "image": "a.png", "data": {"image": "a.png"}}], "JSON-MIN"),
-        ([task(rectangle(0, 0, 9, 9), image="c.png")], "no picture 'c.png'"),
+        ([task(rectangle(0, 0, 9, 9), image="c.png")], "no image 'c.png'"),
         ([task(rectangle(0, 0, 9, 9)), task(rectangle(0, 0, 9, 9))], "another task's too"),
-        ([{"id": 1, "data": {"text": "hello"}, "annotations": [{"result": []}]}], "no picture in its data"),
+        ([{"id": 1, "data": {"text": "hello"}, "annotations": [{"result": []}]}], "no image in its data"),
         (
             [task({"type": "brushlabels", "value": {"brushlabels": ["a", "b"]}, **SIZE})],
             "result 0: found the labels a, b",
         ),
         ([task({"type": "brushlabels", "value": {"brushlabels": "a"}, **SIZE})], "result 0"),
-        ([task(polygon([[0, 0], [9, 0], [9, 9]], image_rotation=90))], "turned by 90 degrees"),
+        ([task(polygon([[0, 0], [9, 0], [9, 9]], image_rotation=90))], "rotated by 90 degrees"),
         ([task({"type": "polygonlabels", "value": {"polygonlabels": ["a"]}})], "no original_width"),
         ([task({"value": {}})], "annotations.0.result.0.type"),
     ],

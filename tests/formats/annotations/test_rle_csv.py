@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.annotations.rle_csv import decode, read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 
 def lay_out(root: Path, *lines: str, header: str = "ImageId,EncodedPixels") -> Path:
@@ -58,7 +58,7 @@ def test_runs_may_touch_and_stand_in_any_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runs", ["", "-1", "NaN", " "])
-def test_an_empty_run_is_a_picture_without_objects(tmp_path: Path, runs: str) -> None:
+def test_an_empty_run_is_a_image_without_objects(tmp_path: Path, runs: str) -> None:
     root = lay_out(tmp_path, f"a.jpg,{runs}", "b.jpg,1 1")
     assert not np.any(mask_of(root))
 
@@ -77,9 +77,9 @@ def test_an_empty_run_is_a_picture_without_objects(tmp_path: Path, runs: str) ->
 def test_columns_as_competitions_call_them(
     tmp_path: Path, header: str, rows: list[str], names: tuple[str, ...], ids: list[int]
 ) -> None:
-    pictures = read(lay_out(tmp_path, *rows, header=header), ReadOptions())
-    assert pictures.classes.names == names
-    assert pictures.splits["all"][0].read_mask().tolist() == [[*ids, 0, 0]] * 3
+    samples = read(lay_out(tmp_path, *rows, header=header), ReadOptions())
+    assert samples.classes.names == names
+    assert samples.splits["all"][0].read_mask().tolist() == [[*ids, 0, 0]] * 3
 
 
 def test_later_rows_cover_earlier_ones(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_later_rows_cover_earlier_ones(tmp_path: Path) -> None:
     assert mask_of(root) == [[1, 2, 2, 0]] * 3
 
 
-def test_pictures_without_a_row_are_counted(tmp_path: Path) -> None:
-    assert "1 picture without a row left out" in read(lay_out(tmp_path, "a.jpg,1 1"), ReadOptions()).notes
+def test_images_without_a_row_are_counted(tmp_path: Path) -> None:
+    assert "1 image without a row left out" in read(lay_out(tmp_path, "a.jpg,1 1"), ReadOptions()).notes
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_pictures_without_a_row_are_counted(tmp_path: Path) -> None:
         ("1 x", "something else than whole numbers"),
         ("1 2.5", "something else than whole numbers"),
         ("-4 2", "something else than whole numbers"),
-        ("0 2", "expected 1..12 for a picture of 4x3"),
+        ("0 2", "expected 1..12 for an image of 4x3"),
         ("12 2", "found runs from 12 to 13"),
         ("3 0", "the shortest of 0 pixels"),
         ("1 3 3 2", "the runs at 1 and 3 overlap"),
@@ -116,12 +116,12 @@ def test_a_run_to_the_last_pixel_is_fine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("ImageId,EncodedPixels", "c.jpg,1 1", "row 2: found no picture 'c.jpg'"),
+        ("ImageId,EncodedPixels", "c.jpg,1 1", "row 2: found no image 'c.jpg'"),
         ("ImageId,EncodedPixels", "a.jpg", "row 2: found 1 cells, expected 2"),
-        ("ImageId,EncodedPixels", ",1 1", "row 2: found no picture"),
+        ("ImageId,EncodedPixels", ",1 1", "row 2: found no image"),
         ("ImageId,ClassId,EncodedPixels", "a.jpg,,1 1", "row 2: found no class"),
         ("ImageId,EncodedPixels,height,width", "a.jpg,1 1,x,4", "row 2: found the size x x 4"),
-        ("picture,runs", "a.jpg,1 1", "found the columns picture, runs"),
+        ("image,runs", "a.jpg,1 1", "found the columns image, runs"),
         ("ImageId,EncodedPixels", "", "found no row"),
     ],
 )
@@ -150,7 +150,7 @@ def test_several_tables_are_refused_until_one_is_named(tmp_path: Path) -> None:
     assert read(root / "train.csv", ReadOptions()).splits
 
 
-def test_two_pictures_of_a_name_are_refused(tmp_path: Path) -> None:
+def test_two_images_of_a_name_are_refused(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "a.jpg,1 1")
     (root / "old").mkdir()
     Image.new("RGB", (4, 3)).save(root / "old" / "a.jpg")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.annotations.supervisely import read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 META = {
     "classes": [
@@ -57,8 +57,8 @@ def bitmap(bits: list[list[int]], origin: list[int], mode: str) -> dict[str, Any
 
 
 def mask_of(root: Path) -> np.ndarray:
-    (pictures,) = read(root, ReadOptions()).splits.values()
-    return pictures[0].read_mask()
+    (samples,) = read(root, ReadOptions()).splits.values()
+    return samples[0].read_mask()
 
 
 def test_classes_and_colors_are_those_of_meta(tmp_path: Path) -> None:
@@ -113,12 +113,12 @@ def test_datasets_are_splits_if_all_are_called_so(tmp_path: Path) -> None:
     assert [p.name for p in read(root, ReadOptions()).splits["all"]] == ["more/more_1", "train/train_1", "val/val_1"]
 
 
-def test_pictures_without_an_annotation_are_counted_and_annotations_without_one_refused(tmp_path: Path) -> None:
+def test_images_without_an_annotation_are_counted_and_annotations_without_one_refused(tmp_path: Path) -> None:
     root = project(tmp_path, [])
     shutil.copy(root / "ds0/img/ds0_1.jpg", root / "ds0/img/new.jpg")
-    assert "1 picture without an annotation left out" in read(root, ReadOptions()).notes
+    assert "1 image without an annotation left out" in read(root, ReadOptions()).notes
     (root / "ds0/img/ds0_1.jpg").unlink()
-    with pytest.raises(DataError, match=r"ds0_1.jpg.json: found no picture for it"):
+    with pytest.raises(DataError, match=r"ds0_1.jpg.json: found no image for it"):
         read(root, ReadOptions())
 
 

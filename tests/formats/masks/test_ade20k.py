@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.masks.ade20k import read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 HEADER = "Idx\tRatio\tTrain\tVal\tStuff\tName\n"
 
@@ -30,9 +30,9 @@ NAMES = ["wall", "building, edifice", "door, double door", *(f"thing{k}" for k i
 
 
 def test_zero_is_ignored_and_ids_go_down_by_one(tmp_path: Path) -> None:
-    pictures = read(lay_out(tmp_path, [[0, 1, 2, 150]], info=rows(NAMES)), ReadOptions())
-    assert list(pictures.splits) == ["train", "val"]
-    assert pictures.splits["train"][0].read_mask().tolist() == [[255, 0, 1, 149]]
+    samples = read(lay_out(tmp_path, [[0, 1, 2, 150]], info=rows(NAMES)), ReadOptions())
+    assert list(samples.splits) == ["train", "val"]
+    assert samples.splits["train"][0].read_mask().tolist() == [[255, 0, 1, 149]]
 
 
 def test_names_are_the_first_synonyms_unless_two_share_it(tmp_path: Path) -> None:
@@ -43,16 +43,16 @@ def test_names_are_the_first_synonyms_unless_two_share_it(tmp_path: Path) -> Non
 
 
 def test_without_the_list_classes_have_numbers_and_that_is_said(tmp_path: Path) -> None:
-    pictures = read(lay_out(tmp_path, [[1]]), ReadOptions())
-    assert pictures.classes.names[149] == "class_150"
-    assert "objectInfo150.txt isn't there" in pictures.notes[0]
+    samples = read(lay_out(tmp_path, [[1]]), ReadOptions())
+    assert samples.classes.names[149] == "class_150"
+    assert "objectInfo150.txt is missing" in samples.notes[0]
 
 
 def test_zero_becomes_background_if_asked(tmp_path: Path) -> None:
     root = lay_out(tmp_path, [[0, 1, 2]], info=rows(NAMES))
-    pictures = read(root, ReadOptions(unlabeled="background"))
-    assert pictures.classes.names[:2] == ("background", "wall")
-    assert pictures.splits["train"][0].read_mask().tolist() == [[0, 1, 2]]
+    samples = read(root, ReadOptions(unlabeled="background"))
+    assert samples.classes.names[:2] == ("background", "wall")
+    assert samples.splits["train"][0].read_mask().tolist() == [[0, 1, 2]]
 
 
 def test_a_value_beyond_150_is_named(tmp_path: Path) -> None:

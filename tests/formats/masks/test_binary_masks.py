@@ -7,7 +7,7 @@ from PIL import Image
 
 from segkit.errors import ConfigError, DataError
 from segkit.formats.masks.binary_masks import read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 Find = Callable[[str], Path]
 
@@ -40,15 +40,15 @@ def row(*values: int) -> np.ndarray:
     ],
 )
 def test_the_other_value_is_the_object(tmp_path: Path, mask: np.ndarray) -> None:
-    pictures = read(lay_out(tmp_path, {"a": mask}), ReadOptions())
-    assert pictures.classes.names == ("background", "object")
-    assert pictures.splits["all"][0].read_mask().tolist() == [[0, 1]]
+    samples = read(lay_out(tmp_path, {"a": mask}), ReadOptions())
+    assert samples.classes.names == ("background", "object")
+    assert samples.splits["all"][0].read_mask().tolist() == [[0, 1]]
 
 
 def test_files_may_differ_and_hold_one_value_only(tmp_path: Path) -> None:
     masks = {"a": row(0, 1), "b": row(0, 255), "c": row(0, 0), "d": row(255, 255)}
-    pictures = read(lay_out(tmp_path, masks), ReadOptions())
-    assert [p.read_mask().tolist() for p in pictures.splits["all"]] == [[[0, 1]], [[0, 1]], [[0, 0]], [[1, 1]]]
+    samples = read(lay_out(tmp_path, masks), ReadOptions())
+    assert [p.read_mask().tolist() for p in samples.splits["all"]] == [[[0, 1]], [[0, 1]], [[0, 0]], [[1, 1]]]
 
 
 @pytest.mark.parametrize(
@@ -84,26 +84,26 @@ def test_names_are_the_users(tmp_path: Path) -> None:
 def test_a_folder_per_class_is_a_class_and_later_ones_cover_earlier(tmp_path: Path) -> None:
     root = lay_out(tmp_path, {"cat/1": row(0, 255, 255), "dog/1": row(0, 0, 1), "dog/2": row(1, 0, 0)})
     save(root / "images" / "3.jpg", np.zeros((1, 3, 3), np.uint8))
-    pictures = read(root, ReadOptions())
-    assert pictures.classes.names == ("background", "cat", "dog")
-    assert [p.read_mask().tolist() for p in pictures.splits["all"]] == [[[0, 1, 2]], [[2, 0, 0]]]
-    assert "1 picture without a mask left out" in pictures.notes[0]
+    samples = read(root, ReadOptions())
+    assert samples.classes.names == ("background", "cat", "dog")
+    assert [p.read_mask().tolist() for p in samples.splits["all"]] == [[[0, 1, 2]], [[2, 0, 0]]]
+    assert "1 image without a mask left out" in samples.notes[0]
     chosen = read(root, ReadOptions(classes=("background", "dog")))
     assert chosen.splits["all"][0].read_mask().tolist() == [[0, 0, 2 - 1]]
 
 
-def test_folders_that_pictures_have_too_are_no_classes(tmp_path: Path) -> None:
+def test_folders_that_images_have_too_are_no_classes(tmp_path: Path) -> None:
     for place in ("patient1", "patient2"):
         save(tmp_path / "images" / place / "1.jpg", np.zeros((1, 2, 3), np.uint8))
         save(tmp_path / "masks" / place / "1.png", row(0, 1))
-    pictures = read(tmp_path, ReadOptions())
-    assert pictures.classes.names == ("background", "object")
-    assert [picture.name for picture in pictures.splits["all"]] == ["patient1/1", "patient2/1"]
+    samples = read(tmp_path, ReadOptions())
+    assert samples.classes.names == ("background", "object")
+    assert [sample.name for sample in samples.splits["all"]] == ["patient1/1", "patient2/1"]
 
 
 def test_real_vessels(shared_data: Find) -> None:
     root = shared_data("drive/original_tif_gif")
-    picture = read(root, ReadOptions()).splits["all"][0]
+    sample = read(root, ReadOptions()).splits["all"][0]
     with Image.open(root / "01_test_manual1.gif") as stored:
-        assert (picture.read_mask() == (np.array(stored) == 255)).all()
-    assert picture.read_mask().any()
+        assert (sample.read_mask() == (np.array(stored) == 255)).all()
+    assert sample.read_mask().any()

@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.masks.camvid import COLORS, read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 ROAD, SKY, VOID = (128, 64, 128), (128, 128, 128), (0, 0, 0)
 
@@ -31,12 +31,12 @@ def segnet(root: Path, row: list[int]) -> Path:
 
 
 def test_the_original_has_31_classes_and_void_is_ignored(tmp_path: Path) -> None:
-    pictures = read(original(tmp_path, [ROAD, SKY, VOID]), ReadOptions())
-    assert len(pictures.classes) == 31
-    names = pictures.classes.names
-    mask = pictures.splits["all"][0].read_mask()
+    samples = read(original(tmp_path, [ROAD, SKY, VOID]), ReadOptions())
+    assert len(samples.classes) == 31
+    names = samples.classes.names
+    mask = samples.splits["all"][0].read_mask()
     assert mask.tolist() == [[names.index("Road"), names.index("Sky"), 255]]
-    assert pictures.classes.colors[names.index("Road")] == ROAD
+    assert samples.classes.colors[names.index("Road")] == ROAD
 
 
 def test_the_colors_are_32_different_ones() -> None:
@@ -46,16 +46,16 @@ def test_the_colors_are_32_different_ones() -> None:
 def test_the_data_sets_own_list_of_colors_goes_first(tmp_path: Path) -> None:
     root = original(tmp_path, [ROAD, SKY, VOID])
     (root / "label_colors.txt").write_text("128 64 128\tLane\n128 128 128\tAir\n0 0 0\t\tVoid\n")
-    pictures = read(root, ReadOptions())
-    assert pictures.classes.names == ("Lane", "Air")
-    assert pictures.splits["all"][0].read_mask().tolist() == [[0, 1, 255]]
+    samples = read(root, ReadOptions())
+    assert samples.classes.names == ("Lane", "Air")
+    assert samples.splits["all"][0].read_mask().tolist() == [[0, 1, 255]]
 
 
 def test_segnets_form_has_11_classes_and_11_is_ignored(tmp_path: Path) -> None:
-    pictures = read(segnet(tmp_path, [0, 10, 11, 255]), ReadOptions())
-    assert sorted(pictures.splits) == ["test", "train", "val"]
-    assert pictures.classes.names[3] == "road"
-    assert pictures.splits["val"][0].read_mask().tolist() == [[0, 10, 255, 255]]
+    samples = read(segnet(tmp_path, [0, 10, 11, 255]), ReadOptions())
+    assert sorted(samples.splits) == ["test", "train", "val"]
+    assert samples.classes.names[3] == "road"
+    assert samples.splits["val"][0].read_mask().tolist() == [[0, 10, 255, 255]]
 
 
 def test_an_unknown_value_and_an_unknown_color_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from segkit.errors import DataError
 from segkit.formats.masks.cityscapes import LABELS, read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 Find = Callable[[str], Path]
 
@@ -43,18 +43,18 @@ def test_label_ids_and_train_ids_of_a_real_pair_agree(shared_data: Find, tmp_pat
 
 
 def test_every_label_id_has_its_train_id_or_none(tmp_path: Path) -> None:
-    pictures = read(lay_out(tmp_path, [list(range(34))]), ReadOptions())
+    samples = read(lay_out(tmp_path, [list(range(34))]), ReadOptions())
     expected = [255] * 7 + [0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, *range(6, 16), 255, 255, 16, 17, 18]
-    assert pictures.splits["val"][0].read_mask().tolist() == [expected]
-    assert pictures.classes.names == tuple(name for name, _, _ in LABELS)
-    assert pictures.classes.colors[13] == (0, 0, 142)  # car
+    assert samples.splits["val"][0].read_mask().tolist() == [expected]
+    assert samples.classes.names == tuple(name for name, _, _ in LABELS)
+    assert samples.classes.colors[13] == (0, 0, 142)  # car
 
 
 @pytest.mark.parametrize(("kind", "value"), [("labelIds", 34), ("labelTrainIds", 19)])
 def test_a_value_that_is_no_id_is_named(tmp_path: Path, kind: str, value: int) -> None:
-    pictures = read(lay_out(tmp_path, [[7, value]], kind=kind), ReadOptions())
+    samples = read(lay_out(tmp_path, [[7, value]], kind=kind), ReadOptions())
     with pytest.raises(DataError, match=rf"the value {value} at \(0, 1\)"):
-        pictures.splits["val"][0].read_mask()
+        samples.splits["val"][0].read_mask()
 
 
 def test_coarse_labels_are_read_where_there_are_no_fine_ones(tmp_path: Path) -> None:
@@ -71,13 +71,13 @@ def test_chosen_classes_leave_others_out_or_to_the_background(tmp_path: Path) ->
 
 def test_the_test_split_is_left_out_if_its_labels_hold_no_class(tmp_path: Path) -> None:
     lay_out(tmp_path, [[7, 8]])
-    pictures = read(lay_out(tmp_path, [[0, 3]], split="test"), ReadOptions())
-    assert list(pictures.splits) == ["val"]
-    assert "test is left out" in pictures.notes[0]
+    samples = read(lay_out(tmp_path, [[0, 3]], split="test"), ReadOptions())
+    assert list(samples.splits) == ["val"]
+    assert "test is left out" in samples.notes[0]
     assert list(read(lay_out(tmp_path, [[0, 7]], split="test"), ReadOptions()).splits) == ["test", "val"]
 
 
-def test_a_picture_without_its_label_is_an_error(tmp_path: Path) -> None:
+def test_a_image_without_its_label_is_an_error(tmp_path: Path) -> None:
     root = lay_out(tmp_path, [[7, 8]])
     image = next((root / "leftImg8bit").rglob("*.png"))
     shutil.copy(image, image.with_name("ulm_val_000002_leftImg8bit.png"))

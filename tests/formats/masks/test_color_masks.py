@@ -8,7 +8,7 @@ from PIL import Image
 
 from segkit.errors import ConfigError, DataError
 from segkit.formats.masks.color_masks import read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 Find = Callable[[str], Path]
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -33,11 +33,11 @@ def scene(*, soft: bool = False) -> np.ndarray:
 def test_colors_are_found_over_all_labels_and_counted(tmp_path: Path) -> None:
     first, second = np.zeros((2, 4, 3), np.uint8), np.zeros((2, 4, 3), np.uint8)
     first[:, 1:3], second[:, 2:] = RED, BLUE
-    pictures = read(lay_out(tmp_path, {"a": first, "b": second}), ReadOptions())
-    assert pictures.classes.names == ("background", "class_0000FF", "class_FF0000")
-    assert pictures.classes.colors == ((0, 0, 0), BLUE, RED)
-    assert [p.read_mask().tolist()[0] for p in pictures.splits["all"]] == [[0, 2, 2, 0], [0, 0, 1, 1]]
-    assert "background (0, 0, 0): 8 (50.00%); class_0000FF (0, 0, 255): 4 (25.00%)" in pictures.notes[0]
+    samples = read(lay_out(tmp_path, {"a": first, "b": second}), ReadOptions())
+    assert samples.classes.names == ("background", "class_0000FF", "class_FF0000")
+    assert samples.classes.colors == ((0, 0, 0), BLUE, RED)
+    assert [p.read_mask().tolist()[0] for p in samples.splits["all"]] == [[0, 2, 2, 0], [0, 0, 1, 1]]
+    assert "background (0, 0, 0): 8 (50.00%); class_0000FF (0, 0, 255): 4 (25.00%)" in samples.notes[0]
 
 
 def test_transparency_is_not_looked_at(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_names_in_the_order_of_the_colors(tmp_path: Path) -> None:
 def test_a_file_names_the_colors(tmp_path: Path, file: str, content: str) -> None:
     root = lay_out(tmp_path, {"a": scene()})
     (root / file).write_text(content)
-    pictures = read(root, ReadOptions())
-    assert pictures.classes.names == ("background", "rust")
-    mask = pictures.splits["all"][0].read_mask()
+    samples = read(root, ReadOptions())
+    assert samples.classes.names == ("background", "rust")
+    mask = samples.splits["all"][0].read_mask()
     assert (mask[30, 30], mask[60, 60], mask[0, 0]) == (1, 255, 0)
 
 
@@ -112,11 +112,11 @@ def test_ids_are_refused(tmp_path: Path) -> None:
 
 
 def test_real_labels_in_rgb(shared_data: Find) -> None:
-    pictures = read(shared_data("format_zoo/pseudo_refuge_dataset"), ReadOptions())
-    assert len(pictures.classes) == 3
+    samples = read(shared_data("format_zoo/pseudo_refuge_dataset"), ReadOptions())
+    assert len(samples.classes) == 3
     stored = np.array(Image.open(shared_data("format_zoo/pseudo_refuge_dataset") / "ann_dir/pseudo_g0001.png"))
-    mask = pictures.splits["all"][0].read_mask()
-    assert (np.array(pictures.classes.colors)[mask] == stored).all()
+    mask = samples.splits["all"][0].read_mask()
+    assert (np.array(samples.classes.colors)[mask] == stored).all()
 
 
 def test_real_labels_in_rgba(shared_data: Find, tmp_path: Path) -> None:

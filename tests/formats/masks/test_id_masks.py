@@ -8,7 +8,7 @@ from PIL import Image
 from segkit.datasets.masks import read_label_values
 from segkit.errors import ConfigError, DataError
 from segkit.formats.masks.id_masks import read
-from segkit.formats.sample import ReadOptions
+from segkit.formats.options import ReadOptions
 
 
 def write(root: Path, masks: dict[str, np.ndarray]) -> Path:
@@ -66,7 +66,7 @@ def test_real_sets_are_read(shared_data: Callable[[str], Path], name: str, label
     stored = {path.stem: read_label_values(path) for path in root.glob(labels)}
     largest = max(int(mask[mask != 255].max()) for mask in stored.values())
     assert len(found.classes) == max(1, largest) + 1
-    pictures = [picture for members in found.splits.values() for picture in members]
-    assert {picture.name: picture.read_mask().tolist() for picture in pictures} == {
+    samples = [sample for members in found.splits.values() for sample in members]
+    assert {sample.name: sample.read_mask().tolist() for sample in samples} == {
         stem: mask.tolist() for stem, mask in stored.items()
     }

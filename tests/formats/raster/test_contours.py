@@ -5,7 +5,7 @@ import pytest
 
 from segkit.formats.raster.contours import Region, keyhole, trace_regions
 from segkit.formats.raster.polygons import fill_polygon
-from segkit.formats.sample import PictureSet
+from segkit.formats.sample import SampleSet
 
 UNTOUCHED = 250
 
@@ -35,9 +35,9 @@ def test_filling_what_was_traced_gives_the_same_pixels(one_ring: bool) -> None:
 
 
 @pytest.mark.parametrize("one_ring", [False, True])
-def test_filling_what_was_traced_of_real_masks_gives_the_same_pixels(real_set: PictureSet, one_ring: bool) -> None:
-    for picture in real_set.splits["all"]:
-        mask = picture.read_mask()
+def test_filling_what_was_traced_of_real_masks_gives_the_same_pixels(real_set: SampleSet, one_ring: bool) -> None:
+    for sample in real_set.splits["all"]:
+        mask = sample.read_mask()
         assert (refill(mask, one_ring=one_ring) == mask).all()
 
 

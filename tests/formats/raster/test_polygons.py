@@ -56,5 +56,5 @@ def contains(ring: np.ndarray, x: float, y: float) -> bool:
 @pytest.mark.parametrize(
     "ring", [[], [(1, 1)], [(1, 1), (5, 5)], [(2, 2), (2, 6), (2, 4)], [(-9, -9), (-2, -9), (-2, -2)]]
 )
-def test_what_has_no_area_in_the_picture_paints_nothing(ring: Points) -> None:
+def test_what_has_no_area_in_the_image_paints_nothing(ring: Points) -> None:
     assert not filled(ring).any()

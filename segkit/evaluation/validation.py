@@ -1,0 +1,105 @@
+"""Scoring a model on one labelled set: during training, in `segkit plan` and by the evaluation tool."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from segkit.datasets.images import image_size_hw
+from segkit.evaluation.evaluate import Evaluation, evaluate
+from segkit.imaging.argmax import argmax
+from segkit.imaging.overlay import panel
+from segkit.inference.backend import segment
+from segkit.inference.ensemble import Ensemble
+from segkit.loading.collate import collate_scenes
+from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.loader import evaluation_batches
+from segkit.losses.table import WeightedLoss
+from segkit.models.segmenter import Segmenter
+from segkit.runtime.machine import count_threads
+from segkit.runtime.progress import progress
+from segkit.runtime.ranks import Ranks
+from segkit.runtime.threads import prefetch
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A labelled set, and how a model is scored on it. Each rank takes a share of the images, and all must call."""
+
+    dataset: EvaluationSet
+    batch_size: int
+    precision: torch.dtype
+    ranks: Ranks = field(default_factory=Ranks)
+    loss: WeightedLoss | None = None  # whose mean over the set is wanted as well
+
+    def score(
+        self,
+        model: Segmenter | Ensemble,
+        *,
+        num_batches: int | None = None,
+        title: str | None = None,
+        images: dict[str, np.ndarray] | None = None,
+    ) -> Evaluation:
+        """Score the set, or its first `num_batches` batches; with a `title`, a progress bar shows how far it is.
+
+        `images`, where given, is filled with this rank's: by the name of each its hits, true and predicted pixels by
+        class, int64 [3, C].
+
+        Raises:
+            DataError: an image or its mask can't be read.
+            DeviceError: an image doesn't fit into the device's memory.
+        """
+        batches = evaluation_batches(
+            self.dataset,
+            batch_size=self.batch_size,
+            rank=self.ranks.rank,
+            num_ranks=self.ranks.size,
+            workers=count_threads(),
+        )
+        chosen = itertools.islice(batches, num_batches)
+        total = -(-len(self.dataset) // (self.batch_size * self.ranks.size))
+        shown = title is not None and self.ranks.is_first
+        with progress(chosen, title=title or "", unit="batch", total=total, show=shown) as bar:
+            return evaluate(
+                model,
+                bar,
+                classes=self.dataset.reader.classes,
+                precision=self.precision,
+                ranks=self.ranks,
+                loss=self.loss,
+                images=images,
+            )
+
+    def rehearse(self, model: Segmenter | Ensemble, *, largest: bool) -> None:
+        """Score two batches and throw the figures away, so that what would fail after an hour fails now.
+
+        With `largest`, also the image with the most pixels: on a GPU it is the one that may not fit into memory.
+
+        Raises:
+            DataError, DeviceError: as `score`.
+        """
+        self.score(model, num_batches=2)
+        if largest:
+            scene = self.dataset[self.largest_image()]
+            classes = self.dataset.reader.classes
+            evaluate(model, [collate_scenes([scene])], classes=classes, precision=self.precision)
+
+    def largest_image(self) -> int:
+        """Return the index of the image with the most pixels, by the files' headers."""
+        files = [item.image for item in self.dataset.items]
+        threads = count_threads()
+        sizes_hw = list(prefetch(image_size_hw, files, threads=threads, ahead=4 * threads))
+        return max(range(len(sizes_hw)), key=lambda k: (sizes_hw[k][0] * sizes_hw[k][1], -k))
+
+    def panels(self, model: Segmenter | Ensemble, count: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield name, and image, truth and prediction side by side (uint8 RGB [h, w, 3]), of the same few images."""
+        count = min(count, len(self.dataset))
+        for k in range(count):
+            scene = self.dataset[k * len(self.dataset) // count]
+            logits = segment(model, scene.image[None], precision=self.precision)[0]
+            inner = scene.box.inner
+            image = scene.image.permute(1, 2, 0).numpy()[inner]
+            masks = [scene.canvas_mask.numpy()[inner], argmax(logits)[inner]]
+            yield scene.name, panel(image, masks, self.dataset.reader.classes)
