@@ -34,7 +34,7 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.shapes import draw_data_set
 from segkit.errors import SegkitError
 from segkit.models.checkpoint import Checkpoint
-from segkit.runtime.machine import quiet
+from segkit.runtime.logs import quiet
 from segkit.train import train
 from segkit.training.resume import load_newest
 from segkit.training.run_folder import RunFolder
