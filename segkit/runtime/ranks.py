@@ -223,7 +223,9 @@ def unused_parameters(module: nn.Module, example: torch.Tensor) -> set[str]:
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module with BatchNorm statistics taken over all ranks.
+    """Return the module with BatchNorm statistics taken over all ranks; in eval mode it computes what it did before.
+
+    By timm's converter: PyTorch's would drop the activation of timm's BatchNormAct2d (EfficientNet, RegNet, ...).
 
     Raises:
         DeviceError: several ranks on CPUs, for which PyTorch has no synchronised BatchNorm.
@@ -233,5 +235,7 @@ def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
             "train.sync_bn: PyTorch has synchronised BatchNorm on GPUs only, found ranks on the CPU; set "
             "train.sync_bn=false"
         )
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    from timm.layers import convert_sync_batchnorm  # here: importing timm takes a second, and few runs need it
+
+    converted: nn.Module = convert_sync_batchnorm(module)
     return converted

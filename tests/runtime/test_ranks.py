@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from segkit.config.schema import ModelConfig
 from segkit.errors import DataError, DeviceError
+from segkit.models.table import build_model
 from segkit.runtime.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
 
 CPU = torch.device("cpu")
@@ -51,6 +53,26 @@ def test_synchronised_batch_norm_needs_gpus() -> None:
     assert isinstance(converted[0], nn.SyncBatchNorm)  # type: ignore[index]
     with pytest.raises(DeviceError, match=r"train\.sync_bn=false"):
         synchronize_batch_norm(module, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        ("lite_unet", "tu-tf_efficientnet_lite0"),  # timm's BatchNormAct2d, which also activates
+        ("unet", "timm-efficientnet-b0"),
+        ("deeplabv3plus", "tu-regnety_002"),
+        ("unet", "resnet34"),  # plain BatchNorm2d
+    ],
+)
+def test_synchronised_batch_norm_computes_the_same_function(name: str, encoder: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name, encoder, "none"), 3).eval()  # type: ignore[arg-type]
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(images)
+        model.network = synchronize_batch_norm(model.network, torch.device("cuda"))
+        assert torch.equal(model.eval()(images), expected)
+    assert not any(type(layer) is nn.BatchNorm2d for layer in model.modules())
 
 
 def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
