@@ -5,7 +5,15 @@ from torch import nn
 from segkit.config.schema import ModelConfig
 from segkit.errors import DataError, DeviceError
 from segkit.models.table import build_model
-from segkit.runtime.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
+from segkit.runtime.ranks import (
+    VISIBLE_DEVICES,
+    Ranks,
+    data_parallel,
+    gpu_of,
+    process_group,
+    synchronize_batch_norm,
+    unused_parameters,
+)
 
 CPU = torch.device("cpu")
 
@@ -33,6 +41,28 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match=r"lower --nproc-per-node"), process_group("cuda"):
         pass
+
+
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert [gpu_of(local_rank) for local_rank in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_process_that_is_shown_one_gpu_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert [gpu_of(local_rank) for local_rank in range(4)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("num_gpus", "visible"), [(1, None), (2, "0,1"), (0, "")])
+def test_a_gpu_is_not_shared(monkeypatch: pytest.MonkeyPatch, num_gpus: int, visible: str | None) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_gpus)
+    for name in VISIBLE_DEVICES:
+        monkeypatch.delenv(name, raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(DeviceError, match=rf"process 2 of this machine found {num_gpus} GPUs"):
+        gpu_of(2)
 
 
 def test_one_process_alone_trains_the_module_itself() -> None:
