@@ -42,10 +42,10 @@ from segkit.loading.prepare import PreparedData, prepare_data
 from segkit.loading.sampler import expected_views
 from segkit.loading.training_set import TrainingSet
 from segkit.losses.class_weights import class_weights
-from segkit.losses.table import build_loss
+from segkit.losses.table import build_criterion, build_loss
 from segkit.models.checkpoint import Checkpoint, Progress, restore
 from segkit.models.segmenter import Segmenter
-from segkit.models.table import build_model
+from segkit.models.table import MODELS, build_model
 from segkit.runtime.device import (
     autocast,
     count_workers,
@@ -174,7 +174,7 @@ def _train(
     # ---- set up: model, loss, optimizer
     torch.manual_seed(settings.seed)
     segmenter = build_model(config.model, len(classes), pretrained=old is None)
-    segmenter.place(device, channels_last=settings.channels_last)
+    segmenter.to_device(device, channels_last=settings.channels_last)
     if settings.sync_bn and ranks.size > 1:
         segmenter.network = synchronize_batch_norm(segmenter.network, device)
     weights = class_weights(
@@ -188,6 +188,7 @@ def _train(
         config.loss, num_classes=len(classes), ignore_index=classes.ignore_index, class_weights=weights, device=device,
         compiled=settings.compile,
     )  # fmt: skip
+    criterion = build_criterion(loss, MODELS[config.model.name].criterion)
     average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
     progress = Progress()
     if old:
@@ -359,7 +360,7 @@ def _train(
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
             micro = [next(batches) for _ in range(settings.accumulate)]
             watch.lap("loading")
-            normalizers = ranks.sum(torch.stack([loss.normalizers(batch.masks) for batch in micro]).sum(dim=0))
+            normalizers = ranks.sum(torch.stack([criterion.normalizers(batch.masks) for batch in micro]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
             seed_step(settings.seed, step, ranks.rank)
@@ -369,7 +370,7 @@ def _train(
                 with gradient_exchange(network, wanted=part == len(micro) - 1):  # once, after the last part
                     with autocast(device, precision):
                         logits = network(batch.images)  # [b, C, H, W]
-                    share = loss(logits, batch.masks, normalizers)
+                    share = criterion(logits, batch.masks, normalizers).total
                     scaler.scale(share * ranks.size).backward()  # DDP averages
                 step_loss += share.detach()
 

@@ -205,7 +205,7 @@ def test_one_checkpoint_is_that_model_alone_to_the_last_byte(predictor: Predicto
     assert np.array_equal(listed.probabilities(noise()), predictor.probabilities(noise()))
     loaded = Checkpoint.load(checkpoint)
     plain = for_inference(
-        loaded.build().place(torch.device("cpu"), channels_last=True), canvas_hw=(64, 64), precision=torch.float32
+        loaded.build().to_device(torch.device("cpu"), channels_last=True), canvas_hw=(64, 64), precision=torch.float32
     )
     box, canvas = predictor.letterbox(noise())
     logits = segment(plain, to_tensor(canvas)[None], precision=torch.float32)[0]

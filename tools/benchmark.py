@@ -49,7 +49,7 @@ from segkit.loading.cache import PixelCache
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches, training_batches
 from segkit.loading.training_set import TrainingSet
-from segkit.losses.table import cross_entropy, focal
+from segkit.losses.cross_entropy import cross_entropy, focal
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.predict import predict_files
@@ -236,7 +236,7 @@ def segkit_stream(pairs: Sequence[peers.Pair], workers: int, *, cached: bool = F
     if cached:
         dataset.cache = PixelCache([(375, 500)] * len(pairs))
     plan = BatchPlan(len(pairs), 4, seed=0)
-    segmenter = fixed_segmenter(torch.zeros(NUM_CLASSES, 1, 1)).place(torch.device("cpu"), channels_last=True)
+    segmenter = fixed_segmenter(torch.zeros(NUM_CLASSES, 1, 1)).to_device(torch.device("cpu"), channels_last=True)
     for batch in training_batches(dataset, plan, rank=0, first_step=0, num_steps=10**9, workers=workers):
         yield segmenter.normalise(batch.images)
 
@@ -412,7 +412,7 @@ def fixed_segmenter(logits: torch.Tensor) -> Segmenter:
 
 def fixed_predictor(logits: torch.Tensor) -> Predictor:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
-    segmenter = fixed_segmenter(logits).place(torch.device("cpu"), channels_last=True)
+    segmenter = fixed_segmenter(logits).to_device(torch.device("cpu"), channels_last=True)
     ready = for_inference(segmenter, canvas_hw=CANVAS, precision=torch.float32)
     return Predictor(ready, classes, canvas_hw=CANVAS, precision=torch.float32)
 
@@ -448,7 +448,7 @@ def way_back_comparison(size_hw: tuple[int, int]) -> Comparison:
 def inference_comparison(device: torch.device) -> Comparison:
     """A network trained for a moment, so that its classes are no coin tosses, in fp32 and made ready for inference."""
     config = ModelConfig(encoder="resnet34", pretrained="none")
-    segmenter = build_model(config, len(SHAPE_CLASSES)).place(device, channels_last=True).train()
+    segmenter = build_model(config, len(SHAPE_CLASSES)).to_device(device, channels_last=True).train()
     precision = select_precision("auto", device)
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=1e-3)
@@ -463,7 +463,7 @@ def inference_comparison(device: torch.device) -> Comparison:
     plain = segmenter.eval()
     picture = torch.from_numpy(draw_scene(rng, CANVAS)[0]).permute(2, 0, 1)[None].to(device)
     normalised = ((picture - plain.mean) / plain.std).contiguous()
-    ready = for_inference(plain.place(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
+    ready = for_inference(plain.to_device(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
     reference = build_model(config, len(SHAPE_CLASSES)).eval().to(device).network
     reference.load_state_dict(plain.network.state_dict())
 
@@ -496,7 +496,7 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
     reader = MaskReader.build(DataConfig(), classes)
     dataset = EvaluationSet([Item(i.stem, i, m) for i, m in pairs], reader, canvas_hw=CANVAS)
-    model = fixed_segmenter(logits).eval().place(device, channels_last=True)
+    model = fixed_segmenter(logits).eval().to_device(device, channels_last=True)
     written = folder / "written"
     written.mkdir()
 
@@ -544,7 +544,7 @@ def train_part(device: torch.device, folder: Path) -> list[Comparison]:
 
     def ours(encoder: str) -> Callable[[], None]:
         model = build_model(ModelConfig(encoder=encoder, pretrained="none"), NUM_CLASSES)
-        model.place(device, channels_last=True).train()
+        model.to_device(device, channels_last=True).train()
         optimizer = build_optimizer(OptimConfig(), model, encoder=model.encoder, lr=1e-3)
 
         def step() -> None:

@@ -52,7 +52,7 @@ def ready(
     Canvas and memory format are those of the training, unless others are given.
     """
     config = checkpoint.config
-    placed = checkpoint.build().place(
+    placed = checkpoint.build().to_device(
         device, channels_last=config.train.channels_last if channels_last is None else channels_last
     )
     return for_inference(placed, canvas_hw=canvas_hw or config.data.canvas, precision=precision)

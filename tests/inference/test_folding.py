@@ -21,7 +21,7 @@ MODELS = [
 def unsettled(config: ModelConfig) -> Segmenter:
     """A model whose BatchNorm statistics are not the initial ones, so that folding them changes something."""
     torch.manual_seed(0)
-    model = build_model(config, 4).place(torch.device("cpu"), channels_last=True)
+    model = build_model(config, 4).to_device(torch.device("cpu"), channels_last=True)
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):
             nn.init.uniform_(layer.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
