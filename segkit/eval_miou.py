@@ -151,9 +151,7 @@ def score(
     total = -(-len(items) // (config.eval.batch_size * ranks.size))
     disable = None if ranks.is_first else True
     with tqdm(batches, total=total, desc=title, unit="batch", dynamic_ncols=True, disable=disable) as bar:
-        return evaluate(
-            together(models), bar, classes=classes, precision=precision, ranks=ranks, pictures=pictures
-        ).scores
+        return evaluate(together(models), bar, classes=classes, ranks=ranks, pictures=pictures).scores
 
 
 def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split: str) -> None:

@@ -229,7 +229,7 @@ def _seconds_per_validated_picture(
     for _ in range(2):
         started = time.perf_counter()
         batches = evaluation_batches(dataset, batch_size=config.eval.batch_size, workers=count_threads())
-        evaluate(model, batches, classes=classes, precision=precision)
+        evaluate(model, batches, classes=classes)
         seconds = time.perf_counter() - started
     return seconds / len(items)
 

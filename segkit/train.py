@@ -31,8 +31,9 @@ from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.evaluation.evaluate import Evaluation, evaluate
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
-from segkit.inference.backend import segment
+from segkit.inference.backend import Backend
 from segkit.inference.folding import for_inference
+from segkit.inference.torch_backend import TorchBackend
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan, shard_sizes
 from segkit.loading.cache import build_cache
@@ -48,9 +49,9 @@ from segkit.models.segmenter import Segmenter
 from segkit.models.table import MODELS, build_model
 from segkit.runtime.device import (
     autocast,
+    choose_kernels,
     count_workers,
     describe_environment,
-    make_deterministic,
     seed_step,
     select_device,
     select_precision,
@@ -144,8 +145,7 @@ def _train(
     device = select_device(settings.device, local_rank=ranks.local_rank)
     precision = select_precision(settings.precision, device)
     keep_freed_memory()
-    if settings.deterministic:
-        make_deterministic(device)
+    choose_kernels(device, deterministic=settings.deterministic)
     ranks.first(folder.lock)
     if resume == "auto":
         resume = ranks.first(folder.holds_checkpoint)
@@ -219,13 +219,14 @@ def _train(
     # ---- set up: what validation sees; two batches of it now, so that what would fail after an hour fails here
     validation_set = EvaluationSet(data.val, reader, canvas_hw=config.data.canvas)
 
-    def ready_model() -> Segmenter:
+    def ready_model() -> Backend:
         trained = average.model if average else segmenter
         if plain is not None:
             trained = gathered(trained, plain).to(device)
-        return for_inference(trained, canvas_hw=config.data.canvas, precision=precision)
+        model = for_inference(trained, canvas_hw=config.data.canvas, precision=precision)
+        return TorchBackend(model, classes, config.data.canvas, precision)
 
-    def validate(model: Segmenter, *, num_batches: int | None = None) -> Evaluation:
+    def validate(model: Backend, *, num_batches: int | None = None) -> Evaluation:
         batches = evaluation_batches(
             validation_set,
             batch_size=config.eval.batch_size,
@@ -234,7 +235,7 @@ def _train(
             workers=count_threads(),
         )
         chosen = itertools.islice(batches, num_batches)
-        return evaluate(model, chosen, classes=classes, precision=precision, ranks=ranks, loss=loss)
+        return evaluate(model, chosen, classes=classes, ranks=ranks, loss=loss)
 
     validate(ready_model(), num_batches=2)
 
@@ -430,8 +431,8 @@ def _train(
                 bar = None
                 validation = None
                 if (epoch + 1) % config.eval.every == 0 or epoch + 1 == settings.epochs:
-                    model = ready_model()
-                    validation = validate(model)
+                    backend = ready_model()
+                    validation = validate(backend)
                 row = EpochRow(
                     epoch=epoch + 1,
                     step=step + 1,
@@ -454,7 +455,7 @@ def _train(
                     folder.add(row)  # before the checkpoint: a row too many is dropped when a run goes on, none is lost
                     if validation:
                         folder.add_scores(validation.scores, classes, epoch + 1)
-                        _log_pictures(folder, model, validation_set, config.eval.pictures, precision, epoch + 1)
+                        _log_pictures(folder, backend, validation_set, config.eval.pictures, epoch + 1)
 
             # (g) now and then: save
             if at_end or stopping or saving:
@@ -515,14 +516,12 @@ def _is_better(scores: Scores, progress: Progress) -> bool:
     return scores.miou > best.miou
 
 
-def _log_pictures(
-    folder: RunFolder, model: Segmenter, scenes: EvaluationSet, count: int, precision: torch.dtype, epoch: int
-) -> None:
+def _log_pictures(folder: RunFolder, model: Backend, scenes: EvaluationSet, count: int, epoch: int) -> None:
     """Show the same few validation pictures each time: image, truth, prediction."""
     count = min(count, len(scenes))
     for k in range(count):
         scene = scenes[k * len(scenes) // count]
-        logits = segment(model, scene.image[None], precision=precision)[0]
+        logits = model(scene.image[None])[0]
         inner = scene.box.inner
         image = scene.image.permute(1, 2, 0).numpy()[inner]
         masks = [scene.canvas_mask.numpy()[inner], argmax(logits)[inner]]

@@ -40,9 +40,9 @@ from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
-from segkit.inference.backend import segment
 from segkit.inference.folding import for_inference
 from segkit.inference.predictor import Predictor
+from segkit.inference.torch_backend import TorchBackend
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
 from segkit.loading.cache import PixelCache
@@ -414,7 +414,7 @@ def fixed_predictor(logits: torch.Tensor) -> Predictor:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
     segmenter = fixed_segmenter(logits).to_device(torch.device("cpu"), channels_last=True)
     ready = for_inference(segmenter, canvas_hw=CANVAS, precision=torch.float32)
-    return Predictor(ready, classes, canvas_hw=CANVAS, precision=torch.float32)
+    return Predictor(TorchBackend(ready, classes, CANVAS, torch.float32))
 
 
 def smooth_logits(size_hw: tuple[int, int]) -> torch.Tensor:
@@ -463,7 +463,8 @@ def inference_comparison(device: torch.device) -> Comparison:
     plain = segmenter.eval()
     picture = torch.from_numpy(draw_scene(rng, CANVAS)[0]).permute(2, 0, 1)[None].to(device)
     normalised = ((picture - plain.mean) / plain.std).contiguous()
-    ready = for_inference(plain.to_device(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
+    folded = for_inference(plain.to_device(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
+    ready = TorchBackend(folded, Classes.build(SHAPE_CLASSES), CANVAS, precision)
     reference = build_model(config, len(SHAPE_CLASSES)).eval().to(device).network
     reference.load_state_dict(plain.network.state_dict())
 
@@ -472,12 +473,12 @@ def inference_comparison(device: torch.device) -> Comparison:
             return reference(normalised)
 
     def ours() -> torch.Tensor:
-        return segment(ready, picture, precision=precision)
+        return ready(picture)
 
     pictures = [torch.from_numpy(draw_scene(rng, CANVAS)[0]).permute(2, 0, 1)[None].to(device) for _ in range(8)]
     with torch.no_grad():
         truth = [reference(((x - plain.mean) / plain.std).contiguous()).argmax(1) for x in pictures]
-    agreement = [(segment(ready, x, precision=precision).argmax(1) == y).float().mean().item()
+    agreement = [(ready(x).argmax(1) == y).float().mean().item()
                  for x, y in zip(pictures, truth, strict=True)]  # fmt: skip
     assert min(agreement) >= 0.99, agreement
     return Comparison(
@@ -496,7 +497,8 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
     reader = MaskReader.build(DataConfig(), classes)
     dataset = EvaluationSet([Item(i.stem, i, m) for i, m in pairs], reader, canvas_hw=CANVAS)
-    model = fixed_segmenter(logits).eval().to_device(device, channels_last=True)
+    segmenter = fixed_segmenter(logits).eval().to_device(device, channels_last=True)
+    model = TorchBackend(segmenter, classes, CANVAS, torch.float32)
     written = folder / "written"
     written.mkdir()
 
@@ -505,7 +507,7 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
 
     def ours() -> np.ndarray:
         batches = evaluation_batches(dataset, batch_size=8, workers=2)
-        return evaluate(model, batches, classes=classes, precision=torch.float32).scores.counts
+        return evaluate(model, batches, classes=classes).scores.counts
 
     difference = 100 * np.abs(usual() - ours()).sum() / 2 / ours().sum()
     assert difference < 0.2, difference
