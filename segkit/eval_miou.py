@@ -133,7 +133,7 @@ def score(
         for checkpoint in checkpoints
     ]
     dataset = EvaluationSet(items, reader, canvas_hw=config.data.canvas)
-    validation = Validation(dataset, config.eval.batch_size, precision, ranks)
+    validation = Validation(dataset, config.eval.batch_size, ranks)
     return validation.score(together(models), title=title, images=images).scores
 
 

@@ -212,7 +212,7 @@ def _seconds_per_validated_image(path: Path, config: RunConfig, data: PreparedDa
     precision = select_precision(config.train.precision, device)
     model = ready(Checkpoint.load(path), device, precision=precision)
     few = replace(data, val=data.val[: 4 * config.eval.batch_size])
-    validation = Validation(build_validation_set(config, few), config.eval.batch_size, precision)
+    validation = Validation(build_validation_set(config, few), config.eval.batch_size)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()

@@ -98,7 +98,7 @@ def _train(
     config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool | Literal["auto"], max_steps: int | None
 ) -> TrainResult:
     run = set_up(config, folder, ranks, resume=resume)
-    settings, device, loss, state = config.train, run.device, run.loss, run.state
+    settings, device, criterion, state = config.train, run.device, run.criterion, run.state
     segmenter, progress, divergence = state.segmenter, state.progress, state.divergence
     skipping = settings.on_nonfinite == "skip"
     batches = run.batches()
@@ -133,7 +133,7 @@ def _train(
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
             micro = [next(batches) for _ in range(settings.accumulate)]
             watch.lap("loading")
-            normalizers = ranks.sum(torch.stack([loss.normalizers(batch.masks) for batch in micro]).sum(dim=0))
+            normalizers = ranks.sum(torch.stack([criterion.normalizers(batch.masks) for batch in micro]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
             seed_step(settings.seed, step, ranks.rank)
@@ -143,7 +143,7 @@ def _train(
                 with gradient_exchange(network, wanted=part == len(micro) - 1):  # once, after the last part
                     with autocast(device, run.precision):
                         logits = network(batch.images)  # [b, C, H, W]
-                    share = loss(logits, batch.masks, normalizers)
+                    share = criterion(logits, batch.masks, normalizers).total
                     state.scaler.scale(share * ranks.size).backward()  # DDP averages
                 step_loss += share.detach()
             watch.lap("forward and backward")

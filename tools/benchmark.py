@@ -40,16 +40,16 @@ from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
-from segkit.inference.backend import segment
 from segkit.inference.folding import for_inference
 from segkit.inference.predictor import Predictor
+from segkit.inference.torch_backend import TorchBackend
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
 from segkit.loading.cache import PixelCache
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches, training_batches
 from segkit.loading.training_set import TrainingSet
-from segkit.losses.table import cross_entropy, focal
+from segkit.losses.cross_entropy import cross_entropy, focal
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.predict import predict_files
@@ -236,7 +236,7 @@ def segkit_stream(pairs: Sequence[peers.Pair], workers: int, *, cached: bool = F
     if cached:
         dataset.cache = PixelCache([(375, 500)] * len(pairs))
     plan = BatchPlan(len(pairs), 4, seed=0)
-    segmenter = fixed_segmenter(torch.zeros(NUM_CLASSES, 1, 1)).place(torch.device("cpu"), channels_last=True)
+    segmenter = fixed_segmenter(torch.zeros(NUM_CLASSES, 1, 1)).to_device(torch.device("cpu"), channels_last=True)
     for batch in training_batches(dataset, plan, rank=0, first_step=0, num_steps=10**9, workers=workers):
         yield segmenter.normalise(batch.images)
 
@@ -412,9 +412,9 @@ def fixed_segmenter(logits: torch.Tensor) -> Segmenter:
 
 def fixed_predictor(logits: torch.Tensor) -> Predictor:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
-    segmenter = fixed_segmenter(logits).place(torch.device("cpu"), channels_last=True)
+    segmenter = fixed_segmenter(logits).to_device(torch.device("cpu"), channels_last=True)
     ready = for_inference(segmenter, canvas_hw=CANVAS, precision=torch.float32)
-    return Predictor(ready, classes, canvas_hw=CANVAS, precision=torch.float32)
+    return Predictor(TorchBackend(ready, classes, CANVAS, torch.float32))
 
 
 def smooth_logits(size_hw: tuple[int, int]) -> torch.Tensor:
@@ -448,7 +448,7 @@ def way_back_comparison(size_hw: tuple[int, int]) -> Comparison:
 def inference_comparison(device: torch.device) -> Comparison:
     """A network trained for a moment, so that its classes are no coin tosses, in fp32 and made ready for inference."""
     config = ModelConfig(encoder="resnet34", pretrained="none")
-    segmenter = build_model(config, len(SHAPE_CLASSES)).place(device, channels_last=True).train()
+    segmenter = build_model(config, len(SHAPE_CLASSES)).to_device(device, channels_last=True).train()
     precision = select_precision("auto", device)
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=1e-3)
@@ -463,7 +463,8 @@ def inference_comparison(device: torch.device) -> Comparison:
     plain = segmenter.eval()
     picture = torch.from_numpy(draw_scene(rng, CANVAS)[0]).permute(2, 0, 1)[None].to(device)
     normalised = ((picture - plain.mean) / plain.std).contiguous()
-    ready = for_inference(plain.place(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
+    folded = for_inference(plain.to_device(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
+    ready = TorchBackend(folded, Classes.build(SHAPE_CLASSES), CANVAS, precision)
     reference = build_model(config, len(SHAPE_CLASSES)).eval().to(device).network
     reference.load_state_dict(plain.network.state_dict())
 
@@ -472,12 +473,12 @@ def inference_comparison(device: torch.device) -> Comparison:
             return reference(normalised)
 
     def ours() -> torch.Tensor:
-        return segment(ready, picture, precision=precision)
+        return ready(picture)
 
     pictures = [torch.from_numpy(draw_scene(rng, CANVAS)[0]).permute(2, 0, 1)[None].to(device) for _ in range(8)]
     with torch.no_grad():
         truth = [reference(((x - plain.mean) / plain.std).contiguous()).argmax(1) for x in pictures]
-    agreement = [(segment(ready, x, precision=precision).argmax(1) == y).float().mean().item()
+    agreement = [(ready(x).argmax(1) == y).float().mean().item()
                  for x, y in zip(pictures, truth, strict=True)]  # fmt: skip
     assert min(agreement) >= 0.99, agreement
     return Comparison(
@@ -496,7 +497,8 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
     reader = MaskReader.build(DataConfig(), classes)
     dataset = EvaluationSet([Item(i.stem, i, m) for i, m in pairs], reader, canvas_hw=CANVAS)
-    model = fixed_segmenter(logits).eval().place(device, channels_last=True)
+    segmenter = fixed_segmenter(logits).eval().to_device(device, channels_last=True)
+    model = TorchBackend(segmenter, classes, CANVAS, torch.float32)
     written = folder / "written"
     written.mkdir()
 
@@ -505,7 +507,7 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
 
     def ours() -> np.ndarray:
         batches = evaluation_batches(dataset, batch_size=8, workers=2)
-        return evaluate(model, batches, classes=classes, precision=torch.float32).scores.counts
+        return evaluate(model, batches, classes=classes).scores.counts
 
     difference = 100 * np.abs(usual() - ours()).sum() / 2 / ours().sum()
     assert difference < 0.2, difference
@@ -544,7 +546,7 @@ def train_part(device: torch.device, folder: Path) -> list[Comparison]:
 
     def ours(encoder: str) -> Callable[[], None]:
         model = build_model(ModelConfig(encoder=encoder, pretrained="none"), NUM_CLASSES)
-        model.place(device, channels_last=True).train()
+        model.to_device(device, channels_last=True).train()
         optimizer = build_optimizer(OptimConfig(), model, encoder=model.encoder, lr=1e-3)
 
         def step() -> None:

@@ -149,7 +149,7 @@ def measure_rank(num_steps: int) -> None:
 
 def make_model() -> Segmenter:
     torch.manual_seed(0)
-    return build_model(MODEL, len(CLASSES), pretrained=False).place(torch.device("cpu"), channels_last=True)
+    return build_model(MODEL, len(CLASSES), pretrained=False).to_device(torch.device("cpu"), channels_last=True)
 
 
 def step(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

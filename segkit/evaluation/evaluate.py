@@ -1,6 +1,6 @@
 """From batches to scores.
 
-Validation in training, `eval_miou` and `predict` all call `segment` below, so they can't disagree. Scores are counted
+Validation in training, `eval_miou` and `predict` all call a `Backend`, so they can't disagree. Scores are counted
 at the original image resolution: logits go back through the letterbox, then argmax; label maps are never resized.
 """
 
@@ -16,11 +16,9 @@ from segkit.classes import Classes
 from segkit.errors import DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.imaging.letterbox import LetterBox
-from segkit.inference.backend import segment
-from segkit.inference.ensemble import Ensemble
+from segkit.inference.backend import Backend
 from segkit.loading.collate import SceneBatch
 from segkit.losses.table import WeightedLoss
-from segkit.models.segmenter import Segmenter
 from segkit.runtime.device import sum_dtype
 from segkit.runtime.machine import count_threads
 from segkit.runtime.ranks import Ranks
@@ -36,33 +34,31 @@ class Evaluation:
 
 
 def evaluate(
-    model: Segmenter | Ensemble,
+    model: Backend,
     batches: Iterable[SceneBatch],
     *,
     classes: Classes,
-    precision: torch.dtype,
     ranks: Ranks | None = None,
     loss: WeightedLoss | None = None,
     images: dict[str, np.ndarray] | None = None,
 ) -> Evaluation:
     """Score the images of `batches`, and those of the other ranks, which must call this too.
 
-    `model` is one that `for_inference` made, or an ensemble of such. The validation loss, where asked for, is that of
-    all images together, on the canvas. `images`, where given, is filled with this rank's: by the name of each its
-    hits, true and predicted pixels by class, int64 [3, C].
+    The validation loss, where asked for, is that of all images together, on the canvas. `images`, where given, is
+    filled with this rank's: by the name of each its hits, true and predicted pixels by class, int64 [3, C].
 
     Raises:
         DeviceError: an image, or a batch of them, doesn't fit into the device's memory.
     """
     ranks = ranks or Ranks()
-    device = model.mean.device
+    device = model.device or torch.device("cpu")
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
     totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
 
     def segmented() -> Iterator[tuple[torch.Tensor, LetterBox, np.ndarray, str]]:
         for batch in batches:
             with _out_of_memory_names(f"{len(batch.names)} images ({batch.names[0]}, ...)", "lower eval.batch_size"):
-                logits = segment(model, batch.images, precision=precision)
+                logits = torch.as_tensor(model(batch.images))
             if loss:
                 for k, target in enumerate(batch.canvas_masks.to(device).split(1)):
                     totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))

@@ -5,19 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from segkit.datasets.images import image_size_hw
 from segkit.evaluation.evaluate import Evaluation, evaluate
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
-from segkit.inference.backend import segment
-from segkit.inference.ensemble import Ensemble
+from segkit.inference.backend import Backend
 from segkit.loading.collate import collate_scenes
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.losses.table import WeightedLoss
-from segkit.models.segmenter import Segmenter
 from segkit.runtime.machine import count_threads
 from segkit.runtime.progress import progress
 from segkit.runtime.ranks import Ranks
@@ -30,13 +27,12 @@ class Validation:
 
     dataset: EvaluationSet
     batch_size: int
-    precision: torch.dtype
     ranks: Ranks = field(default_factory=Ranks)
     loss: WeightedLoss | None = None  # whose mean over the set is wanted as well
 
     def score(
         self,
-        model: Segmenter | Ensemble,
+        model: Backend,
         *,
         num_batches: int | None = None,
         title: str | None = None,
@@ -66,13 +62,12 @@ class Validation:
                 model,
                 bar,
                 classes=self.dataset.reader.classes,
-                precision=self.precision,
                 ranks=self.ranks,
                 loss=self.loss,
                 images=images,
             )
 
-    def rehearse(self, model: Segmenter | Ensemble, *, largest: bool) -> None:
+    def rehearse(self, model: Backend, *, largest: bool) -> None:
         """Score two batches and throw the figures away, so that what would fail after an hour fails now.
 
         With `largest`, also the image with the most pixels: on a GPU it is the one that may not fit into memory.
@@ -84,7 +79,7 @@ class Validation:
         if largest:
             scene = self.dataset[self.largest_image()]
             classes = self.dataset.reader.classes
-            evaluate(model, [collate_scenes([scene])], classes=classes, precision=self.precision)
+            evaluate(model, [collate_scenes([scene])], classes=classes)
 
     def largest_image(self) -> int:
         """Return the index of the image with the most pixels, by the files' headers."""
@@ -93,12 +88,12 @@ class Validation:
         sizes_hw = list(prefetch(image_size_hw, files, threads=threads, ahead=4 * threads))
         return max(range(len(sizes_hw)), key=lambda k: (sizes_hw[k][0] * sizes_hw[k][1], -k))
 
-    def panels(self, model: Segmenter | Ensemble, count: int) -> Iterator[tuple[str, np.ndarray]]:
+    def panels(self, model: Backend, count: int) -> Iterator[tuple[str, np.ndarray]]:
         """Yield name, and image, truth and prediction side by side (uint8 RGB [h, w, 3]), of the same few images."""
         count = min(count, len(self.dataset))
         for k in range(count):
             scene = self.dataset[k * len(self.dataset) // count]
-            logits = segment(model, scene.image[None], precision=self.precision)[0]
+            logits = model(scene.image[None])[0]
             inner = scene.box.inner
             image = scene.image.permute(1, 2, 0).numpy()[inner]
             masks = [scene.canvas_mask.numpy()[inner], argmax(logits)[inner]]

@@ -1,11 +1,11 @@
 """Class ids of scores: the argmax over classes, at the scores' own size or interpolated to another.
 
 Bilinear interpolation is a convex combination of four neighbours. Where all four have the same largest class, the
-interpolated scores have it too; so in a picture that is enlarged only the pixels between neighbours that differ are
+interpolated scores have it too; so in an image that is enlarged only the pixels between neighbours that differ are
 interpolated, a few percent. The result is that of interpolating everything, up to rounding between tied classes. On a
-GPU, where that takes no time, everything is interpolated.
+GPU, where that takes no time, everything is interpolated, in strips of rows that bound its memory.
 
-On a CPU all this is numpy and OpenCV in the caller's thread, so that pictures can be worked on side by side.
+On a CPU all this is numpy and OpenCV in the caller's thread, so that images can be worked on side by side.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 PIXELS_AT_A_TIME = 65536
+STRIP_BYTES = 256 * 2**20  # of scores at their new size, on a GPU
 UNDECIDED = 255
 
 
@@ -39,14 +40,7 @@ def resized_argmax(
     if isinstance(scores, np.ndarray):
         planes = scores[:, *inner].astype(np.float32, copy=False)
     elif scores.device.type != "cpu":
-        import torch
-        import torch.nn.functional as F
-
-        cut = scores[:, *inner]
-        if cut.shape[1:] != size_hw:
-            cut = F.interpolate(cut[None].float(), size_hw, mode="bilinear", align_corners=False)[0]
-        labels: np.ndarray = cut.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        return labels
+        return argmax_in_strips(scores[:, *inner], size_hw).cpu().numpy()
     else:
         planes = _planes(scores, inner)
     given_hw = planes.shape[1:]
@@ -55,6 +49,34 @@ def resized_argmax(
     if size_hw[0] * size_hw[1] < 2 * given_hw[0] * given_hw[1]:
         return _argmax(cv2.resize(plane, size_hw[::-1], interpolation=cv2.INTER_LINEAR) for plane in planes)
     return _enlarged_argmax(planes, size_hw)
+
+
+def argmax_in_strips(
+    scores: "torch.Tensor", size_hw: tuple[int, int], *, strip_bytes: int = STRIP_BYTES
+) -> "torch.Tensor":
+    """Return the class of the largest of resized scores: float [C, H, W] -> uint8 [h, w], on the device of the scores.
+
+    A strip of output rows at a time, whose scores and int64 ids take at most `strip_bytes` (but at least one row). Each
+    row is a mix of two given ones, as F.interpolate mixes them, so strips of any height give the same result. Without
+    gradient. Unproven on GPUs.
+    """
+    import torch
+
+    height, width = size_hw
+    if scores.shape[1:] == size_hw:
+        return scores.argmax(dim=0).to(torch.uint8)
+    device = scores.device
+    first, second, share = (torch.from_numpy(axis).to(device) for axis in _neighbours(height, scores.shape[1]))
+    ids = torch.empty(size_hw, dtype=torch.uint8, device=device)
+    rows = max(1, strip_bytes // (width * (4 * scores.shape[0] + 8)))
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        above, below = (scores.index_select(1, index[strip]).float() for index in (first, second))
+        tall = torch.lerp(above, below, share[strip, None])  # [C, rows, W]
+        # Not F.interpolate: with deterministic algorithms on, it composes even this of slow indexing on a GPU.
+        wide = torch.ops.aten.upsample_bilinear2d(tall[None], [tall.shape[1], width], False)[0]
+        ids[strip] = wide.argmax(dim=0)
+    return ids
 
 
 def _planes(scores: "torch.Tensor", inner: tuple[slice, slice]) -> np.ndarray:
@@ -72,40 +94,40 @@ def _argmax(planes: Iterable[np.ndarray]) -> np.ndarray:
     """float32 [C, h, w] -> uint8 [h, w]: a running maximum, class by class, which reads each plane once."""
     remaining = iter(planes)
     largest = next(remaining).copy()
-    labels = np.zeros(largest.shape, np.uint8)
-    if labels.size == 1:  # OpenCV would take such an array for a scalar
-        labels[...] = np.argmax([largest.item(), *(plane.item() for plane in remaining)])
-        return labels
+    ids = np.zeros(largest.shape, np.uint8)
+    if ids.size == 1:  # OpenCV would take such an array for a scalar
+        ids[...] = np.argmax([largest.item(), *(plane.item() for plane in remaining)])
+        return ids
     for k, plane in enumerate(remaining, start=1):
         better = cv2.compare(plane, largest, cv2.CMP_GT)  # 255 or 0
         cv2.max(plane, largest, dst=largest)
-        cv2.max(labels, cv2.min(better, k), dst=labels)  # type: ignore[call-overload]
-    return labels
+        cv2.max(ids, cv2.min(better, k), dst=ids)  # type: ignore[call-overload]
+    return ids
 
 
 def _enlarged_argmax(planes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     planes = np.ascontiguousarray(planes)  # as they are, but where columns were cut off
     cells = _unanimous_cells(_argmax(planes))
     rows, columns = (_neighbours(length, given) for length, given in zip(size_hw, planes.shape[1:], strict=True))
-    labels: np.ndarray = cells.take(rows[0], axis=0).take(columns[0], axis=1)
-    flat = labels.reshape(-1)
+    ids: np.ndarray = cells.take(rows[0], axis=0).take(columns[0], axis=1)
+    flat = ids.reshape(-1)
     undecided = np.flatnonzero(flat == UNDECIDED)
     for start in range(0, len(undecided), PIXELS_AT_A_TIME):
-        places = undecided[start : start + PIXELS_AT_A_TIME]
-        y, x = np.divmod(places, size_hw[1])
-        flat[places] = _interpolated_argmax(planes, [axis[y] for axis in rows], [axis[x] for axis in columns])
-    return labels
+        offsets = undecided[start : start + PIXELS_AT_A_TIME]
+        y, x = np.divmod(offsets, size_hw[1])
+        flat[offsets] = _interpolated_argmax(planes, [axis[y] for axis in rows], [axis[x] for axis in columns])
+    return ids
 
 
-def _unanimous_cells(labels: np.ndarray) -> np.ndarray:
-    """Return for each pixel the label that it shares with its neighbours to the right, below and diagonal."""
-    differs = np.zeros(labels.shape, bool)
-    beside, below = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
+def _unanimous_cells(ids: np.ndarray) -> np.ndarray:
+    """Return for each pixel the class id that it shares with its neighbours to the right, below and diagonal."""
+    differs = np.zeros(ids.shape, bool)
+    beside, below = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
     differs[:, :-1] |= beside
     differs[:-1, :-1] |= beside[1:]
     differs[:-1] |= below
     differs[:-1, :-1] |= below[:, 1:]
-    return np.where(differs, np.uint8(UNDECIDED), labels)
+    return np.where(differs, np.uint8(UNDECIDED), ids)
 
 
 def _neighbours(length: int, given: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

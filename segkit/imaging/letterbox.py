@@ -32,7 +32,7 @@ class LetterBox:
 
     @classmethod
     def fit(cls, source_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> "LetterBox":
-        """Place `source_hw` on `canvas_hw` as large as it goes, without cropping, bars on both sides."""
+        """Fit `source_hw` onto `canvas_hw` as large as it goes, without cropping, bars on both sides."""
         scale = min(canvas_hw[0] / source_hw[0], canvas_hw[1] / source_hw[1])
         inner_hw = (
             min(canvas_hw[0], max(1, round(source_hw[0] * scale))),
@@ -64,7 +64,7 @@ class LetterBox:
     def invert(self, logits: "torch.Tensor") -> "torch.Tensor":
         """Take scores [C, H, W] on the canvas back to the source [C, h, w]: bars cut off, then bilinear.
 
-        Scores are resized, never label maps; take the argmax afterwards.
+        Scores are resized, never class ids; take the argmax afterwards, or call `mask`, which needs less memory.
         """
         assert logits.shape[-2:] == self.canvas_hw, (logits.shape, self.canvas_hw)
         inner = logits[:, *self.inner]

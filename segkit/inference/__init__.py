@@ -1,5 +1,6 @@
 """Trained models that predict.
 
-backend: logits of a batch. folding: BatchNorm into convolutions. ensemble: several models as one. ready: from
-checkpoints to models on a device. predictor: one image of any size in, its class ids out.
+backend: the interface, from uint8 images to logits. torch_backend: PyTorch's. ensemble: several models as one. folding:
+BatchNorm into convolutions. ready: from checkpoints to backends. predictor: one image of any size in, its class ids
+out.
 """

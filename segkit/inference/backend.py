@@ -1,20 +1,36 @@
-"""From letterboxed pixels to logits on the canvas: the one path of validation, evaluation and prediction."""
+"""What computes logits: the one interface that validation, evaluation and prediction see, without torch.
 
-import torch
+Not here: PyTorch's own (torch_backend), several as one (ensemble); letterbox and argmax around it (segkit/imaging).
+"""
 
-from segkit.inference.ensemble import Ensemble
-from segkit.models.segmenter import Segmenter
-from segkit.runtime.device import autocast
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+
+from segkit.classes import Classes
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = "torch.Tensor | np.ndarray"
 
 
-@torch.inference_mode()
-def segment(model: Segmenter | Ensemble, images: torch.Tensor, *, precision: torch.dtype) -> torch.Tensor:
-    """Return the logits on the canvas, float32 [B, C, H, W], of letterboxed pictures, uint8 RGB [B, 3, H, W].
-
-    `model` is one that `for_inference` made, or an ensemble of such. The box takes them further: `box.mask(logits[k])`
-    to class ids at the picture's own size, `box.invert(logits[k])` to scores.
+class Backend(Protocol):
+    """A trained model, ready to compute. The letterbox takes its logits further: `box.mask(logits[k])` to class ids at
+    the image's own size, `box.invert(logits[k])` to scores.
     """
-    device = model.mean.device
-    with autocast(device, precision):
-        logits: torch.Tensor = model(images.to(device, non_blocking=True))
-    return logits.float()
+
+    @property
+    def classes(self) -> Classes:
+        """Class k is channel k of the logits."""
+
+    @property
+    def canvas_hw(self) -> tuple[int, int]:
+        """The size of letterboxed images that it was trained with."""
+
+    @property
+    def device(self) -> "torch.device | None":
+        """Where PyTorch puts the logits; None for arrays of another runtime."""
+
+    def __call__(self, images: Array) -> Array:
+        """Return logits float32 [B, C, H, W] on the canvas, for letterboxed images, uint8 RGB [B, 3, H, W]."""

@@ -3,41 +3,57 @@
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from segkit.models.segmenter import Segmenter
+from segkit.classes import Classes
+from segkit.inference.backend import Array
+from segkit.inference.torch_backend import TorchBackend
 
 
-class Ensemble(nn.Module):
-    """Models of the same classes that vote by their class probabilities, each with the same weight.
+@dataclass(frozen=True)
+class Ensemble:
+    """Models of the same classes and canvas that vote by their class probabilities, each with the same weight.
 
-    Its scores are the logarithm of the mean probability. So they are logits as those of a single model are: their
-    softmax is the mean of the models' probabilities, and what goes on with them is the same path. (If probabilities
-    were enlarged instead, an ensemble of one model with itself would differ from that model between two pixels.)
+    Its scores are the logarithm of the mean probability. So they are logits like those of a single model: their softmax
+    is the mean of the models' probabilities, and the same path takes them further. (If probabilities were enlarged
+    instead, an ensemble of one model with itself would differ from that model between two pixels.)
     """
 
-    def __init__(self, models: Sequence[Segmenter]) -> None:
-        super().__init__()
-        self.models = nn.ModuleList(models)
+    members: tuple[TorchBackend, ...]
 
     @property
-    def mean(self) -> torch.Tensor:
-        """What the first model subtracts from pixels; it says which device they all are on."""
-        first = self.models[0]
-        assert isinstance(first, Segmenter)
-        return first.mean
+    def classes(self) -> Classes:
+        """Those of every member."""
+        return self.members[0].classes
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return scores float32 [B, C, H, W] for RGB images [B, 3, H, W], uint8 or float, in 0..255.
+    @property
+    def canvas_hw(self) -> tuple[int, int]:
+        """That of every member."""
+        return self.members[0].canvas_hw
 
-        Probabilities are added as logarithms, so that none of them becomes 0, whose logarithm is no number.
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return self.members[0].device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What the members compute in."""
+        return self.members[0].precision
+
+    @torch.inference_mode()
+    def __call__(self, images: Array) -> torch.Tensor:
+        """Return scores float32 [B, C, H, W] on the canvas, for letterboxed images, uint8 RGB [B, 3, H, W].
+
+        Probabilities are added as logarithms, so that none of them becomes 0, whose logarithm is infinite.
         """
-        votes = (model(images).float().log_softmax(dim=1) for model in self.models)
-        return functools.reduce(torch.logaddexp, votes) - math.log(len(self.models))
+        inputs = torch.as_tensor(images).to(self.device, non_blocking=True)
+        votes = (member(inputs).log_softmax(dim=1) for member in self.members)
+        return functools.reduce(torch.logaddexp, votes) - math.log(len(self.members))
 
 
-def together(models: Sequence[Segmenter]) -> Segmenter | Ensemble:
+def together(members: Sequence[TorchBackend]) -> TorchBackend | Ensemble:
     """Return a single model as it is, several as an ensemble."""
-    return models[0] if len(models) == 1 else Ensemble(models)
+    return members[0] if len(members) == 1 else Ensemble(tuple(members))

@@ -4,6 +4,7 @@ Not here: torch.compile and other runtimes.
 """
 
 import copy
+import functools
 import logging
 import weakref
 
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from segkit.models.segmenter import Segmenter
+from segkit.runtime.device import native_kernels, without_tf32
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +24,19 @@ def for_inference(segmenter: Segmenter, *, canvas_hw: tuple[int, int], precision
     """Return a copy in eval mode whose BatchNorm is folded into convolutions, with weights in `precision`.
 
     BatchNorm in eval mode is a factor and a shift per channel, which the convolution before it can apply (Jacob et al.
-    2018, section 3.2). Which convolution comes before is seen in a forward pass of one picture of `canvas_hw`; a second
-    one checks that the logits stay the same, or nothing is folded.
+    2018, section 3.2). Which convolution comes before is seen in a forward pass of one image of `canvas_hw`; a second
+    one checks that the logits stay the same, or nothing is folded. Both run without TF32, whose rounding on GPUs is
+    as large as what is looked for.
     """
     plain = copy.deepcopy(segmenter).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    picture = torch.randint(0, 256, (1, 3, *canvas_hw), dtype=torch.uint8, generator=generator).to(plain.mean.device)
-    pairs, expected = _find_pairs(plain, picture)
-    folded = _fold(copy.deepcopy(plain), pairs) if pairs else plain
-    if pairs and not torch.allclose(folded(picture), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-        log.debug("BatchNorm was not folded: this network does more between convolution and normalisation")
-        folded = plain
+    image = torch.randint(0, 256, (1, 3, *canvas_hw), dtype=torch.uint8, generator=generator).to(plain.device)
+    with native_kernels(), without_tf32():
+        pairs, expected = _find_pairs(plain, image)
+        folded = _fold(copy.deepcopy(plain), pairs) if pairs else plain
+        if pairs and not torch.allclose(folded(image), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            _warn(type(plain.network).__name__)
+            folded = plain
     if precision != torch.float32:
         for layer in folded.modules():  # autocast narrows them in each forward pass; once is enough
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -40,7 +44,16 @@ def for_inference(segmenter: Segmenter, *, canvas_hw: tuple[int, int], precision
     return folded
 
 
-def _find_pairs(segmenter: Segmenter, picture: torch.Tensor) -> tuple[list[tuple[str, str]], torch.Tensor]:
+@functools.cache  # once for each kind of network, not at every validation
+def _warn(name: str) -> None:
+    log.warning(
+        "warning: BatchNorm of %s isn't folded for inference: the logits would change, so it does more between "
+        "convolution and normalisation; results are right, and take longer",
+        name,
+    )
+
+
+def _find_pairs(segmenter: Segmenter, image: torch.Tensor) -> tuple[list[tuple[str, str]], torch.Tensor]:
     """Return the names of (convolution, BatchNorm) of which one's output is the other's input, and the logits."""
     calls: dict[str, int] = {}
     made_by: dict[int, tuple[str, weakref.ref[torch.Tensor]]] = {}  # by the id of what came out
@@ -59,7 +72,7 @@ def _find_pairs(segmenter: Segmenter, picture: torch.Tensor) -> tuple[list[tuple
 
     watched = [layer for layer in segmenter.modules() if isinstance(layer, nn.Conv2d | _BatchNorm)]
     handles = [layer.register_forward_hook(see) for layer in watched]
-    logits = segmenter(picture)
+    logits = segmenter(image)
     for handle in handles:
         handle.remove()
     return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1], logits

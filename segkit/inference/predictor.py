@@ -6,26 +6,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segkit.classes import Classes
 from segkit.imaging.letterbox import LetterBox
-from segkit.inference.backend import segment
-from segkit.inference.ensemble import Ensemble, together
+from segkit.inference.backend import Backend
+from segkit.inference.ensemble import together
 from segkit.inference.ready import load_together, ready
 from segkit.loading.collate import to_tensor
-from segkit.models.segmenter import Segmenter
 from segkit.runtime.device import common_precision, select_device
 
 
 class Predictor:
-    """A trained model, or several as an ensemble, that takes images of any size.
+    """A trained model, or several as an ensemble, that takes images of any size."""
 
-    `model` is one that `for_inference` made, or an ensemble of such.
-    """
-
-    def __init__(
-        self, model: Segmenter | Ensemble, classes: Classes, *, canvas_hw: tuple[int, int], precision: torch.dtype
-    ) -> None:
-        self.model, self.classes, self.canvas_hw, self.precision = model, classes, canvas_hw, precision
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.classes, self.canvas_hw = backend, backend.classes, backend.canvas_hw
 
     @classmethod
     def load(
@@ -50,12 +43,7 @@ class Predictor:
         if target.type == "cpu":  # trained in fp16 on a GPU, which a CPU can't compute in
             trained = ["auto" if name == "fp16" else name for name in trained]
         dtype = common_precision([precision] if precision else trained, target)
-        return cls(
-            together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints]),
-            checkpoints[0].classes,
-            canvas_hw=checkpoints[0].config.data.canvas,
-            precision=dtype,
-        )
+        return cls(together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints]))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return class ids uint8 [h, w] for an image, uint8 RGB [h, w, 3].
@@ -85,4 +73,4 @@ class Predictor:
 
     def canvas_logits(self, canvas: np.ndarray) -> torch.Tensor:
         """Return scores float [C, H, W] for a canvas, uint8 RGB [H, W, 3]: the network alone."""
-        return segment(self.model, to_tensor(canvas)[None], precision=self.precision)[0]
+        return torch.as_tensor(self.backend(to_tensor(canvas)[None]))[0]

@@ -1,4 +1,4 @@
-"""From checkpoints to models that predict: on a device, folded, together."""
+"""From checkpoints to backends: read together, and made ready on a device."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ import torch
 
 from segkit.errors import CheckpointError
 from segkit.inference.folding import for_inference
+from segkit.inference.torch_backend import TorchBackend
 from segkit.models.checkpoint import Checkpoint
-from segkit.models.segmenter import Segmenter
 
 
 def load_together(paths: Sequence[Path | str]) -> list[Checkpoint]:
-    """Read checkpoints that are to vote on the same pictures, without what they would need to be trained on.
+    """Read checkpoints that will vote on the same images, without their training state.
 
     Raises:
         CheckpointError: as `Checkpoint.load`; or two of them differ in their classes or in their canvas.
@@ -46,13 +46,15 @@ def ready(
     precision: torch.dtype,
     canvas_hw: tuple[int, int] | None = None,
     channels_last: bool | None = None,
-) -> Segmenter:
-    """Return a checkpoint's model on a device, made ready to evaluate and predict.
+) -> TorchBackend:
+    """Return a checkpoint's model as a backend on a device, made ready to evaluate and predict.
 
     Canvas and memory format are those of the training, unless others are given.
     """
     config = checkpoint.config
-    placed = checkpoint.build().place(
+    model = checkpoint.build().to_device(
         device, channels_last=config.train.channels_last if channels_last is None else channels_last
     )
-    return for_inference(placed, canvas_hw=canvas_hw or config.data.canvas, precision=precision)
+    size_hw = canvas_hw or config.data.canvas
+    folded = for_inference(model, canvas_hw=size_hw, precision=precision)
+    return TorchBackend(folded, checkpoint.classes, size_hw, precision)

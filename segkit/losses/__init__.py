@@ -1,5 +1,6 @@
 """Losses over NCHW logits and class ids.
 
-table: every loss, and sums of them. pixel: cross-entropy and focal loss with their gradient in closed form.
-class_weights: weights of the classes from their frequency.
+table: every loss by name, sums of them, and what training minimises. cross_entropy: cross-entropy and focal loss. dice:
+soft Dice. pixel: the arithmetic of losses by pixel, with their gradient in closed form. class_weights: weights of the
+classes from their frequency (no torch).
 """

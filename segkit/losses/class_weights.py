@@ -1,6 +1,6 @@
-"""How much each class weighs in the loss, by rules that go by how often it is there.
+"""How much each class weighs in the loss, by rules that go by its frequency.
 
-Apart from the losses, since a check of the data shows weights too and needs no network for that.
+Apart from the losses: a check of the data shows weights too, without torch.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ def class_weights(
 ) -> list[float] | None:
     """Return one weight per class by a rule, from counts over the training masks; None for `none`.
 
-    `class_pixels`: pixels of each class. `surrounding_pixels`: all labelled pixels of the pictures that hold the class.
-    `class_images`: how many of the `num_images` pictures hold it. With f = share of the class among labelled pixels:
+    `class_pixels`: pixels of each class. `surrounding_pixels`: all labelled pixels of the images that hold the class.
+    `class_images`: how many of the `num_images` images hold it. With f = share of the class among labelled pixels:
 
     - balanced: 1 / (C f), the inverse frequency
-    - median_frequency: median(g) / g, g = share within the pictures that hold the class (Eigen and Fergus 2015)
+    - median_frequency: median(g) / g, g = share within the images that hold the class (Eigen and Fergus 2015)
     - log: 1 / ln(1.10 + f), at most 10.5 (the form of Paszke et al. 2016, ENet, which has 1.02 and at most 50)
     - sqrt: 1 / sqrt(f), halfway (in its logarithm) between no weights and balanced
-    - effective_number: (1 - beta) / (1 - beta^n) with n pictures that hold the class and beta = 1 - 1 / num_images (Cui
+    - effective_number: (1 - beta) / (1 - beta^n) with n images that hold the class and beta = 1 - 1 / num_images (Cui
       et al. 2019, Class-Balanced Loss; beta as in their Proposition 1). What n counts are independent samples, which
       neighbouring pixels of one object are not: by pixels, n is in the millions, beta^n is 0 for any usual beta, and
       all weights are the same.

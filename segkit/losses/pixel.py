@@ -2,7 +2,7 @@
 
 Autograd would keep the log-softmax, write it out, and read everything again on the way back. Here the gradient is made
 at once, where the softmax lies, and nothing else of the logits' size is made. Not here: what the losses mean and what
-they are divided by (segkit/losses/table.py).
+they are divided by (segkit/losses/cross_entropy.py).
 
 With q = 1 - p_y, the loss of a labelled pixel is -f q^gamma log p_y. Its derivative by log p_y is -s, where
 s = f (q^gamma - gamma q^(gamma-1) p_y log p_y), and d log p_y / d logit_c is [c = y] - p_c. So the gradient is
@@ -12,11 +12,30 @@ s (p_c - [c = y]); below, s is called the slope. gamma = 0 is cross-entropy.
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 EPS = 1e-6
+
+
+def check_ignore_index(ignore_index: int) -> None:
+    """Raise ValueError for an ignore_index that no uint8 mask can hold, as PyTorch's own -100."""
+    if not 0 <= ignore_index <= 255:
+        raise ValueError(
+            f"ignore_index: found {ignore_index}, expected 0..255, a value of uint8 masks; give ignored pixels 255"
+        )
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How pixels are weighed: by scale (a scalar), gamma, factors float [C] or None for 1; 0 where ignored."""
+
+    scale: torch.Tensor
+    gamma: float
+    factors: torch.Tensor | None
+    ignore_index: int
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -55,9 +74,9 @@ class _PixelLoss(torch.autograd.Function):
         # In fp16, a gradient divided by the number of pixels would underflow before GradScaler's factor reaches it.
         ctx.late_scale = scale if logits.dtype == torch.float16 else None
         early_scale = torch.ones_like(scale) if logits.dtype == torch.float16 else scale
-        weigh = functools.partial(_weigh, scale=early_scale, gamma=gamma, factors=factors, ignore_index=ignore_index)
+        weighting = Weighting(early_scale, gamma, factors, ignore_index)
         run = _fused if compiled else _piecewise
-        total, ctx.gradient = run(logits, target, weigh, ctx.needs_input_grad[0])
+        total, ctx.gradient = run(logits, target, weighting, ctx.needs_input_grad[0])
         return total if ctx.late_scale is None else total * ctx.late_scale
 
     @staticmethod
@@ -74,20 +93,10 @@ class _PixelLoss(torch.autograd.Function):
         return gradient, *[None] * 6
 
 
-Weigh = functools.partial[tuple[torch.Tensor, torch.Tensor]]  # _weigh with all but its first two arguments
-
-
-def _weigh(
-    log_py: torch.Tensor,
-    truth: torch.Tensor,
-    *,
-    scale: torch.Tensor,
-    gamma: float,
-    factors: torch.Tensor | None,
-    ignore_index: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _weigh(log_py: torch.Tensor, truth: torch.Tensor, weighting: Weighting) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of all pixels (a scalar) and the slope of each, for log p_y and the true ids, of one shape."""
-    ignored = truth == ignore_index
+    scale, gamma, factors = weighting.scale, weighting.gamma, weighting.factors
+    ignored = truth == weighting.ignore_index
     log_py = log_py.masked_fill(ignored, 0)  # it may be anything there, even infinite
     if factors is None:
         weight = torch.where(ignored, 0.0, scale)
@@ -101,11 +110,11 @@ def _weigh(
     return -(weight * modulation * log_py).sum(), slope
 
 
-# ---- eager: picture by picture on a CPU, so that a picture's scores stay in its cache
+# ---- eager: image by image on a CPU, so that an image's scores stay in its cache
 
 
 def _piecewise(
-    logits: torch.Tensor, target: torch.Tensor, weigh: Weigh, with_gradient: bool
+    logits: torch.Tensor, target: torch.Tensor, weighting: Weighting, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     rows = logits.stride(1) == 1 and logits.shape[1] > 1  # channels_last, also where it was cropped
     logits = logits.contiguous(memory_format=torch.channels_last if rows else torch.contiguous_format)
@@ -117,9 +126,9 @@ def _piecewise(
     for scores, truth, slot in zip(_pieces(logits, rows=rows), truths, slots, strict=False):
         in_place = slot is not None and slot.dtype == torch.float32
         p = torch.softmax(scores, axis, out=slot) if in_place else scores.softmax(axis, dtype=torch.float32)
-        ids = _class_ids(truth, weigh)
+        ids = _class_ids(truth, weighting.ignore_index)
         log_py = _log_probability(scores, p, ids, axis)
-        total, slope = weigh(log_py, truth)
+        total, slope = _weigh(log_py, truth, weighting)
         totals.append(total)
         if slot is not None:
             p.mul_(slope).scatter_add_(axis, ids, -slope)
@@ -128,13 +137,13 @@ def _piecewise(
     return torch.stack(totals).sum(), gradient
 
 
-def _class_ids(truth: torch.Tensor, weigh: Weigh) -> torch.Tensor:
+def _class_ids(truth: torch.Tensor, ignore_index: int) -> torch.Tensor:
     """Return int64 ids to gather by. Ignored pixels point to class 0, and weigh nothing; other wrong ids fail."""
-    return truth.long().masked_fill(truth == weigh.keywords["ignore_index"], 0)
+    return truth.long().masked_fill(truth == ignore_index, 0)
 
 
 def _pieces(tensor: torch.Tensor, *, rows: bool) -> Sequence[torch.Tensor]:
-    """View [B, K, H, W] as pieces: on a CPU single pictures, [1, K, H, W] or (channels_last, `rows`) [1, H, W, K]."""
+    """View [B, K, H, W] as pieces: on a CPU single images, [1, K, H, W] or (channels_last, `rows`) [1, H, W, K]."""
     view = tensor.permute(0, 2, 3, 1) if rows else tensor
     return view.split(1) if tensor.device.type == "cpu" else (view,)
 
@@ -153,10 +162,10 @@ def _log_probability(scores: torch.Tensor, p: torch.Tensor, ids: torch.Tensor, a
 
 
 def _fused(
-    logits: torch.Tensor, target: torch.Tensor, weigh: Weigh, with_gradient: bool
+    logits: torch.Tensor, target: torch.Tensor, weighting: Weighting, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    log_py, log_sum = _compiled(_normalize)(logits, _class_ids(target, weigh).unsqueeze(1))
-    total, slope = _compiled(weigh.func)(log_py, target.unsqueeze(1), **weigh.keywords)
+    log_py, log_sum = _compiled(_normalize)(logits, _class_ids(target, weighting.ignore_index).unsqueeze(1))
+    total, slope = _compiled(_weigh)(log_py, target.unsqueeze(1), weighting)
     return total, _compiled(_gradient)(logits, target, slope, log_sum) if with_gradient else None
 
 

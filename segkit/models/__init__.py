@@ -1,2 +1,6 @@
-"""Models: uint8 pixels in, aligned logits out. segmenter: the wrapper around every network. table: the architectures
-by name. weights: pretrained encoders."""
+"""Models: uint8 pixels in, aligned logits out.
+
+segmenter: the wrapper around every network. table: the architectures by name. lite_unet: an architecture for CPUs.
+pretrained: weights to start from. checkpoint: what a run saves. depthwise: convolutions with a fast backward on CPUs.
+resize: bilinear, deterministic and fast on GPUs.
+"""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from segkit.models.resize import resize
+
 
 class LiteUnet(nn.Module):
     """Any encoder of segmentation-models-pytorch with features at strides 2, 4, 8, 16 and 32, and a light decoder.
@@ -50,20 +52,20 @@ class LiteUnet(nn.Module):
         features = self.encoder(x)  # strides 1, 2, 4, 8, 16, 32
         y = self.context(features[5])
         for block, skip in zip(self.blocks, features[4:0:-1], strict=True):
-            y = block(torch.cat([_resize(y, skip), skip], dim=1))
+            y = block(torch.cat([resize(y, skip.shape[-2:]), skip], dim=1))
         logits: torch.Tensor = self.head(self.dropout(y))
         return logits
 
 
 class PyramidPooling(nn.Module):
-    """Means over the whole picture, and over grids of 2x2 and 4x4, beside the features themselves."""
+    """Means over the whole image, and over grids of 2x2 and 4x4, beside the features themselves."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, grids: Sequence[int] = (1, 2, 4), width: int = 64
     ) -> None:
         super().__init__()
         self.grids = grids
-        # no BatchNorm here: one value per picture is too few to normalise by
+        # no BatchNorm here: one value per image is too few to normalise by
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.ReLU(inplace=True)) for _ in grids
         )
@@ -72,7 +74,7 @@ class PyramidPooling(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, in_channels, h, w] -> [B, out_channels, h, w]."""
         pooled = [
-            _resize(branch(F.adaptive_avg_pool2d(x, grid)), x)
+            resize(branch(F.adaptive_avg_pool2d(x, grid)), x.shape[-2:])
             for grid, branch in zip(self.grids, self.branches, strict=True)
         ]
         merged: torch.Tensor = self.merge(torch.cat([x, *pooled], dim=1))
@@ -93,7 +95,3 @@ def _separable(in_channels: int, out_channels: int) -> nn.Sequential:
         _convolution(in_channels, in_channels, kernel=3, groups=in_channels),
         _convolution(in_channels, out_channels, kernel=1),
     )
-
-
-def _resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,6 +1,7 @@
 """The wrapper around every network: normalise, pad to the stride, run, align, crop.
 
-Not here: the letterbox and the way back to the original size (segkit/geometry.py), and precision (segkit/runtime.py).
+Not here: the letterbox and the way back to the original size (segkit/imaging/letterbox.py), and precision
+(segkit/inference/backend.py).
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from segkit.models.depthwise import speed_up_depthwise
+from segkit.models.resize import make_upsampling_deterministic, resize
 
 
 class Segmenter(nn.Module):
     """A network from pixels to logits of the same size.
 
     `network` takes normalised float images [B, 3, H, W], both sides multiples of `stride`, and returns scores
-    [B, C, H', W'] of any size. `mean` and `std` are RGB in 0..1; as buffers they travel with the weights.
+    [B, C, H', W'] of any size; one with a criterion of its own may return other things in training mode. `mean` and
+    `std` are RGB in 0..1; as buffers they travel with the weights.
     """
 
     mean: torch.Tensor
@@ -36,12 +39,19 @@ class Segmenter(nn.Module):
         encoder: nn.Module = self.network.encoder  # type: ignore[assignment]
         return encoder
 
-    def place(self, device: torch.device, *, channels_last: bool) -> "Segmenter":
-        """Move to a device and put on what makes it fast there; results stay the same up to rounding.
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    def to_device(self, device: torch.device, *, channels_last: bool) -> "Segmenter":
+        """Move to a device and switch on what makes it fast there; results stay the same up to rounding.
 
         channels_last keeps weights and activations in NHWC order, which convolutions run fastest in.
         """
         self.to(device)
+        if device.type != "cpu":
+            make_upsampling_deterministic(self)
         if channels_last:
             self.memory_format = torch.channels_last
             self.to(memory_format=torch.channels_last)
@@ -61,13 +71,18 @@ class Segmenter(nn.Module):
         return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits [B, C, H, W] for RGB images [B, 3, H, W], uint8 or float, in 0..255; any H and W."""
+        """Return logits [B, C, H, W] for RGB images [B, 3, H, W], uint8 or float, in 0..255; any H and W.
+
+        In training mode, what isn't a tensor is for the model's own criterion and returned as it is.
+        """
         height, width = images.shape[-2:]
         x = self.normalise(images)
         beyond = (0, -width % self.stride, 0, -height % self.stride)
         if any(beyond):  # padding by nothing would copy
             x = F.pad(x, beyond)  # 0 is the mean colour
         logits: torch.Tensor = self.network(x)
+        if self.training and not isinstance(logits, torch.Tensor):
+            return logits
         if logits.shape[-2:] != x.shape[-2:]:  # in height or in width
-            logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+            logits = resize(logits, x.shape[-2:])
         return logits[..., :height, :width] if any(beyond) else logits  # [B, C, H, W]

@@ -1,16 +1,19 @@
 """The architectures by name, and how one is built from its config.
 
 Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name; an encoder of
-timm is `tu-` and timm's name. To add a model, write a file beside this one and give its builder a line in `MODELS`.
+timm is `tu-` and timm's name. To add a model: a file beside this one, a line in `MODELS`, and its name in `ModelName`
+(config/schema.py, with a test that compares).
 """
 
 import difflib
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -23,27 +26,58 @@ from segkit.models.lite_unet import LiteUnet
 from segkit.models.segmenter import Segmenter
 from segkit.runtime.logs import quiet
 
+if TYPE_CHECKING:
+    from segkit.losses.table import Criterion, WeightedLoss
+
 log = logging.getLogger(__name__)
 
-# name -> class(encoder_name=, encoder_weights=, in_channels=, classes=, **options) with an attribute `encoder`
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "unet": smp.Unet,
-    "unetplusplus": smp.UnetPlusPlus,
-    "manet": smp.MAnet,
-    "linknet": smp.Linknet,
-    "fpn": smp.FPN,
-    "pspnet": smp.PSPNet,
-    "deeplabv3": smp.DeepLabV3,
-    "deeplabv3plus": smp.DeepLabV3Plus,
-    "pan": smp.PAN,
-    "upernet": smp.UPerNet,
-    "segformer": smp.Segformer,
-    "dpt": smp.DPT,
-    "lite_unet": LiteUnet,
-}
 
-# What both sides of the input must be multiples of. PAN halves its deepest features three times more.
-_STRIDES = {"pan": 128}
+def encoder_stride(network: nn.Module) -> int:
+    """Return what both sides of the input must be multiples of: the encoder's stride, and 32.
+
+    Dilated encoders and transformers of patch 16 need less; padding them to 32 is what their checkpoints were made by.
+    """
+    encoder: Any = network.encoder
+    return math.lcm(32, encoder.output_stride)
+
+
+def _pan_stride(network: nn.Module) -> int:
+    """PAN halves its deepest features, of stride 16, three times more."""
+    return math.lcm(128, encoder_stride(network))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One architecture.
+
+    build: (encoder_name=, encoder_weights=, in_channels=, classes=, **options) -> network with an attribute `encoder`,
+        from normalised images [B, 3, H, W] to logits [B, C, H', W'].
+    stride: of a built network, what H and W must be multiples of; smaller images are padded.
+    criterion: for a network whose outputs in training mode aren't per-pixel logits: from the configured loss to what
+        training minimises instead. In eval mode the network returns per-pixel log-probabilities all the same. What
+        it returns in training goes to the criterion as it is, of the padded size.
+    """
+
+    build: Callable[..., nn.Module]
+    stride: Callable[[nn.Module], int] = encoder_stride
+    criterion: "Callable[[WeightedLoss], Criterion] | None" = None
+
+
+MODELS: dict[str, Model] = {
+    "unet": Model(smp.Unet),
+    "unetplusplus": Model(smp.UnetPlusPlus),
+    "manet": Model(smp.MAnet),
+    "linknet": Model(smp.Linknet),
+    "fpn": Model(smp.FPN),
+    "pspnet": Model(smp.PSPNet),
+    "deeplabv3": Model(smp.DeepLabV3),
+    "deeplabv3plus": Model(smp.DeepLabV3Plus),
+    "pan": Model(smp.PAN, _pan_stride),
+    "upernet": Model(smp.UPerNet),
+    "segformer": Model(smp.Segformer),
+    "dpt": Model(smp.DPT),
+    "lite_unet": Model(LiteUnet),
+}
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -51,11 +85,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = True) -> Segmenter:
     """Build the model of a config, with pretrained weights as `config.pretrained` says.
 
-    With `pretrained=False` no weights are looked for: a checkpoint is about to bring them.
+    With `pretrained=False` no weights are loaded: those of a checkpoint follow.
 
     Raises:
         ConfigError: unknown encoder, or options that the architecture doesn't take.
-        WeightsError: the pretrained weights can't be had or don't fit.
+        WeightsError: the pretrained weights can't be downloaded or read, or don't fit.
     """
     source = config.pretrained if pretrained else "none"
     _check_encoder(config.encoder)
@@ -72,7 +106,7 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
                 mean, std = _normalization_from_hub(config.encoder)
         except weights.UNREACHABLE as error:
             raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
-    segmenter = Segmenter(network, stride=_STRIDES.get(config.name, 32), mean=mean, std=std)
+    segmenter = Segmenter(network, stride=MODELS[config.name].stride(network), mean=mean, std=std)
     path = offline or (None if source in ("imagenet", "none") else Path(source))
     if path is not None:
         log.info("%s", weights.load_pretrained(segmenter, path))
@@ -87,7 +121,7 @@ def _build_network(config: ModelConfig, num_classes: int, *, download: bool) -> 
         with warnings.catch_warnings():
             # smp announces renamed `timm-` encoders to developers; for our users the old names are as good.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return MODELS[config.name](
+            return MODELS[config.name].build(
                 encoder_name=config.encoder,
                 encoder_weights=encoder_weights,
                 in_channels=3,
@@ -118,7 +152,7 @@ def _check_encoder(name: str) -> None:
 def _check_options(config: ModelConfig) -> None:
     """Refuse options that the architecture has no argument for; smp would swallow them (or hand them to timm)."""
     own = ("encoder_name", "encoder_weights", "in_channels", "classes")
-    arguments = inspect.signature(MODELS[config.name]).parameters.values()
+    arguments = inspect.signature(MODELS[config.name].build).parameters.values()
     known = [p.name for p in arguments if p.kind is not p.VAR_KEYWORD and p.name not in own]
     takes_more = config.encoder.startswith("tu-") and len(known) + len(own) < len(arguments)
     for name in config.options:

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def select_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that exists.
 
     Raises:
         DeviceError: no such device on this machine.
@@ -36,11 +36,11 @@ def select_device(name: str, *, local_rank: int = 0) -> torch.device:
         raise DeviceError(f"device: found '{name}', expected auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            f"device: '{name}' isn't there: this machine has {torch.cuda.device_count()} CUDA GPUs that torch "
+            f"device: '{name}' doesn't exist: this machine has {torch.cuda.device_count()} CUDA GPUs that torch "
             f"{torch.__version__} can use; set train.device=cpu (or --device cpu), or check the driver with nvidia-smi"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device: 'mps' isn't there: no Apple GPU that torch can use; set train.device=cpu")
+        raise DeviceError("device: 'mps' doesn't exist: no Apple GPU that torch can use; set train.device=cpu")
     return torch.device("cuda", local_rank) if name == "cuda" else device
 
 
@@ -105,17 +105,49 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
     return torch.autocast(device.type, dtype=precision)
 
 
-def make_deterministic(device: torch.device) -> None:
-    """Have a GPU add in the same order every time, wherever it can; PyTorch warns of an operation that can't.
+def choose_kernels(device: torch.device, *, deterministic: bool) -> None:
+    """Have a GPU add in the same order every time, or else take the fastest kernels for each shape.
 
-    CPUs do anyhow.
+    Where an operation has no deterministic kernel, PyTorch warns. CPUs are deterministic in any case.
     """
     if device.type != "cuda":
         return
+    torch.backends.cudnn.benchmark = not deterministic
+    if not deterministic:
+        return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True  # also inside native_kernels
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def native_kernels() -> Iterator[None]:
+    """Take PyTorch's usual kernels in a block without gradients, whatever `choose_kernels` said.
+
+    Forward passes are deterministic by themselves: what adds in a changing order are gradients of interpolation,
+    pooling and indexing. With the flag on, PyTorch also takes its slow paths forward. The flag is one of the process.
+    """
+    enabled, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """Let a GPU's convolutions of float32 keep all their 24 bits in a block; TF32, cuDNN's default, keeps 11."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -26,10 +26,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers. One process alone is rank 0 of 1.
+    """This process among its peers. One process alone is rank 0 of 1. On GPUs `local_rank` is the index of its own.
 
     Tensors are exchanged over the default group, which gives up on a silent peer after a while; Python objects over
     `objects`, a patient one: the first rank may look at a large data set while the others wait.
@@ -123,12 +125,8 @@ def process_group(device: str, *, timeout_minutes: float = 10) -> Iterator[Ranks
         raise DeviceError(
             f"train.device: found '{device}' for {size} processes, expected auto or cuda: each takes a GPU of its own"
         )
-    if on_gpu and local_rank >= torch.cuda.device_count():
-        raise DeviceError(
-            f"torchrun: process {local_rank} of this machine found {torch.cuda.device_count()} GPUs, expected "
-            "one per process; lower --nproc-per-node, or set train.device=cpu"
-        )
     if on_gpu:
+        local_rank = gpu_of(local_rank)
         torch.cuda.set_device(local_rank)
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
@@ -149,6 +147,25 @@ def process_group(device: str, *, timeout_minutes: float = 10) -> Iterator[Ranks
         raise
     finally:
         dist.destroy_process_group()
+
+
+def gpu_of(local_rank: int) -> int:
+    """Return the index of this process's GPU among those that it can see: its own, if a launcher shows it only one.
+
+    Such launchers are `srun --gpus-per-task=1` and scripts that set CUDA_VISIBLE_DEVICES per process. Unproven on GPUs.
+
+    Raises:
+        DeviceError: more processes on this machine than GPUs.
+    """
+    num_gpus = torch.cuda.device_count()
+    if local_rank < num_gpus:
+        return local_rank
+    if num_gpus == 1 and any(name in os.environ for name in VISIBLE_DEVICES):
+        return local_rank % num_gpus
+    raise DeviceError(
+        f"torchrun: process {local_rank} of this machine found {num_gpus} GPUs, expected one per process; lower "
+        "--nproc-per-node, or set train.device=cpu"
+    )
 
 
 def _fresh_store(size: int) -> PrefixStore | None:
@@ -223,7 +240,9 @@ def unused_parameters(module: nn.Module, example: torch.Tensor) -> set[str]:
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module with BatchNorm statistics taken over all ranks.
+    """Return the module with BatchNorm statistics taken over all ranks; in eval mode it computes what it did before.
+
+    By timm's converter: PyTorch's would drop the activation of timm's BatchNormAct2d (EfficientNet, RegNet, ...).
 
     Raises:
         DeviceError: several ranks on CPUs, for which PyTorch has no synchronised BatchNorm.
@@ -233,5 +252,7 @@ def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
             "train.sync_bn: PyTorch has synchronised BatchNorm on GPUs only, found ranks on the CPU; set "
             "train.sync_bn=false"
         )
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    from timm.layers import convert_sync_batchnorm  # here: importing timm takes a second, and few runs need it
+
+    converted: nn.Module = convert_sync_batchnorm(module)
     return converted

@@ -18,7 +18,9 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.masks import MaskReader
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.validation import Validation
+from segkit.inference.backend import Backend
 from segkit.inference.folding import for_inference
+from segkit.inference.torch_backend import TorchBackend
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan, shard_sizes
 from segkit.loading.cache import build_cache
@@ -29,14 +31,14 @@ from segkit.loading.prepare import PreparedData, prepare_data
 from segkit.loading.sampler import expected_views
 from segkit.loading.training_set import TrainingSet
 from segkit.losses.class_weights import class_weights
-from segkit.losses.table import WeightedLoss, build_loss
+from segkit.losses.table import Criterion, build_criterion, build_loss
 from segkit.models.checkpoint import Checkpoint, Progress, restore
 from segkit.models.segmenter import Segmenter
-from segkit.models.table import build_model
+from segkit.models.table import MODELS, build_model
 from segkit.runtime.device import (
+    choose_kernels,
     count_workers,
     describe_environment,
-    make_deterministic,
     select_device,
     select_precision,
     sum_dtype,
@@ -100,7 +102,7 @@ class Run:
     plan: BatchPlan
     training_set: TrainingSet
     validation: Validation
-    loss: WeightedLoss
+    criterion: Criterion  # what is minimised; validation reports the configured loss
     lr: float
     state: TrainState
     example: torch.Tensor  # one canvas, to try the network with
@@ -147,13 +149,15 @@ class Run:
             network = cast(nn.Module, torch.compile(network))
         return network
 
-    def model_to_validate(self) -> Segmenter:
+    def model_to_validate(self) -> Backend:
         """Return the model as it would be saved, the moving average where there is one, ready to predict."""
         average = self.state.average
         trained = average.model if average else self.state.segmenter
         if self.unsharded is not None:
             trained = gathered(trained, self.unsharded).to(self.device)
-        return for_inference(trained, canvas_hw=self.config.data.canvas, precision=self.precision)
+        canvas_hw = self.config.data.canvas
+        model = for_inference(trained, canvas_hw=canvas_hw, precision=self.precision)
+        return TorchBackend(model, self.data.classes, canvas_hw, self.precision)
 
     def checkpoint(self) -> Checkpoint:
         """Return the state of the run in host memory. Every rank of a sharded model must call this."""
@@ -198,8 +202,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     device = select_device(settings.device, local_rank=ranks.local_rank)
     precision = select_precision(settings.precision, device)
     keep_freed_memory()
-    if settings.deterministic:
-        make_deterministic(device)
+    choose_kernels(device, deterministic=settings.deterministic)
     ranks.first(folder.lock)
     old = _load_old(config, folder, ranks, resume=resume)
     data: PreparedData = ranks.first(
@@ -214,7 +217,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     # ---- model, loss, optimizer
     torch.manual_seed(settings.seed)
     segmenter = build_model(config.model, len(data.classes), pretrained=old is None)
-    segmenter.place(device, channels_last=settings.channels_last)
+    segmenter.to_device(device, channels_last=settings.channels_last)
     if settings.sync_bn and ranks.size > 1:
         segmenter.network = synchronize_batch_norm(segmenter.network, device)
     weights = class_weights(
@@ -228,6 +231,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         config.loss, num_classes=len(data.classes), ignore_index=data.classes.ignore_index, class_weights=weights,
         device=device, compiled=settings.compile,
     )  # fmt: skip
+    criterion = build_criterion(loss, MODELS[config.model.name].criterion)
     average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
     if old:
         restore(segmenter, old.weights, model=config.model)
@@ -254,9 +258,9 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         segmenter, average, optimizer, scaler, progress, torch.tensor(mine, dtype=sum_dtype(device), device=device),
         Divergence(device, ranks, skipping=settings.on_nonfinite == "skip"), ranks,
     )  # fmt: skip
-    validation = Validation(validation_set, config.eval.batch_size, precision, ranks, loss)
+    validation = Validation(validation_set, config.eval.batch_size, ranks, loss)
     run = Run(
-        config, folder, ranks, device, precision, data, plan, training_set, validation, loss, lr, state, example,
+        config, folder, ranks, device, precision, data, plan, training_set, validation, criterion, lr, state, example,
         unused, unsharded,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
 from segkit.inference.predictor import Predictor
+from segkit.losses.table import LossValue
 from segkit.models.checkpoint import Checkpoint
 from segkit.train import TrainResult, train
 from segkit.training.resume import load_newest
@@ -291,9 +292,9 @@ def bad_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             loss = build(*arguments, **settings)  # type: ignore[arg-type]
             call = type(loss).__call__
 
-            def spoil(self: object, *inputs: torch.Tensor) -> torch.Tensor:
+            def spoil(self: object, *inputs: torch.Tensor) -> LossValue:
                 value = call(loss, *inputs)
-                return value * float("nan") if now[0] in steps else value
+                return value._replace(total=value.total * float("nan")) if now[0] in steps else value
 
             monkeypatch.setattr(type(loss), "__call__", spoil)
             return loss

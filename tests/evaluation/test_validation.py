@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
 from segkit.errors import DeviceError
 from segkit.evaluation.validation import Validation
 from segkit.imaging.letterbox import LetterBox
+from segkit.inference.torch_backend import TorchBackend
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.models.segmenter import Segmenter
 
@@ -41,12 +43,13 @@ def validation(write_folders: Callable[..., DataConfig]) -> Validation:
     dataset = EvaluationSet(
         list_items(data, "val"), MaskReader.build(data, resolve_classes(data)), canvas_hw=data.canvas
     )
-    return Validation(dataset, 1, torch.float32)
+    return Validation(dataset, 1)
 
 
 @pytest.fixture
-def model() -> Segmenter:
-    return Segmenter(Counting(), stride=32, mean=(0, 0, 0), std=(1, 1, 1)).eval()
+def model() -> TorchBackend:
+    segmenter = Segmenter(Counting(), stride=32, mean=(0, 0, 0), std=(1, 1, 1)).eval()
+    return TorchBackend(segmenter, Classes.build(["background", "object"]), (32, 32), torch.float32)
 
 
 def test_the_largest_image_is_the_one_with_the_most_pixels_and_turned_ones_are_measured_upright(
@@ -62,15 +65,15 @@ def test_the_largest_image_is_the_one_with_the_most_pixels_and_turned_ones_are_m
 
 @pytest.mark.parametrize(("largest", "seen"), [(False, 2), (True, 3)])
 def test_a_rehearsal_sees_two_batches_and_on_a_gpu_the_largest_image(
-    validation: Validation, model: Segmenter, largest: bool, seen: int
+    validation: Validation, model: TorchBackend, largest: bool, seen: int
 ) -> None:
     validation.rehearse(model, largest=largest)
-    assert isinstance(model.network, Counting)
-    assert model.network.num_images == seen
+    assert isinstance(model.model.network, Counting)
+    assert model.model.network.num_images == seen
 
 
 def test_a_batch_that_does_not_fit_is_named_and_training_is_not_blamed(
-    validation: Validation, model: Segmenter, monkeypatch: pytest.MonkeyPatch
+    validation: Validation, model: TorchBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_out(self: Counting, x: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -81,7 +84,7 @@ def test_a_batch_that_does_not_fit_is_named_and_training_is_not_blamed(
 
 
 def test_an_image_whose_class_ids_do_not_fit_is_named_with_its_size(
-    validation: Validation, model: Segmenter, monkeypatch: pytest.MonkeyPatch
+    validation: Validation, model: TorchBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_out(self: LetterBox, logits: torch.Tensor) -> np.ndarray:
         if self.source_hw == (40, 50):

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segkit.config.schema import ModelConfig
-from segkit.inference.folding import for_inference
+from segkit.inference.folding import _warn, for_inference
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 
@@ -21,7 +21,7 @@ MODELS = [
 def unsettled(config: ModelConfig) -> Segmenter:
     """A model whose BatchNorm statistics are not the initial ones, so that folding them changes something."""
     torch.manual_seed(0)
-    model = build_model(config, 4).place(torch.device("cpu"), channels_last=True)
+    model = build_model(config, 4).to_device(torch.device("cpu"), channels_last=True)
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):
             nn.init.uniform_(layer.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
@@ -71,12 +71,30 @@ class Between(nn.Module):
         return result
 
 
+def between() -> Segmenter:
+    return Segmenter(Between(), stride=32, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+
+
 def test_a_network_that_uses_more_than_the_normalised_output_is_not_folded() -> None:
-    model = Segmenter(Between(), stride=32, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+    model = between()
     ready = for_inference(model, canvas_hw=CANVAS, precision=torch.float32)
     images = torch.randint(0, 256, (1, 3, *CANVAS), dtype=torch.uint8)
     assert norms(ready) == 1
     assert torch.equal(ready(images), model.eval()(images))
+
+
+def test_what_is_not_folded_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    _warn.cache_clear()
+    for _ in range(2):
+        for_inference(between(), canvas_hw=CANVAS, precision=torch.float32)
+    assert [record.getMessage().split(":")[1] for record in caplog.records] == [
+        " BatchNorm of Between isn't folded for inference"
+    ]
+
+
+def test_what_is_folded_is_not_worth_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    for_inference(unsettled(MODELS[0]), canvas_hw=CANVAS, precision=torch.float32)
+    assert not caplog.records
 
 
 def test_weights_are_narrowed_once() -> None:

@@ -8,10 +8,10 @@ import torch
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig, TrainConfig
 from segkit.errors import CheckpointError
-from segkit.inference.backend import segment
 from segkit.inference.ensemble import together
 from segkit.inference.folding import for_inference
 from segkit.inference.predictor import Predictor
+from segkit.inference.torch_backend import TorchBackend
 from segkit.loading.collate import to_tensor
 from segkit.models.checkpoint import Checkpoint
 from segkit.models.segmenter import Segmenter
@@ -58,7 +58,7 @@ def test_a_model_trained_in_fp16_predicts_on_a_cpu(checkpoint: Path, tmp_path: P
     loaded = Checkpoint.load(checkpoint)
     loaded.config = replace(loaded.config, train=TrainConfig(precision="fp16"))
     loaded.save(tmp_path / "fp16.pt")
-    assert Predictor.load(tmp_path / "fp16.pt", device="cpu").precision in (torch.bfloat16, torch.float32)
+    assert Predictor.load(tmp_path / "fp16.pt", device="cpu").backend.precision in (torch.bfloat16, torch.float32)
 
 
 def test_any_array_of_rgb_pixels_will_do(predictor: Predictor) -> None:
@@ -136,10 +136,10 @@ def test_one_checkpoint_is_that_model_alone_to_the_last_byte(predictor: Predicto
     assert np.array_equal(listed.probabilities(noise()), predictor.probabilities(noise()))
     loaded = Checkpoint.load(checkpoint)
     plain = for_inference(
-        loaded.build().place(torch.device("cpu"), channels_last=True), canvas_hw=(64, 64), precision=torch.float32
+        loaded.build().to_device(torch.device("cpu"), channels_last=True), canvas_hw=(64, 64), precision=torch.float32
     )
     box, canvas = predictor.letterbox(noise())
-    logits = segment(plain, to_tensor(canvas)[None], precision=torch.float32)[0]
+    logits = TorchBackend(plain, predictor.classes, (64, 64), torch.float32)(to_tensor(canvas)[None])[0]
     assert torch.equal(listed.canvas_logits(canvas), logits)
     assert np.array_equal(listed(noise()), box.mask(logits))
 
@@ -155,12 +155,11 @@ def test_models_that_are_certain_of_different_things_give_numbers(predictor: Pre
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.logits
 
-    ensemble = Predictor(
-        together([Certain(certain), Certain(certain.flip(1))]),
-        predictor.classes,
-        canvas_hw=(64, 64),
-        precision=torch.float32,
-    )
+    members = [
+        TorchBackend(Certain(logits), predictor.classes, (64, 64), torch.float32)
+        for logits in (certain, certain.flip(1))
+    ]
+    ensemble = Predictor(together(members))
     np.testing.assert_allclose(ensemble.probabilities(noise())[:, 0, 0], [0.5, 0, 0.5], atol=1e-6)
 
 
@@ -181,9 +180,9 @@ def test_checkpoints_that_do_not_go_together_are_both_named(checkpoint: Path) ->
 def test_models_trained_in_different_precisions_predict_in_fp32(checkpoint: Path) -> None:
     config = replace(Checkpoint.load(checkpoint).config, train=TrainConfig(precision="bf16"))
     narrow = variant(checkpoint, "bf16.pt", config=config)
-    assert Predictor.load([narrow, narrow], device="cpu").precision == torch.bfloat16
-    assert Predictor.load([narrow, checkpoint], device="cpu").precision == torch.float32
-    assert Predictor.load([narrow, checkpoint], device="cpu", precision="bf16").precision == torch.bfloat16
+    assert Predictor.load([narrow, narrow], device="cpu").backend.precision == torch.bfloat16
+    assert Predictor.load([narrow, checkpoint], device="cpu").backend.precision == torch.float32
+    assert Predictor.load([narrow, checkpoint], device="cpu", precision="bf16").backend.precision == torch.bfloat16
 
 
 def test_no_checkpoint_is_refused() -> None:

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from segkit.losses.cross_entropy import cross_entropy, focal
 from segkit.losses.pixel import pixel_loss
-from segkit.losses.table import cross_entropy, focal
 
 
 def batch(num_classes: int = 4, *, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

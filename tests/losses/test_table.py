@@ -7,9 +7,12 @@ import torch
 from segkit.config.schema import ClassWeighting, LossConfig
 from segkit.errors import ConfigError
 from segkit.losses.class_weights import class_weights
-from segkit.losses.table import LOSSES, NORMALIZERS, build_loss, cross_entropy, dice, focal, pixel_weight
+from segkit.losses.cross_entropy import cross_entropy, focal, pixel_weight, weight_by_lookup
+from segkit.losses.dice import dice, sums_by_comparison, sums_by_scatter
+from segkit.losses.table import LOSSES, Given, WeightedLoss, build_criterion, build_loss
 
 B, C, H, W = 3, 4, 8, 9
+CPU = torch.device("cpu")
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
 
 
@@ -67,7 +70,7 @@ def test_class_weights_do_not_enter_the_modulating_factor() -> None:
     torch.testing.assert_close(focal(logits, target, class_weights=WEIGHTS), focal(logits, target))
 
 
-def test_dice_is_its_formula_by_picture_over_the_classes_of_its_truth() -> None:
+def test_dice_is_its_formula_by_image_over_the_classes_of_its_truth() -> None:
     logits, target = batch()
     scores = []
     for b in range(B):
@@ -82,7 +85,7 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     _, target = batch(ignored=0)
     logits = 50 * torch.nn.functional.one_hot(target.long(), C).permute(0, 3, 1, 2).float()
     for loss in LOSSES.values():
-        assert float(loss(logits, target)) == pytest.approx(0, abs=1e-5)
+        assert float(loss.function(logits, target)) == pytest.approx(0, abs=1e-5)
 
 
 # ---- what every loss must do
@@ -94,7 +97,7 @@ def test_ignored_pixels_add_nothing_to_loss_and_gradient(name: str) -> None:
     changed = logits.detach().clone()
     changed[(target == 255)[:, None].expand_as(changed)] += 100
     changed.requires_grad_()
-    loss, other = LOSSES[name](logits, target), LOSSES[name](changed, target)
+    loss, other = LOSSES[name].function(logits, target), LOSSES[name].function(changed, target)
     torch.testing.assert_close(loss, other)
     other.backward()
     assert changed.grad is not None
@@ -105,7 +108,7 @@ def test_ignored_pixels_add_nothing_to_loss_and_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_without_a_label_gives_0_and_zero_gradient(name: str) -> None:
     logits, target = batch()
-    loss = LOSSES[name](logits, torch.full_like(target, 255))
+    loss = LOSSES[name].function(logits, torch.full_like(target, 255))
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -117,7 +120,7 @@ def test_a_batch_without_a_label_gives_0_and_zero_gradient(name: str) -> None:
 def test_extreme_logits_give_finite_loss_and_gradient(name: str, size: float) -> None:
     logits, target = batch()
     extreme = (size * logits.detach()).requires_grad_()
-    loss = LOSSES[name](extreme, target)
+    loss = LOSSES[name].function(extreme, target)
     loss.backward()
     assert torch.isfinite(loss)
     assert extreme.grad is not None
@@ -127,11 +130,11 @@ def test_extreme_logits_give_finite_loss_and_gradient(name: str, size: float) ->
 @pytest.mark.parametrize("name", LOSSES)
 def test_memory_order_and_half_precision_change_nothing_but_rounding(name: str) -> None:
     logits, target = batch()
-    expected = LOSSES[name](logits, target)
+    expected = LOSSES[name].function(logits, target)
     last = logits.detach().to(memory_format=torch.channels_last)
-    torch.testing.assert_close(LOSSES[name](last, target), expected)
-    torch.testing.assert_close(LOSSES[name](last.bfloat16(), target), expected, rtol=0.02, atol=0.01)
-    assert LOSSES[name](last.bfloat16(), target).dtype == torch.float32
+    torch.testing.assert_close(LOSSES[name].function(last, target), expected)
+    torch.testing.assert_close(LOSSES[name].function(last.bfloat16(), target), expected, rtol=0.02, atol=0.01)
+    assert LOSSES[name].function(last.bfloat16(), target).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -139,9 +142,9 @@ def test_parts_of_a_batch_divided_by_the_whole_add_up_to_the_whole(name: str) ->
     logits, target = batch()
     target[0, :4] = 255  # parts of unequal weight
     options = {} if name == "dice" else {"class_weights": WEIGHTS}
-    whole = NORMALIZERS[name](target, **options)
-    parts = [LOSSES[name](logits[k : k + 1], target[k : k + 1], **options, normalizer=whole) for k in range(B)]
-    torch.testing.assert_close(sum(parts), LOSSES[name](logits, target, **options))
+    whole = LOSSES[name].divisor(target, **options)
+    parts = [LOSSES[name].function(logits[k : k + 1], target[k : k + 1], **options, normalizer=whole) for k in range(B)]
+    torch.testing.assert_close(sum(parts), LOSSES[name].function(logits, target, **options))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -149,13 +152,13 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 3, 2, 3, requires_grad=True)
     target = torch.tensor([[[0, 1, 255], [2, 1, 0]]], dtype=torch.uint8)
-    LOSSES[name](logits, target).backward()
+    LOSSES[name].function(logits, target).backward()
     assert logits.grad is not None
     for index in [(0, 0, 0, 0), (0, 2, 1, 1), (0, 1, 0, 2)]:
         moved = [logits.detach().clone() for _ in range(2)]
         moved[0][index] += 1e-2
         moved[1][index] -= 1e-2
-        slope = (LOSSES[name](moved[0], target) - LOSSES[name](moved[1], target)) / 2e-2
+        slope = (LOSSES[name].function(moved[0], target) - LOSSES[name].function(moved[1], target)) / 2e-2
         assert float(logits.grad[index]) == pytest.approx(slope.item(), abs=1e-3)
 
 
@@ -183,27 +186,101 @@ def test_ignored_pixels_may_hold_anything() -> None:
     assert torch.isfinite(focal(spoilt, target))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignore_index", [-100, -1, 256])
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_ignore_index_that_no_mask_can_hold_is_refused_by_every_loss(
+    name: str, ignore_index: int, weighted: bool
+) -> None:
+    logits, target = batch()
+    weights = {"class_weights": WEIGHTS if weighted else None}
+    options = weights if name != "dice" else {}
+    with pytest.raises(ValueError, match=f"ignore_index: found {ignore_index}, expected 0..255"):
+        LOSSES[name].function(logits, target.long(), ignore_index=ignore_index, **options)
+    with pytest.raises(ValueError, match=f"ignore_index: found {ignore_index}, expected 0..255"):
+        LOSSES[name].divisor(target.long(), ignore_index=ignore_index, **weights)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_any_value_of_a_mask_can_be_the_ignored_one(name: str, weighted: bool) -> None:
+    logits, target = batch()
+    options = {"class_weights": WEIGHTS if weighted else None} if name != "dice" else {}
+    expected = LOSSES[name].function(logits, target.where(target != 2, 255), **options)
+    moved = target.where(target != 255, 2)  # class 2 is ignored now, as well as what was
+    torch.testing.assert_close(LOSSES[name].function(logits, moved, ignore_index=2, **options), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_has_its_key_and_takes_its_options(name: str) -> None:
+    logits, target = batch()
+    config = LossConfig(**{**dict.fromkeys(LOSSES, 0), name: 0.5})  # a key `loss.NAME`, or this fails
+    loss = build_loss(config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=CPU)
+    assert loss.names == (name,)
+    expected = 0.5 * LOSSES[name].function(logits, target, **LOSSES[name].options(config, Given(WEIGHTS)))
+    torch.testing.assert_close(loss(logits, target).total, expected)
+
+
 # ---- sums of losses
 
 
 def test_a_sum_of_losses_weighs_each() -> None:
     logits, target = batch()
     config = LossConfig(cross_entropy=0.5, focal=2, dice=0.25, gamma=1.5, alpha=(1, 2, 3, 4))
-    loss = build_loss(
-        config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=torch.device("cpu")
-    )
+    loss = build_loss(config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=CPU)
     expected = (
         0.5 * cross_entropy(logits, target, class_weights=WEIGHTS)
         + 2 * focal(logits, target, gamma=1.5, alpha=torch.tensor([1.0, 2, 3, 4]), class_weights=WEIGHTS)
         + 0.25 * dice(logits, target)
     )
-    torch.testing.assert_close(loss(logits, target), expected)
+    torch.testing.assert_close(loss(logits, target).total, expected)
+
+
+def mixed() -> WeightedLoss:
+    config = LossConfig(cross_entropy=0.5, focal=2, dice=0.25)
+    return build_loss(config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=CPU)
+
+
+def test_a_sum_tells_each_term_unweighted_and_apart_from_the_gradient() -> None:
+    logits, target = batch()
+    value = mixed()(logits, target)
+    expected = [
+        cross_entropy(logits, target, class_weights=WEIGHTS),
+        focal(logits, target, class_weights=WEIGHTS),
+        dice(logits, target),
+    ]
+    assert mixed().names == ("cross_entropy", "focal", "dice")
+    torch.testing.assert_close(value.terms, torch.stack(expected))
+    assert value.total.requires_grad
+    assert not value.terms.requires_grad
+
+
+def test_terms_of_parts_add_up_to_those_of_the_whole() -> None:
+    logits, target = batch()
+    target[0, :4] = 255
+    loss = mixed()
+    whole = loss.normalizers(target)
+    parts = [loss(logits[k : k + 1], target[k : k + 1], whole).terms for k in range(B)]
+    torch.testing.assert_close(sum(parts), loss(logits, target).terms)
+
+
+def test_sums_combined_are_the_loss() -> None:
+    logits, target = batch()
+    loss = mixed()
+    torch.testing.assert_close(
+        loss.combine(loss.sums(logits, target), loss.normalizers(target)), loss(logits, target).total
+    )
+
+
+def test_a_model_without_a_criterion_is_trained_by_the_configured_loss() -> None:
+    loss = mixed()
+    assert build_criterion(loss, None) is loss
 
 
 def test_alpha_needs_a_number_per_class() -> None:
     config = LossConfig(focal=1, alpha=(0.25, 0.75))
     with pytest.raises(ConfigError, match=r"loss\.alpha: found 2 numbers, expected 4"):
-        build_loss(config, num_classes=4, ignore_index=255, class_weights=None, device=torch.device("cpu"))
+        build_loss(config, num_classes=4, ignore_index=255, class_weights=None, device=CPU)
 
 
 # ---- class weights
@@ -259,7 +336,7 @@ def test_the_mean_weight_of_a_labelled_pixel_is_1(rule: ClassWeighting) -> None:
     assert sum(w * p for w, p in zip(weights, pixels, strict=True)) / 1000 == pytest.approx(1, rel=1e-5)
 
 
-def test_effective_numbers_tell_classes_apart_also_in_large_pictures() -> None:
+def test_effective_numbers_distinguish_classes_also_in_large_images() -> None:
     million = 10**6
     weights = class_weights(
         "effective_number",
@@ -283,3 +360,28 @@ def test_pixel_weight_counts_labelled_pixels_by_their_class() -> None:
     target = torch.tensor([[[0, 0, 2], [255, 1, 255]]], dtype=torch.uint8)
     assert float(pixel_weight(target)) == 4
     assert float(pixel_weight(target, class_weights=torch.tensor([1.0, 10, 100]))) == 112
+
+
+@pytest.mark.parametrize("size", [8, 300])
+def test_looked_up_weights_add_up_to_those_of_counts(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, C, (2, size, size), dtype=torch.uint8, generator=generator)
+    target[torch.rand(target.shape, generator=generator) < 0.2] = 255
+    found = weight_by_lookup(target, ignore_index=255, class_weights=WEIGHTS)
+    torch.testing.assert_close(found, pixel_weight(target, class_weights=WEIGHTS), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("num_classes", [2, 8, 21])
+def test_dice_sums_by_comparison_are_those_by_scatter(num_classes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labelled = torch.rand(3, 20, 30, generator=generator) > 0.2
+    ids = torch.randint(0, num_classes, (3, 20, 30), dtype=torch.uint8, generator=generator).where(labelled, 0)
+    logits = torch.randn(3, num_classes, 20, 30, generator=generator, requires_grad=True)
+    results = []
+    for sums in (sums_by_scatter, sums_by_comparison):
+        intersection, truth = sums(logits.softmax(dim=1) * labelled[:, None], ids, labelled)
+        (gradient,) = torch.autograd.grad(intersection.square().sum(), logits)
+        results.append((intersection, truth, gradient))
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)  # sums of up to 600
+    assert torch.equal(results[0][1], results[1][1])

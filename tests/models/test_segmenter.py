@@ -64,11 +64,11 @@ def test_alignment_is_bilinear_between_pixel_centres() -> None:
     assert logits[0, 0, 0, 1:-1].tolist() == [(k - 0.5) / 2 for k in range(1, 31)]
 
 
-def test_place_turns_memory_order_and_changes_no_result() -> None:
+def test_a_device_gets_its_memory_order_and_no_result_changes() -> None:
     model = segmenter(nn.Sequential())
     model.network = Probe()
     images = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
     before = model(images)
-    model.place(torch.device("cpu"), channels_last=True)
+    model.to_device(torch.device("cpu"), channels_last=True)
     torch.testing.assert_close(model(images), before)
     assert model.network.seen.is_contiguous(memory_format=torch.channels_last)

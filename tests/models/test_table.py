@@ -4,6 +4,7 @@ import torch
 from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError
 from segkit.models.lite_unet import LiteUnet
+from segkit.models.segmenter import Segmenter
 from segkit.models.table import IMAGENET_MEAN, MODELS, build_model
 
 # what an architecture needs beside a small encoder, to be built and run in a second
@@ -13,18 +14,49 @@ SPECIAL = {
 }
 
 
+def build(name: str) -> Segmenter:
+    settings = {"encoder": "tu-mobilenetv3_small_050", **SPECIAL.get(name, {})}
+    return build_model(ModelConfig(name=name, pretrained="none", **settings), 5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_architecture_gives_logits_of_the_input_size(name: str) -> None:
-    settings = {"encoder": "tu-mobilenetv3_small_050", **SPECIAL.get(name, {})}
     hw = (224, 224) if name == "dpt" else (50, 70)
-    model = build_model(ModelConfig(name=name, pretrained="none", **settings), 5).eval()  # type: ignore[arg-type]
+    model = build(name).eval()
     with torch.inference_mode():
         assert model(torch.zeros(1, 3, *hw, dtype=torch.uint8)).shape == (1, 5, *hw)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0", "vgg11", "timm-tf_efficientnet_lite0"])
-def test_encoders_of_every_family_are_built_by_name(encoder: str) -> None:
-    assert build_model(ModelConfig(encoder=encoder, pretrained="none"), 2).encoder is not None
+@pytest.mark.parametrize("name", MODELS)
+def test_images_are_padded_to_the_networks_stride_as_checkpoints_were_trained(name: str) -> None:
+    assert build(name).stride == (128 if name == "pan" else 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pan", {"encoder_output_stride": 32}),
+        ("deeplabv3", {"encoder_output_stride": 16}),
+        ("unet", {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}),
+    ],
+)
+def test_options_change_no_padding(name: str, options: dict[str, object]) -> None:
+    model = build_model(ModelConfig(name, "resnet18", "none", options), 2)  # type: ignore[arg-type]
+    assert model.stride == (128 if name == "pan" else 32)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind"),
+    [
+        ("resnet18", "ResNetEncoder"),
+        ("tu-tf_efficientnet_lite0", "TimmUniversalEncoder"),
+        ("vgg11", "VGGEncoder"),
+        ("timm-tf_efficientnet_lite0", "EfficientNetLiteEncoder"),
+    ],
+)
+def test_encoders_of_every_family_are_built_by_name(encoder: str, kind: str) -> None:
+    built = build_model(ModelConfig(encoder=encoder, pretrained="none"), 2).encoder
+    assert type(built).__name__ == kind
 
 
 def test_normalisation_is_that_of_the_encoder() -> None:

@@ -2,8 +2,18 @@ import pytest
 import torch
 from torch import nn
 
+from segkit.config.schema import ModelConfig
 from segkit.errors import DataError, DeviceError
-from segkit.runtime.ranks import Ranks, data_parallel, process_group, synchronize_batch_norm, unused_parameters
+from segkit.models.table import build_model
+from segkit.runtime.ranks import (
+    VISIBLE_DEVICES,
+    Ranks,
+    data_parallel,
+    gpu_of,
+    process_group,
+    synchronize_batch_norm,
+    unused_parameters,
+)
 
 CPU = torch.device("cpu")
 
@@ -33,6 +43,28 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert [gpu_of(local_rank) for local_rank in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_process_that_is_shown_one_gpu_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert [gpu_of(local_rank) for local_rank in range(4)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("num_gpus", "visible"), [(1, None), (2, "0,1"), (0, "")])
+def test_a_gpu_is_not_shared(monkeypatch: pytest.MonkeyPatch, num_gpus: int, visible: str | None) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_gpus)
+    for name in VISIBLE_DEVICES:
+        monkeypatch.delenv(name, raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(DeviceError, match=rf"process 2 of this machine found {num_gpus} GPUs"):
+        gpu_of(2)
+
+
 def test_one_process_alone_trains_the_module_itself() -> None:
     module = nn.Linear(2, 2)
     assert data_parallel(module, Ranks(), CPU, example=torch.ones(1, 2)) is module
@@ -51,6 +83,26 @@ def test_synchronised_batch_norm_needs_gpus() -> None:
     assert isinstance(converted[0], nn.SyncBatchNorm)  # type: ignore[index]
     with pytest.raises(DeviceError, match=r"train\.sync_bn=false"):
         synchronize_batch_norm(module, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        ("lite_unet", "tu-tf_efficientnet_lite0"),  # timm's BatchNormAct2d, which also activates
+        ("unet", "timm-efficientnet-b0"),
+        ("deeplabv3plus", "tu-regnety_002"),
+        ("unet", "resnet34"),  # plain BatchNorm2d
+    ],
+)
+def test_synchronised_batch_norm_computes_the_same_function(name: str, encoder: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name, encoder, "none"), 3).eval()  # type: ignore[arg-type]
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(images)
+        model.network = synchronize_batch_norm(model.network, torch.device("cuda"))
+        assert torch.equal(model.eval()(images), expected)
+    assert not any(type(layer) is nn.BatchNorm2d for layer in model.modules())
 
 
 def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
