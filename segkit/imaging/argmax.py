@@ -135,14 +135,14 @@ def _neighbours(length: int, given: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
     The arithmetic is that of F.interpolate with align_corners=False, in float32.
     """
-    place = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * np.float32(given / length) - np.float32(0.5)
-    place = place.clip(min=0)
-    first = np.minimum(place.astype(np.int64), given - 1)
-    return first, np.minimum(first + 1, given - 1), place - first.astype(np.float32)
+    position = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * np.float32(given / length) - np.float32(0.5)
+    position = position.clip(min=0)
+    first = np.minimum(position.astype(np.int64), given - 1)
+    return first, np.minimum(first + 1, given - 1), position - first.astype(np.float32)
 
 
 def _interpolated_argmax(planes: np.ndarray, rows: list[np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
-    """Return uint8 [n] for scores float32 [C, H, W] at n places; `rows` and `columns` are their `_neighbours`."""
+    """Return uint8 [n] for scores float32 [C, H, W] at n positions; `rows` and `columns` are their `_neighbours`."""
     width = planes.shape[2]
     corners = [y * width + x for y in rows[:2] for x in columns[:2]]
     a, b, c, d = (np.empty(len(rows[0]), np.float32) for _ in corners)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on, and everything that evaluation and prediction need to start.
+"""Checkpoints: everything a run needs to resume, and everything that evaluation and prediction need to start.
 
 Two forms: `.pt` holds all of it; `.safetensors` holds the weights to predict with, and as metadata what they need.
 Nothing in them is executed when they are read. How a file outlives a crash is in segkit/runtime/files.py.
@@ -39,7 +39,7 @@ class Progress:
     step: int = 0
     epoch_losses: list[float] = field(default_factory=list)
     epoch_seconds: float = 0.0
-    epoch_skipped: int = 0  # steps whose loss or gradient was no number
+    epoch_skipped: int = 0  # steps whose loss or gradient was not finite
     skipped: int = 0  # the same, in the whole run
     best_epoch: int = 0
     best_confusion: list[list[int]] | None = None
@@ -50,8 +50,8 @@ class Checkpoint:
     """What a checkpoint file holds. Without training state (optimizer, ...) it still evaluates and predicts.
 
     There is no random state in it: every random number is a function of seed, epoch, step, index and rank.
-    `held_out` names the pictures that `data.val_fraction` took for validation; `data_id` stands for the names of all
-    pictures, in order, so that a run isn't resumed on other ones.
+    `held_out` names the images that `data.val_fraction` took for validation; `data_id` stands for the names of all
+    images, in order, so that a run isn't resumed on other ones.
     """
 
     weights: dict[str, torch.Tensor]
@@ -72,12 +72,12 @@ class Checkpoint:
         return sum(tensor.nbytes for tensor in _tensors(self.__dict__))
 
     def on_host(self) -> "Checkpoint":
-        """Return a copy that shares nothing, its tensors in host memory: to be written while training goes on."""
+        """Return a copy that shares nothing, its tensors in host memory: to be written while training continues."""
         state = {name: _on_host(getattr(self, name)) for name in ("weights", "ema", "optimizer", "scaler")}
         return replace(self, progress=copy.deepcopy(self.progress), **state)
 
     def save(self, path: Path, *, previous: Path | None = None) -> None:
-        """Write the file; the one that stands there now becomes `previous`, where given.
+        """Write the file; one that exists becomes `previous`, where given.
 
         Raises:
             RunFolderError: no space or no permission; an older file of that name is still whole.
@@ -166,7 +166,7 @@ class Checkpoint:
         )
 
     def build(self) -> Segmenter:
-        """Return the model with the weights to evaluate and predict with: the moving average, where there is one."""
+        """Return the model with the weights to evaluate and predict with: the moving average, if the run had one."""
         segmenter = build_model(self.config.model, len(self.classes), pretrained=False)
         restore(segmenter, self.ema or self.weights, model=self.config.model)
         return segmenter.eval()

@@ -89,7 +89,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise WeightsError(
-            f"model.pretrained: found '{path}', expected imagenet, none, or a file of weights; no such file there"
+            f"model.pretrained: found '{path}', expected imagenet, none, or a file of weights; this file doesn't exist"
         )
     try:
         if path.suffix == ".safetensors":

@@ -128,15 +128,15 @@ def native_kernels() -> Iterator[None]:
     Forward passes are deterministic by themselves: what adds in a changing order are gradients of interpolation,
     pooling and indexing. With the flag on, PyTorch also takes its slow paths forward. The flag is one of the process.
     """
-    enabled, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    if not torch.are_deterministic_algorithms_enabled():  # setting it imports torch._inductor, which takes a while
+        yield
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
 
 
 @contextlib.contextmanager

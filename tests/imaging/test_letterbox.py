@@ -34,7 +34,7 @@ def test_bars_are_grey_in_the_image_and_ignored_in_the_mask() -> None:
     assert set(np.unique(image[10:30])) == {0}
 
 
-def test_a_picture_of_the_canvas_size_is_left_alone() -> None:
+def test_an_image_of_the_canvas_size_is_left_alone() -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     box = LetterBox.fit((48, 64), (48, 64))
     assert np.array_equal(box.apply(image), image)
@@ -71,7 +71,7 @@ def test_a_mask_survives_there_and_back(source_hw: tuple[int, int]) -> None:
     assert (back == 2).sum() == 0  # nothing of the bars
 
 
-def test_masks_are_resized_to_ids_that_were_there() -> None:
+def test_masks_are_resized_to_ids_of_the_mask() -> None:
     mask = np.random.default_rng(0).choice(np.array([0, 7, 255], np.uint8), (37, 53))
     assert set(np.unique(resize_mask(mask, (91, 20)))) <= {0, 7, 255}
 

@@ -143,13 +143,13 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
         checkpoint().save(tmp_path / "file" / "c.pt")
 
 
-@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
-def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path, place: float) -> None:
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path, share: float) -> None:
     for name, save in (("c.pt", Checkpoint.save), ("c.safetensors", Checkpoint.save_weights)):
         path = tmp_path / name
         save(checkpoint(), path)
         content = bytearray(path.read_bytes())
-        content[int(len(content) * place)] ^= 1
+        content[int(len(content) * share)] ^= 1
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"damaged.*checksum"):
             Checkpoint.load(path)
@@ -198,7 +198,7 @@ def test_weights_of_another_program_are_refused_with_a_way_to_use_them(tmp_path:
 # ---- in the background
 
 
-def test_what_is_saved_in_the_background_is_what_was_there(tmp_path: Path) -> None:
+def test_what_is_saved_in_the_background_is_the_state_at_that_time(tmp_path: Path) -> None:
     current = checkpoint(progress=Progress(step=1))
     copied = current.on_host()
     with BackgroundSaver() as saver:

@@ -1,3 +1,10 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -28,7 +35,79 @@ def test_one_process_alone_is_a_group_of_one() -> None:
     assert ranks.gather(3) == [3]
 
 
-def test_a_problem_of_the_first_rank_is_raised() -> None:
+TWO_RANKS = """
+import json, os, torch
+from segkit.errors import DataError
+from segkit.runtime.ranks import process_group
+
+def fail():
+    raise DataError(f"found by rank {os.environ['RANK']}")
+
+with process_group("cpu", timeout_minutes=1) as ranks:
+    values = torch.tensor([1.0, ranks.rank])
+    norm = torch.nn.BatchNorm1d(1)
+    norm.running_mean.fill_(2.0 * ranks.rank)
+    ranks.average_buffers(norm)
+    found = {
+        "sum": ranks.sum(values).tolist(),
+        "given": values.tolist(),
+        "any": ranks.any([ranks.rank == 1, False], torch.device("cpu")),
+        "gather": ranks.gather(f"rank {ranks.rank}"),
+        "share": ranks.share(f"rank {ranks.rank}"),
+        "first": ranks.first(lambda: f"rank {ranks.rank}"),
+        "mean": norm.running_mean.item(),
+    }
+    try:
+        ranks.first(fail)
+    except DataError as error:
+        found["error"] = str(error)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def both() -> list[dict[str, Any]]:
+    """What each of two real processes found in their group."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    about = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_RANKS],
+            env={**os.environ, **about, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+
+
+def test_a_sum_is_over_ranks_and_leaves_its_input_alone(both: list[dict[str, Any]]) -> None:
+    assert [found["sum"] for found in both] == [[2, 1], [2, 1]]
+    assert [found["given"] for found in both] == [[1, 0], [1, 1]]
+
+
+def test_a_flag_of_one_rank_is_seen_by_all(both: list[dict[str, Any]]) -> None:
+    assert [found["any"] for found in both] == [[True, False], [True, False]]
+
+
+def test_objects_are_gathered_in_order_and_those_of_the_first_rank_are_shared(both: list[dict[str, Any]]) -> None:
+    for found in both:
+        assert found["gather"] == ["rank 0", "rank 1"]
+        assert found["share"] == found["first"] == "rank 0"
+
+
+def test_buffers_are_averaged_over_ranks(both: list[dict[str, Any]]) -> None:
+    assert [found["mean"] for found in both] == [1, 1]
+
+
+def test_an_error_of_the_first_rank_is_raised_on_all(both: list[dict[str, Any]]) -> None:
+    assert [found["error"] for found in both] == ["found by rank 0", "found by rank 0"]
+
+
+def test_an_error_of_one_process_alone_is_raised() -> None:
     def fail() -> None:
         raise DataError("x")
 
