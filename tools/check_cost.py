@@ -1,7 +1,7 @@
 """Measure what `segkit check` costs: python tools/check_cost.py [DATA_SET ...] [--pictures 10000 40000]
 
 For each data set the seconds of the whole command, medians of three. Then its peak memory on drawn sets of two sizes,
-hence the memory that 1,000 pictures take; they are tiny, since what is kept does not depend on their size.
+hence the memory that 1,000 images take; they are tiny, since what is kept does not depend on their size.
 """
 
 import argparse
@@ -34,9 +34,9 @@ def main() -> int:
             draw(root, count)
             seconds, peak = check(root, Path(temporary))
             peaks.append(peak)
-            print(f"{count} drawn pictures: {seconds:.0f} s, peak {peak / 2**20:.0f} MiB")
+            print(f"{count} drawn images: {seconds:.0f} s, peak {peak / 2**20:.0f} MiB")
         fewer, more = arguments.pictures
-        print(f"{(peaks[1] - peaks[0]) / 2**20 / (more - fewer) * 1000:.2f} MiB per 1,000 pictures")
+        print(f"{(peaks[1] - peaks[0]) / 2**20 / (more - fewer) * 1000:.2f} MiB per 1,000 images")
     return 0
 
 
@@ -55,7 +55,7 @@ def check(data_set: Path, folder: Path) -> tuple[float, int]:
 
 
 def draw(root: Path, count: int) -> None:
-    """Write a data set of different tiny pictures in VOC layout, nine tenths to train on."""
+    """Write a data set of different tiny images in VOC layout, nine tenths to train on."""
     names = [f"picture_{k:06d}" for k in range(count)]
     rng = np.random.default_rng(0)
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):

@@ -23,7 +23,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 class UsualDataset(Dataset[Any]):
-    """PIL decode, bicubic resize of the whole picture, paste, HSV by look-up, float64, one-hot by np.eye."""
+    """PIL decode, bicubic resize of the whole image, paste, HSV by look-up, float64, one-hot by np.eye."""
 
     def __init__(self, pairs: Sequence[Pair], canvas_hw: Hw, num_classes: int) -> None:
         self.pairs, self.canvas_hw, self.num_classes = pairs, canvas_hw, num_classes

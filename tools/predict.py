@@ -1,11 +1,11 @@
-"""Write palette masks and overlays for a picture, a folder or a pattern. The same as `segkit predict`.
+"""Write palette masks and overlays for an image, a folder or a pattern. The same as `segkit predict`.
 
-    python tools/predict.py runs/demo/checkpoints/best.pt photo.jpg --output predictions
-    python tools/predict.py runs/demo/checkpoints/best.pt photos/ --output predictions
-    python tools/predict.py runs/demo/checkpoints/best.pt 'photos/**/*.png' --output predictions --no-overlays
-    python tools/predict.py runs/demo/fold*/checkpoints/last.pt photos/ --output predictions   # all of them together
+    python tools/predict.py runs/demo/checkpoints/best.pt image.jpg --output predictions
+    python tools/predict.py runs/demo/checkpoints/best.pt images/ --output predictions
+    python tools/predict.py runs/demo/checkpoints/best.pt 'images/**/*.png' --output predictions --no-overlays
+    python tools/predict.py runs/demo/fold*/checkpoints/last.pt images/ --output predictions   # all of them together
 
-Arguments are parsed in segkit/cli.py; the work is in segkit/predict.py.
+Arguments are in segkit/commands/predict.py; the work is in segkit/predict.py.
 """
 
 import sys

@@ -42,7 +42,7 @@ from segkit.runtime.ranks import data_parallel, process_group
 MODEL = ModelConfig(name="unet", encoder="resnet34", pretrained="none")
 CLASSES = Classes.build([f"class {k}" for k in range(21)])
 SIDE, PER_RANK = 256, 4  # of the steps that are measured here
-GPU_SIDE, GPU_BATCH, GPU_RATE = 512, 16, 200e12  # assumed: pictures per GPU and step, and FLOP/s that it sustains
+GPU_SIDE, GPU_BATCH, GPU_RATE = 512, 16, 200e12  # assumed: images per GPU and step, and FLOP/s that it sustains
 NUM_GPUS = (8, 64, 512)
 LINKS = {"400 GB/s": 400e9, "50 GB/s": 50e9, "12.5 GB/s": 12.5e9, "1.25 GB/s": 1.25e9}
 LATENCY = 10e-6  # seconds per hop of a ring, assumed
@@ -66,16 +66,14 @@ def main() -> int:
 
 
 def measure_parts() -> tuple[int, float]:
-    """Print what checkpoints, loading and gradients take; return the bytes of the gradients and FLOP per picture."""
+    """Print what checkpoints, loading and gradients take; return the bytes of the gradients and FLOP per image."""
     model = make_model()
     size = sum(parameter.nbytes for parameter in model.parameters())
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         model.eval()(torch.zeros(1, 3, GPU_SIDE, GPU_SIDE))
-    per_picture = 3 * flops.get_total_flops()  # backward takes twice the forward pass
+    per_image = 3 * flops.get_total_flops()  # backward takes twice the forward pass
     print("measured on this machine")
-    print(
-        f"  model {MODEL.name} {MODEL.encoder}: gradients {size / 1e6:.1f} MB, {per_picture / 1e9:.0f} GFLOP a picture"
-    )
+    print(f"  model {MODEL.name} {MODEL.encoder}: gradients {size / 1e6:.1f} MB, {per_image / 1e9:.0f} GFLOP an image")
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     step(model, optimizer)
     checkpoint = Checkpoint(model.state_dict(), RunConfig(model=MODEL), CLASSES, optimizer=optimizer.state_dict())
@@ -88,7 +86,7 @@ def measure_parts() -> tuple[int, float]:
     )
     print(f"    flushes, reads back and compares for {writing / gigabytes:.2f} s per GB")
     print(f"  loading, 500x375 JPEG to 512x512 with augmentation: {samples_per_second():.0f} samples/s per core")
-    return size, per_picture
+    return size, per_image
 
 
 def check_sum() -> None:
@@ -97,7 +95,7 @@ def check_sum() -> None:
     together, exchange, counted = torchrun(2)
     print(f"  all-reduce: {counted / 1e6:.2f} MB per step and rank, {exchange:.3f} s over gloo between two processes")
     print(
-        f"  step of {PER_RANK} pictures of {SIDE}x{SIDE} per rank, one core each: {alone:.3f} s alone, "
+        f"  step of {PER_RANK} images of {SIDE}x{SIDE} per rank, one core each: {alone:.3f} s alone, "
         f"{together:.3f} s as one of two"
     )
     print(
@@ -189,13 +187,11 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 # ---- predicted
 
 
-def extrapolate(gradient_bytes: int, flop_per_picture: float) -> None:
+def extrapolate(gradient_bytes: int, flop_per_image: float) -> None:
     """Print the efficiency that follows for many GPUs: a ring all-reduce sends 2 (N - 1) / N of the gradients."""
-    compute = GPU_BATCH * flop_per_picture / GPU_RATE
+    compute = GPU_BATCH * flop_per_image / GPU_RATE
     print("predicted, not measured")
-    print(
-        f"  assumed: {GPU_BATCH} pictures of {GPU_SIDE}x{GPU_SIDE} per GPU at {GPU_RATE / 1e12:.0f} TFLOP/s sustained,"
-    )
+    print(f"  assumed: {GPU_BATCH} images of {GPU_SIDE}x{GPU_SIDE} per GPU at {GPU_RATE / 1e12:.0f} TFLOP/s sustained,")
     print(
         f"  hence {1000 * compute:.0f} ms of compute per step, of which {100 * OVERLAP:.0f} % can hide communication; "
         "ring all-reduce in fp32,"

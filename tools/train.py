@@ -6,8 +6,8 @@
     python tools/train.py configs/demo.yaml --folds     # every fold that `segkit split DATA --folds 5` wrote
     torchrun --nproc-per-node 4 tools/train.py configs/voc_unet_resnet34.yaml
 
-Arguments are parsed in segkit/cli.py, which this script shares with the `segkit` command; the loop itself, the file to
-read and to change, is segkit/train.py.
+Arguments are in segkit/commands/train.py, which this script shares with the `segkit` command; the loop itself, the file
+to read and to change, is segkit/train.py.
 """
 
 import sys
