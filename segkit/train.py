@@ -139,13 +139,15 @@ def _train(
             seed_step(settings.seed, step, ranks.rank)
             buffers = state.snapshot_buffers() if skipping else []
             step_loss = torch.zeros((), device=device)
+            step_terms = torch.zeros(len(criterion.names), device=device)
             for part, batch in enumerate(micro):  # images uint8 [b, 3, H, W], masks uint8 [b, H, W]
                 with gradient_exchange(network, wanted=part == len(micro) - 1):  # once, after the last part
                     with autocast(device, run.precision):
                         logits = network(batch.images)  # [b, C, H, W]
-                    share = criterion(logits, batch.masks, normalizers).total
-                    state.scaler.scale(share * ranks.size).backward()  # DDP averages
-                step_loss += share.detach()
+                    share = criterion(logits, batch.masks, normalizers)
+                    state.scaler.scale(share.total * ranks.size).backward()  # DDP averages
+                step_loss += share.total.detach()
+                step_terms += share.terms
             watch.lap("forward and backward")
 
             # (d) update, or leave it out
@@ -167,6 +169,7 @@ def _train(
                 if state.average:
                     state.average.update(segmenter)
                 state.epoch_loss += step_loss
+                state.epoch_terms += step_terms
             state.optimizer.zero_grad(set_to_none=True)
             progress.step = step + 1
             watch.lap("update")
@@ -191,6 +194,7 @@ def _train(
                 if (epoch + 1) % config.eval.every == 0 or epoch + 1 == settings.epochs:
                     model = run.model_to_validate()
                     validation = run.validation.score(model)
+                terms = dict(zip(criterion.names, state.term_means(run.steps_per_epoch), strict=True))
                 row = state.close_epoch(
                     epoch + 1, lr=lr, num_steps=run.steps_per_epoch, batch_size=settings.fixed_batch_size,
                     seconds=seconds, validation=validation,
@@ -199,6 +203,7 @@ def _train(
                 if ranks.is_first:
                     log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=best is not None))
                     folder.add(row)  # before the checkpoint: a row too many is dropped when a run resumes, none is lost
+                    folder.add_terms(terms, epoch + 1)
                     if validation:
                         folder.add_scores(validation.scores, run.data.classes, epoch + 1)
                         for name, panel in run.validation.panels(model, config.eval.pictures):

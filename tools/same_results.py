@@ -154,10 +154,12 @@ def compare(old: Path, new: Path, *, numbers: bool) -> int:
     if numbers:
         for facts in (before, after):
             facts.update({key: _numbers(text) for key, text in facts.items() if key.endswith("/text")})
-    different = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    different = [key for key in sorted(before) if before[key] != after.get(key)]
     for key in different[:40]:
         print(f"{key}\n  old {before.get(key)}\n  new {after.get(key)}")
-    print(f"{len(before)} facts before, {len(after)} after: {len(different)} differ")
+    added = after.keys() - before.keys()
+    print(f"{len(before)} facts before: {len(different)} differ, {len(added)} are new{': ' if added else ''}", end="")
+    print(*sorted(added)[:5], sep=", ")
     return 1 if different else 0
 
 

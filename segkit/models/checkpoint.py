@@ -38,6 +38,7 @@ class Progress:
 
     step: int = 0
     epoch_losses: list[float] = field(default_factory=list)
+    epoch_terms: list[list[float]] = field(default_factory=list)  # of each rank, each term of the loss
     epoch_seconds: float = 0.0
     epoch_skipped: int = 0  # steps whose loss or gradient was not finite
     skipped: int = 0  # the same, in the whole run

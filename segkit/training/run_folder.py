@@ -209,6 +209,13 @@ class RunFolder:
                 if name not in ("epoch", "step") and value is not None:
                     self.board.add_scalar(name, value, row.epoch)
 
+    def add_terms(self, terms: Mapping[str, float], epoch: int) -> None:
+        """Add the mean of each term of the loss to TensorBoard; of a loss of one term that is the loss."""
+        if len(terms) > 1:
+            with self._writing():
+                for name, value in terms.items():
+                    self.board.add_scalar(f"loss/{name}", value, epoch)
+
     def add_scores(self, scores: Scores, classes: Classes, epoch: int) -> None:
         """Add each class's IoU to TensorBoard."""
         with self._writing():

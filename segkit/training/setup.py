@@ -183,6 +183,7 @@ class Run:
         """
         state = self.state
         state.progress.epoch_losses = self.ranks.gather(float(state.epoch_loss))
+        state.progress.epoch_terms = self.ranks.gather(state.epoch_terms.tolist())
         state.divergence.check_weights(state.segmenter, state.progress.step)
         if not self.ranks.is_first and self.unsharded is None:
             return  # a sharded model is collected from all ranks
@@ -254,8 +255,15 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         scaler.load_state_dict(old.scaler or {})
     same_ranks = len(progress.epoch_losses) == ranks.size
     mine = progress.epoch_losses[ranks.rank] if same_ranks else sum(progress.epoch_losses) / ranks.size
+    terms = [0.0] * len(
+        criterion.names
+    )  # also where a checkpoint has them of other ranks, or from before they were kept
+    if len(progress.epoch_terms) == ranks.size:
+        terms = progress.epoch_terms[ranks.rank]
+    dtype = sum_dtype(device)
     state = TrainState(
-        segmenter, average, optimizer, scaler, progress, torch.tensor(mine, dtype=sum_dtype(device), device=device),
+        segmenter, average, optimizer, scaler, progress, torch.tensor(mine, dtype=dtype, device=device),
+        torch.tensor(terms, dtype=dtype, device=device),
         Divergence(device, ranks, skipping=settings.on_nonfinite == "skip"), ranks,
     )  # fmt: skip
     validation = Validation(validation_set, config.eval.batch_size, ranks, loss)

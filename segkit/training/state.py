@@ -27,6 +27,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     progress: Progress
     epoch_loss: torch.Tensor  # sum over the epoch's steps, of this rank
+    epoch_terms: torch.Tensor  # the same of each term of the loss, float [T]
     divergence: Divergence
     ranks: Ranks
     clock_started: float = 0.0
@@ -67,6 +68,12 @@ class TrainState:
         self.progress.skipped += 1
         self.progress.epoch_skipped += 1
 
+    def term_means(self, num_steps: int) -> list[float]:
+        """Return the mean of each term of the loss over an epoch of `num_steps` steps, over all ranks."""
+        totals = self.ranks.sum(self.epoch_terms) / max(1, num_steps - self.progress.epoch_skipped)
+        means: list[float] = totals.tolist()
+        return means
+
     def close_epoch(
         self, epoch: int, *, lr: float, num_steps: int, batch_size: int, seconds: float, validation: Evaluation | None
     ) -> EpochRow:
@@ -86,6 +93,7 @@ class TrainState:
         )
         progress.epoch_seconds, progress.epoch_skipped = 0.0, 0
         self.epoch_loss.zero_()
+        self.epoch_terms.zero_()
         return row
 
     def note_best(self, validation: Evaluation | None, epoch: int) -> Scores | None:

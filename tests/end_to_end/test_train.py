@@ -49,6 +49,18 @@ def test_the_run_folder_holds_what_the_manual_says(trained: TrainResult) -> None
     assert all(float(row["miou"]) > 0 for row in log_of(trained.folder))
 
 
+def test_tensorboard_holds_each_term_of_the_loss_and_their_weighted_sum_is_the_loss(trained: TrainResult) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained.folder))
+    events.Reload()
+    of = {name: [event.value for event in events.Scalars(name)] for name in ("loss/cross_entropy", "loss/dice")}
+    total = [event.value for event in events.Scalars("train_loss")]
+    assert len(total) == 2
+    expected = [entropy + 0.5 * dice for entropy, dice in zip(*of.values(), strict=True)]  # loss.dice=0.5
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
 def test_tensorboard_holds_the_curves_and_the_same_images_each_epoch(trained: TrainResult) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
