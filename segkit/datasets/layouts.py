@@ -13,11 +13,12 @@ from typing import Protocol
 
 from segkit.classes import VOC_NAMES, Classes, read_class_names
 from segkit.config.schema import DataConfig, LayoutName
+from segkit.datasets.files import File
 from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.datasets.masks import MASK_SUFFIXES
 from segkit.datasets.remote import is_remote
 from segkit.datasets.shard_index import Part, read_split_index
-from segkit.datasets.shards import File, Member, Shard
+from segkit.datasets.shards import Member, Shard
 from segkit.datasets.split_files import read_split
 from segkit.errors import ConfigError, DataError, summarize
 

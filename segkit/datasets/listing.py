@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segkit.config.schema import DataConfig
+from segkit.datasets.files import File
 from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.datasets.layouts import (
     EVERYTHING,
@@ -21,7 +22,6 @@ from segkit.datasets.layouts import (
     voc_place,
 )
 from segkit.datasets.masks import MASK_SUFFIXES
-from segkit.datasets.shards import File
 from segkit.datasets.split_files import parse_split
 from segkit.errors import DataError
 

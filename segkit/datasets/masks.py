@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from segkit.classes import RGB, Classes
 from segkit.config.schema import DataConfig
-from segkit.datasets.shards import File
+from segkit.datasets.files import File
 from segkit.errors import ConfigError, DataError
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")

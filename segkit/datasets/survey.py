@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from segkit import __version__
 from segkit.classes import Classes
+from segkit.datasets.files import fingerprint
 from segkit.datasets.images import image_size_hw
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import size_mismatch
-from segkit.datasets.shards import fingerprint
 from segkit.errors import DataError, summarize
 from segkit.runtime.machine import user_cache
 

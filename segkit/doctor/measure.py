@@ -11,10 +11,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from segkit.datasets.files import File
 from segkit.datasets.images import Opened, open_image, suffix_fits
 from segkit.datasets.listing import Pair
 from segkit.datasets.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
-from segkit.datasets.shards import File
 from segkit.errors import DataError
 from segkit.runtime.machine import count_threads
 from segkit.runtime.threads import prefetch

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.classes import RGB
+from segkit.datasets.files import File
 from segkit.datasets.masks import color_codes, color_of, read_label_values
-from segkit.datasets.shards import File
 from segkit.errors import DataError, listed
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
+from segkit.datasets.files import file_size
 from segkit.datasets.layouts import Item, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader
-from segkit.datasets.shards import file_size
 from segkit.datasets.survey import Survey, survey
 from segkit.errors import DataError, summarize
 from segkit.loading.batch_plan import shard_sizes
