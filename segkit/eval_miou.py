@@ -14,7 +14,7 @@ from segkit.classes import Classes
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.evaluate import evaluate
@@ -126,7 +126,7 @@ def score(
     """
     ranks = ranks or Ranks()
     classes = checkpoints[0].classes
-    reader = MaskReader.build(config.data, classes)
+    reader = build_mask_reader(config.data, classes)
     device = select_device(config.train.device, local_rank=ranks.local_rank)
     keep_freed_memory()
     chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]

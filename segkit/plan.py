@@ -15,7 +15,7 @@ import torch
 
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import DeviceError
 from segkit.evaluation.evaluate import evaluate
 from segkit.inference.ready import ready
@@ -207,7 +207,7 @@ def _seconds_per_sample(config: RunConfig, data: PreparedData) -> float:
         config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index,
         class_pixels=data.survey.class_pixels,
     )  # fmt: skip
-    dataset = TrainingSet(data.train, MaskReader.build(config.data, data.classes), recipe, seed=config.train.seed)
+    dataset = TrainingSet(data.train, build_mask_reader(config.data, data.classes), recipe, seed=config.train.seed)
     started, count = time.perf_counter(), 0
     while count < 4 or (time.perf_counter() - started < 1 and count < 200):
         dataset.draw((0, count % len(data.train)))
@@ -224,7 +224,7 @@ def _seconds_per_validated_picture(
     precision = select_precision(config.train.precision, device)
     model = ready(checkpoint, device, precision=precision)
     items = val_items[: 4 * config.eval.batch_size]
-    dataset = EvaluationSet(items, MaskReader.build(config.data, classes), canvas_hw=canvas_hw)
+    dataset = EvaluationSet(items, build_mask_reader(config.data, classes), canvas_hw=canvas_hw)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()

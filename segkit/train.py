@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.evaluation.evaluate import Evaluation, evaluate
@@ -159,7 +159,7 @@ def _train(
     classes = data.classes
     if old:
         ranks.first(functools.partial(check_continues, old, data, folder, root=config.data.root))
-    reader = MaskReader.build(config.data, classes)
+    reader = build_mask_reader(config.data, classes)
     sizes, views = shard_sizes(data.train), expected_views(config.data, data.survey.presence)
     plan = BatchPlan(len(data.train), batch_size, settings.seed, settings.accumulate, ranks.size, sizes, views)
     recipe = build_augment(

@@ -118,13 +118,13 @@ def demo(folder: Path | None = None) -> DemoResult:
 def _draw_sheet(folder: Path, evaluated: "EvalResult", predictor: "Predictor") -> None:
     """Write held_out.png: image, truth and prediction of the first held-out pictures, side by side."""
     from segkit.datasets.layouts import list_items
-    from segkit.datasets.masks import MaskReader
+    from segkit.datasets.masks import build_mask_reader
     from segkit.datasets.reading import read_pair
     from segkit.imaging.codec import write_png
     from segkit.imaging.overlay import panel, sheet
 
     data = DataConfig(root=str(folder / "dataset"))
-    reader = MaskReader.build(data, evaluated.classes)
+    reader = build_mask_reader(data, evaluated.classes)
     pairs = [read_pair(item, reader) for item in list_items(data, data.val)[:NUM_SHOWN]]
     panels = [panel(image, [mask, predictor(image)], evaluated.classes) for image, mask in pairs]
     page = sheet(panels, titles=["image", "truth", "prediction"])

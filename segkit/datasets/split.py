@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segkit.config.schema import DataConfig
+from segkit.datasets.label_faults import MOST_VALUES, object_value
 from segkit.datasets.layouts import (
     EVERYTHING,
     Item,
@@ -35,7 +36,6 @@ from segkit.runtime.machine import count_threads
 from segkit.runtime.threads import prefetch
 
 UNLABELLED = 255
-MOST_VALUES = 256  # label values in all; more are instances, or a label that was compressed
 
 Names = list[str]
 
@@ -227,7 +227,7 @@ def _labels_of(items: Sequence[Item]) -> dict[str, frozenset[int]]:
     bar = tqdm(found, total=len(items), desc="reading labels", disable=None, leave=False, unit="files")
     labels = {item.name: shown for item, shown in zip(items, bar, strict=True)}
     values = frozenset().union(*labels.values())
-    if not values <= {0, UNLABELLED}:  # masks of 0 and 255 have 255 as their class
+    if object_value(values) != UNLABELLED:  # masks of 0 and 255 have 255 as their class
         labels = {name: shown - {UNLABELLED} for name, shown in labels.items()}
         values -= {UNLABELLED}
     if len(values) > MOST_VALUES:

@@ -20,6 +20,7 @@ from segkit import __version__
 from segkit.classes import Classes
 from segkit.datasets.files import fingerprint
 from segkit.datasets.images import image_size_hw
+from segkit.datasets.label_faults import map_object, object_value
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import size_mismatch
@@ -65,11 +66,14 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool
         found = _look(items, reader, title=title, quiet=quiet)
         _remember(remembered, found)
     classes = reader.classes
-    if len(classes) == 2 and not reader.mapped and found.class_pixels[1] == 0 and found.ignored_pixels:
+    held = {value for value, pixels in enumerate(found.class_pixels) if pixels}
+    if found.ignored_pixels:
+        held.add(classes.ignore_index)
+    if len(classes) == 2 and not reader.mapped and object_value(held) == classes.ignore_index:
         raise DataError(
             f"{title}: no pixel of class '{classes.names[1]}', but {found.ignored_pixels} pixels hold "
             f"{classes.ignore_index}, which means 'ignore'; if your masks are 0/{classes.ignore_index}, set "
-            f"data.mask_values: [0, {classes.ignore_index}]"
+            f"{map_object(classes.ignore_index)}"
         )
     if sum(found.class_pixels) == 0:
         raise DataError(f"{title}: not one labelled pixel in {found.num_images} pictures; every pixel is ignored")
@@ -128,7 +132,7 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
 
 def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
     digest = hashlib.sha256(f"{__version__} {reader.classes} ".encode())
-    digest.update(reader.table.tobytes())
+    digest.update(reader.table.ids.tobytes())
     for item in items:
         for path in (item.image, item.mask):
             assert path is not None, item

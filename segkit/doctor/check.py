@@ -16,7 +16,7 @@ from segkit.config.reading import load_config, override_config
 from segkit.config.schema import DataConfig, RunConfig
 from segkit.datasets.layouts import Item, has_class_file, resolve_classes
 from segkit.datasets.listing import Inventory, describe_folder, splits_there, take_inventory
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import MaskReader, build_mask_reader
 from segkit.doctor.examination import Examined, Verdict
 from segkit.doctor.findings.splits import judge
 from segkit.doctor.guess_classes import guess_classes
@@ -95,11 +95,11 @@ def _examine(data: DataConfig, inventory: Inventory, *, may_guess: bool, quiet: 
     reader, guessed = None, ""
     named = data.classes is not None or has_class_file(data)
     if named or (data.layout == "voc" and not may_guess):
-        reader = MaskReader.build(data, resolve_classes(data))
+        reader = build_mask_reader(data, resolve_classes(data))
     facts = _look(inventory, reader, quiet=quiet)
     if reader is None:
         data, guessed = guess_classes(data, facts)
-        reader = MaskReader.build(data, resolve_classes(data))
+        reader = build_mask_reader(data, resolve_classes(data))
         count_unknown(facts, reader)
     hint = _label_hint(data, inventory)
     return Examined(data, inventory, facts, reader.classes, reader, guessed, hint)

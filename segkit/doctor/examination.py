@@ -11,10 +11,11 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
+from segkit.datasets.label_faults import SOFT
 from segkit.datasets.listing import Inventory, Pair
 from segkit.datasets.masks import COLOR_MODES, MaskReader
 from segkit.datasets.survey import Survey
-from segkit.doctor.measure import SOFT, Facts
+from segkit.doctor.measure import Facts
 
 Severity = Literal["error", "warning", "note"]
 
@@ -122,8 +123,8 @@ class Examined:
         counts = np.zeros(256, np.int64)
         if self.kinds[place] == "right":
             found = self.facts.values(place)
-            known = self.reader.knows(found.values)
-            np.add.at(counts, self.reader.table[found.values[known]], found.pixels[known])
+            known = self.reader.table.knows(found.values)
+            np.add.at(counts, self.reader.table(found.values[known]), found.pixels[known])
         return counts[: len(self.classes)]
 
     @functools.cached_property

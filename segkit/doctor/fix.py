@@ -144,7 +144,7 @@ def _why_left_out(examined: Examined, place: int, rules: Rules) -> str:
         return "what its label stores can't be told"
     found, remap = facts.values(place), rules.remaps[kind][1]
     if kind == "unknown":
-        lost = ~examined.reader.knows(found.values) & (remap(found.values) == examined.classes.ignore_index)
+        lost = ~examined.reader.table.knows(found.values) & (remap(found.values) == examined.classes.ignore_index)
         if found.pixels[lost].sum() > MOST_LOST * found.pixels.sum():
             return "much of what it holds is no class"
     in_color = facts.labels["mode"][place] in COLOR_MODES

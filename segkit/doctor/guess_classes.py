@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from segkit.classes import MAX_CLASSES, VOC_NAMES
 from segkit.config.schema import DataConfig
+from segkit.datasets.label_faults import map_object, object_value, without_rare
 from segkit.datasets.masks import COLOR_MODES, color_of
 from segkit.doctor.measure import Facts
 
-RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
 MOST_COLORS = 64
 
 
@@ -28,9 +28,7 @@ def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
         )
     ids, colors = _count(facts)
     if not ids and colors:
-        total = sum(colors.values())
-        usual = [code for code, pixels in colors.items() if pixels >= RARE * total]
-        codes = by_frequency({code: colors[code] for code in usual})[:MOST_COLORS]
+        codes = by_frequency(without_rare(colors))[:MOST_COLORS]
         values = tuple(color_of(code) for code in codes)
         names = _numbered(max(2, len(values)))
         values = values if len(values) > 1 else ((0, 0, 0), (255, 255, 255))
@@ -39,10 +37,10 @@ def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
             replace(data, classes=names, mask_values=values, ignore_values="rest"),
             f"the labels hold {len(codes)} colours: data.mask_values: {listed}",
         )
-    others = set(ids) - {0}
-    if len(others) == 1 and (value := others.pop()) <= 0xFFFF:
+    value = object_value(ids)
+    if value is not None and value <= 0xFFFF:
         mapped = None if value == 1 else (0, value)
-        line = "" if value == 1 else f", data.mask_values: [0, {value}]"
+        line = "" if value == 1 else f", {map_object(value)}"
         return (
             replace(data, classes=("background", "object"), mask_values=mapped),
             f"the labels hold 0 and {value}: data.classes: [background, object]{line}",

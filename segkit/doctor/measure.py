@@ -13,16 +13,12 @@ import numpy as np
 
 from segkit.datasets.files import File
 from segkit.datasets.images import Opened, open_image, suffix_fits
+from segkit.datasets.label_faults import MOST_VALUES, SMALL_SHARE, SOFT, Values, softness
 from segkit.datasets.listing import Pair
 from segkit.datasets.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
 from segkit.errors import DataError
 from segkit.runtime.machine import count_threads
 from segkit.runtime.threads import prefetch
-
-MOST_VALUES = 256  # stored values that are kept of a label, the most frequent ones: all ids that masks can hold
-MOST_TARGETS = 64  # values that soft edges may lie between
-SOFT = 0.9  # share of the small values' pixels that must lie between others, for a label to count as soft
-SMALL_SHARE = 0.002  # of a label's pixels: less of a value that is no class may be the soft edge of others
 
 IMAGE_FACTS = np.dtype([
     ("hw", "u4", 2),  # upright
@@ -47,13 +43,6 @@ LABEL_FACTS = np.dtype([
     ("digest", "u8"),
     ("palette", "i4"),  # place in Facts.palettes, -1 without
 ])  # fmt: skip
-
-
-class Values(NamedTuple):
-    """What a label stores: ids, or colours as R * 65536 + G * 256 + B, and how many pixels have each, int64 [n]."""
-
-    values: np.ndarray
-    pixels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -133,11 +122,11 @@ def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["
 
 def count_unknown(facts: Facts, reader: MaskReader) -> None:
     """Fill in how many values of each label are unknown, where that couldn't be told when it was read."""
-    takes_rest = not (reader.table == reader.unknown).any()
+    takes_rest = not (reader.table.ids == reader.table.unknown).any()
     for place in np.flatnonzero(facts.has_label).tolist():
         found = facts.values(place)
         left_out = 0 if takes_rest else int(facts.labels["num_values"][place]) - len(found.values)
-        facts.labels["num_unknown"][place] = left_out + int((~reader.knows(found.values)).sum())
+        facts.labels["num_unknown"][place] = left_out + int((~reader.table.knows(found.values)).sum())
 
 
 def _look(pair: Pair, reader: MaskReader | None) -> _Look:
@@ -243,43 +232,4 @@ def _known(values: np.ndarray, stored: StoredLabel, reader: MaskReader | None) -
     """Return which values are classes or ignored: bool [n]."""
     if reader is None or reader.by_color != (stored.values.ndim == 3):
         return np.zeros(len(values), bool)
-    return reader.knows(values)
-
-
-def softness(codes: np.ndarray, found: Values, known: np.ndarray) -> float:
-    """Return which share of the pixels of small unknown values lies within 2 pixels of where two other values meet.
-
-    Near 1 where labels were smoothed, resized with interpolation or compressed; 0 where there are fewer than four such
-    values, or nothing for them to lie between. `codes` are integers [h, w], `known` bool by value.
-    """
-    large = known | (found.pixels >= SMALL_SHARE * codes.size)
-    if known.sum() < 2:  # of 0 and 255 with soft edges, 255 may be rare too
-        large[[0, -1]] = True
-    if (~large).sum() < 4 or not 2 <= large.sum() <= MOST_TARGETS:
-        return 0.0
-    nearest, is_small = snap(found.values, found.values[large]), ~large
-    if codes.dtype == np.uint8:
-        table, flags = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
-        table[found.values], flags[found.values] = nearest, is_small
-        snapped, small = cv2.LUT(codes, table), cv2.LUT(codes, flags).astype(bool)
-    else:
-        place = np.searchsorted(found.values, codes)
-        snapped, small = nearest.astype(np.int32)[place], is_small[place]
-    edges = np.zeros(codes.shape, np.uint8)
-    edges[:, 1:] |= snapped[:, 1:] != snapped[:, :-1]
-    edges[1:] |= snapped[1:] != snapped[:-1]
-    near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
-    return float((small & near).sum() / small.sum())
-
-
-def snap(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return for each value the nearest of `targets`; colours (beyond 255) by the sum of their channels' distances."""
-    in_color = max(values.max(), targets.max()) > 255
-    best, nearest = np.full(len(values), np.inf), np.zeros_like(values)
-    for target in targets:
-        distance = np.abs(values - target)
-        if in_color:
-            distance = sum(np.abs((values >> bits & 255) - (target >> bits & 255)) for bits in (16, 8, 0))
-        closer = distance < best
-        best[closer], nearest[closer] = distance[closer], target
-    return nearest
+    return reader.table.knows(values)

@@ -171,9 +171,9 @@ def label_in_color(values: np.ndarray, reader: MaskReader) -> np.ndarray:
     painted: np.ndarray = bright[values & 255]
     if not reader.by_color:
         held = np.unique(values)
-        known = held[reader.knows(held)]
+        known = held[reader.table.knows(held)]
         is_known = np.isin(values, known)
-        painted[is_known] = classes[reader.table[values[is_known]]]
+        painted[is_known] = classes[reader.table(values[is_known])]
     return painted
 
 

@@ -11,7 +11,7 @@ from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.files import file_size
 from segkit.datasets.layouts import Item, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.survey import Survey, survey
 from segkit.errors import DataError, summarize
 from segkit.loading.batch_plan import shard_sizes
@@ -56,7 +56,7 @@ def prepare_data(
         ConfigError: classes or mask values that contradict each other.
     """
     classes = resolve_classes(data)
-    reader = MaskReader.build(data, classes)
+    reader = build_mask_reader(data, classes)
     train = list_items(data, data.train, seed=seed, held_out=held_out)
     val = list_items(data, data.val, seed=seed, held_out=held_out)
     if both := {_picture(item) for item in train} & {_picture(item) for item in val}:

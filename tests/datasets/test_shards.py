@@ -22,7 +22,7 @@ from segkit.config.reading import override_config
 from segkit.config.schema import AugmentConfig, DataConfig, RunConfig
 from segkit.datasets import remote as fetching
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.reading import read_pair
 from segkit.datasets.remote import fetch
 from segkit.datasets.shard_index import parse_index
@@ -121,7 +121,7 @@ def shards(root: Path | str, **settings: object) -> DataConfig:
 
 
 def pixels(data: DataConfig, split: str) -> dict[str, tuple[bytes, bytes]]:
-    reader = MaskReader.build(data, resolve_classes(data))
+    reader = build_mask_reader(data, resolve_classes(data))
     pairs = {item.name: read_pair(item, reader) for item in list_items(data, split)}
     return {name: (image.tobytes(), mask.tobytes()) for name, (image, mask) in pairs.items()}
 
@@ -585,7 +585,7 @@ def test_batches_are_the_same_bytes_with_workers_and_caches(made: Path, cache: s
         recipe = build_augment(AugmentConfig(), canvas_hw=(32, 40), ignore_index=255)
         items = list_items(data, "train")
         kept = build_cache(data, items, reduction=recipe.placement.reduction)
-        dataset = TrainingSet(items, MaskReader.build(data, resolve_classes(data)), recipe, seed=0, cache=kept)
+        dataset = TrainingSet(items, build_mask_reader(data, resolve_classes(data)), recipe, seed=0, cache=kept)
         plan = BatchPlan(12, 4, seed=0, shard_sizes=shard_sizes(items))
         stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=6, workers=workers)
         return [batch.images.numpy().tobytes() + batch.masks.numpy().tobytes() for batch in stream]

@@ -9,14 +9,14 @@ from PIL import Image
 from segkit.config.schema import DataConfig
 from segkit.datasets import survey as doctor
 from segkit.datasets.layouts import Item, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.survey import survey
 from segkit.errors import DataError
 from segkit.loading.prepare import prepare_data
 
 
 def look(data: DataConfig, split: str = "train") -> doctor.Survey:
-    reader = MaskReader.build(data, resolve_classes(data))
+    reader = build_mask_reader(data, resolve_classes(data))
     return survey(list_items(data, split), reader, title="checking", quiet=True)
 
 

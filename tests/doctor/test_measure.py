@@ -9,7 +9,7 @@ from PIL import Image
 from segkit.config.schema import DataConfig
 from segkit.datasets.images import read_image
 from segkit.datasets.listing import take_inventory
-from segkit.doctor.measure import Facts, Values, gather_facts, perceptual_hash, snap, softness, thumbnail
+from segkit.doctor.measure import Facts, gather_facts, perceptual_hash, thumbnail
 from segkit.doctor.statistics import measure
 
 
@@ -68,27 +68,6 @@ def test_the_hash_changes_little_with_size_compression_and_brightness_and_much_b
     brighter = cv2.convertScaleAbs(images[0], alpha=1.0, beta=8)
     assert all(bits(images[0], other) <= 6 for other in (small, again, brighter))
     assert all(bits(images[0], other) >= 16 for other in images[1:])
-
-
-def test_soft_edges_are_told_from_small_objects() -> None:
-    mask = np.zeros((100, 100), np.uint8)
-    cv2.circle(mask, (50, 50), 30, 255, -1, lineType=cv2.LINE_AA)
-    values, pixels = np.unique(mask, return_counts=True)
-    known = np.isin(values, [0, 255])
-    assert softness(mask, Values(values, pixels), known) > 0.95
-    objects = np.zeros((100, 100), np.uint8)
-    for k in range(6):  # far from each other, in the middle of one class
-        objects[15 * k + 5, 20:24] = 10 * k + 7
-    objects[:, 60:] = 255
-    values, pixels = np.unique(objects, return_counts=True)
-    known = np.isin(values, [0, 255])
-    assert softness(objects, Values(values, pixels), known) < 0.5
-
-
-def test_values_snap_to_the_nearest_by_number_or_by_colour() -> None:
-    assert snap(np.array([0, 3, 100, 254]), np.array([0, 128, 255])).tolist() == [0, 0, 128, 255]
-    red, nearly = 0xFF0000, 0xF0100A
-    assert snap(np.array([nearly, 0x0A0505]), np.array([0, red])).tolist() == [red, 0]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])

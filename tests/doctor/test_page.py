@@ -11,7 +11,7 @@ from PIL import Image
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.images import image_size_hw
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.doctor.check import check, write_page
 from segkit.doctor.page import label_in_color
 
@@ -91,7 +91,7 @@ def test_a_real_set_has_a_page(shared_data: Callable[[str], Path], tmp_path: Pat
 
 def test_ids_that_are_no_class_are_painted_brightly() -> None:
     classes = Classes.build(["background", "object"])
-    reader = MaskReader.build(DataConfig(), classes)
+    reader = build_mask_reader(DataConfig(), classes)
     painted = label_in_color(np.array([[0, 1, 7, 255, 256]], np.int32), reader)
     assert painted.shape == (1, 5, 3)
     assert painted[0, 4].min() >= 64

@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 
 from segkit.classes import VOC_NAMES, Classes
-from segkit.config.schema import DataConfig
 from segkit.datasets.masks import MaskReader, write_mask
 from segkit.errors import ConfigError, DataError, RunFolderError, first_line
 from segkit.runtime.files import write_bytes_durably
@@ -170,8 +169,7 @@ def read_ade_names(path: Path) -> tuple[str, ...]:
 
 
 def _reader(names: Sequence[str], *, values: Iterable[int], ignored: int) -> MaskReader:
-    data = DataConfig(mask_values=tuple(values), ignore_values=(ignored,))
-    return MaskReader.build(data, Classes.build(names))
+    return MaskReader.build(Classes.build(names), mask_values=tuple(values), ignore_values=(ignored,))
 
 
 def _write_masks(

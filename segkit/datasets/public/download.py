@@ -20,7 +20,7 @@ from typing import Any
 
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.public.arrange import need_scipy
 from segkit.datasets.public.catalog import PUBLIC_SETS, PublicSet, Source
 from segkit.datasets.public.fetch import ELSEWHERE, check_room, digest_of, discard, obtain
@@ -195,7 +195,7 @@ def _check(known: PublicSet, root: Path, name: str, *, left_out: set[str]) -> di
         if len(classes) != known.num_classes:
             raise DataError(f"{name}: found {len(classes)} classes, expected {known.num_classes}; see {known.home}")
         if any(source.file.digest is None for source in known.sources):
-            survey(items, MaskReader.build(data, classes), title=f"checking {split}")
+            survey(items, build_mask_reader(data, classes), title=f"checking {split}")
     return counts
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from segkit.datasets.label_faults import SOFT, map_from_one, map_object, object_value, start_at_one, without_rare
 from segkit.datasets.masks import code_of, color_of
 from segkit.doctor.examination import Examined, Kind, Verdict, verdict
-from segkit.doctor.guess_classes import RARE, by_frequency
-from segkit.doctor.measure import SOFT
+from segkit.doctor.guess_classes import by_frequency
 
 MOST_LISTED = 24  # values or colours in a message
 MANY = 0.05  # share of the labels that must hold what is said of all
@@ -75,8 +75,8 @@ def zero_255(examined: Examined) -> Verdict | None:
     ]
     lines = [f"{examined.pairs[place].mask}: 0 and {classes.ignore_index}" for place in places]
     remedy = (
-        f"{classes.ignore_index} means 'ignore', and no pixel holds 1: set data.mask_values: "
-        f"[0, {classes.ignore_index}]; or let --fix OUT write 0 and 1"
+        f"{classes.ignore_index} means 'ignore', and no pixel holds 1: set "
+        f"{map_object(classes.ignore_index)}; or let --fix OUT write 0 and 1"
     )
     return verdict("zero-255", "error", "masks of 0 and 255", places, lines, remedy)
 
@@ -97,10 +97,10 @@ def unknown_ids(examined: Examined) -> Verdict | None:
         remedy = "add them to data.mask_values with their class, or to data.ignore_values"
     elif off_by_one(examined):
         title = "ids that start at 1"
-        remedy = f"set data.mask_values: {list(range(1, len(classes) + 1))}; or let --fix OUT write 0 to {last}"
+        remedy = f"set {map_from_one(len(classes))}; or let --fix OUT write 0 to {last}"
     elif levels := two_levels(examined):
         title = "masks of {} and {}".format(*levels)
-        remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
+        remedy = f"set {map_object(levels[1])}; or let --fix OUT write 0 and 1"
     elif spread := spread_values(examined):
         title = "values that are no ids, as many as there are classes"
         remedy = f"if they are the classes in their order, set data.mask_values: {spread}"
@@ -111,7 +111,7 @@ def unknown_ids(examined: Examined) -> Verdict | None:
         shown = ", ".join(map(str, everything[:MOST_LISTED])) + (", ..." if len(everything) > MOST_LISTED else "")
         shift = ""
         if everything[-1] == last + 1:
-            shift = f" If ids start at 1 and 0 means unlabelled: data.mask_values: {list(range(1, last + 2))} and "
+            shift = f" If ids start at 1 and 0 means unlabelled: {map_from_one(len(classes))} and "
             shift += "data.ignore_values: [0]."
         remedy = (
             f"the labels hold {shown}; classes are 0..{last}. Name the missing ones in data.classes, map values with "
@@ -131,7 +131,7 @@ def unknown_ids(examined: Examined) -> Verdict | None:
 
 def deep_labels(examined: Examined) -> Verdict | None:
     if levels := two_levels(examined):
-        remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
+        remedy = f"set {map_object(levels[1])}; or let --fix OUT write 0 and 1"
     elif any(examined.facts.labels["low"][place] < 0 for place in examined.of_kind("deep")):
         remedy = "some values are below 0, which no mask can hold: write unlabelled pixels as data.ignore_index (255)"
     else:
@@ -191,8 +191,9 @@ def two_levels(examined: Examined) -> tuple[int, int] | None:
     classes, reader = examined.classes, examined.reader
     if len(classes) != 2 or reader.mapped or reader.by_color:
         return None
-    held = sorted({value for kind in INTEGERS for value in examined.held(kind)})
-    return (0, held[1]) if len(held) == 2 and held[0] == 0 and 1 < held[1] < 2**16 else None
+    held = {value for kind in INTEGERS for value in examined.held(kind)}
+    other = object_value(held)
+    return (0, other) if 0 in held and other is not None and 1 < other < 2**16 else None
 
 
 def spread_values(examined: Examined) -> list[int] | None:
@@ -214,8 +215,8 @@ def off_by_one(examined: Examined) -> bool:
         return False
     held = examined.held("unknown") + examined.held("right")
     num_labels = len(examined.of_kind("unknown")) + len(examined.counted)
-    last = max((value for value in held if value != classes.ignore_index), default=0)
-    return 0 not in held and 1 in held and last == len(classes) and held[last] >= MANY * num_labels
+    last = len(classes)
+    return start_at_one(held, last, ignored=classes.ignore_index) and held[last] >= MANY * num_labels
 
 
 def swapped_palettes(examined: Examined) -> frozenset[int]:
@@ -260,23 +261,21 @@ def color_table(examined: Examined) -> tuple[list[int], bool]:
     (rare, and many of them) are left out.
     """
     counts: Counter[int] = Counter()
-    total = 0
     for place in examined.of_kind("colors"):
         found = examined.facts.main_values(place)
         counts.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
-        total += int(found.pixels.sum())
     own = [code_of(color) for color in examined.classes.colors]
     if counts and set(counts) <= {*own, CREAM}:
         return own, True
     if len(counts) > MOST_LISTED:
-        counts = Counter({code: pixels for code, pixels in counts.items() if pixels >= RARE * total})
+        return by_frequency(without_rare(counts)), False
     return by_frequency(counts), False
 
 
 def _unknown(examined: Examined, values: Iterable[int]) -> list[int]:
     reader = examined.reader
     listed = np.array(sorted(values), np.int64)
-    unknown: list[int] = listed[~reader.knows(listed)].tolist()
+    unknown: list[int] = listed[~reader.table.knows(listed)].tolist()
     return unknown
 
 

@@ -15,10 +15,10 @@ from segkit.doctor.duplicates import copies, near_copies, sequences
 from segkit.doctor.examination import Examined, Severity, Verdict, verdict
 from segkit.doctor.findings import files as file_verdicts
 from segkit.doctor.findings import labels as label_verdicts
-from segkit.doctor.guess_classes import RARE
 from segkit.errors import count as plural
 
 FEW_PICTURES = 10  # to validate on
+RARE = 1e-4  # of the labelled pixels
 FEW_SHOWN = 3  # validation pictures that show a class
 
 
