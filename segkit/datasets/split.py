@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit.config.schema import DataConfig
 from segkit.datasets.label_faults import MOST_VALUES, object_value
@@ -33,6 +32,7 @@ from segkit.datasets.split_files import parse_split
 from segkit.errors import ConfigError, DataError
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads
+from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
 
 UNLABELLED = 255
@@ -224,7 +224,7 @@ def _labels_of(items: Sequence[Item]) -> dict[str, frozenset[int]]:
         return frozenset(np.unique(stored).tolist())
 
     found = prefetch(read, items, threads=count_threads(), ahead=64)
-    bar = tqdm(found, total=len(items), desc="reading labels", disable=None, leave=False, unit="files")
+    bar = progress(found, total=len(items), title="reading labels", unit="files")
     labels = {item.name: shown for item, shown in zip(items, bar, strict=True)}
     values = frozenset().union(*labels.values())
     if object_value(values) != UNLABELLED:  # masks of 0 and 255 have 255 as their class

@@ -5,16 +5,11 @@ result is remembered (by path, size and time of every file), so that the second 
 """
 
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit import __version__
 from segkit.classes import Classes
@@ -25,7 +20,10 @@ from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import size_mismatch
 from segkit.errors import DataError, summarize
-from segkit.runtime.machine import user_cache
+from segkit.runtime.files import recall, remember
+from segkit.runtime.machine import count_threads, user_cache
+from segkit.runtime.progress import progress
+from segkit.runtime.threads import prefetch
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Survey:
         return [name for name, pixels in zip(classes.names, self.class_pixels, strict=True) if pixels == 0]
 
 
-def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool = False) -> Survey:
+def survey(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
     """Look at every image and label of a split.
 
     Raises:
@@ -63,8 +61,8 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool
     remembered = _cache_path(items, reader)
     found = _recall(remembered)
     if found is None:
-        found = _look(items, reader, title=title, quiet=quiet)
-        _remember(remembered, found)
+        found = _look(items, reader, title=title)
+        remember(remembered, {**asdict(found), "shown": found.shown.hex()})
     classes = reader.classes
     held = {value for value, pixels in enumerate(found.class_pixels) if pixels}
     if found.ignored_pixels:
@@ -80,7 +78,7 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool
     return found
 
 
-def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool) -> Survey:
+def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
     num_classes = len(reader.classes)
     pixels, pictures, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
     ignored, problems, shown = 0, [], bytearray()
@@ -95,24 +93,18 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
             return size_mismatch(item, image_hw, mask.shape)
         return np.bincount(mask.ravel(), minlength=256)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for counts in tqdm(
-            pool.map(look, items),
-            total=len(items),
-            desc=title,
-            disable=True if quiet else None,
-            leave=False,
-            unit="files",
-        ):
-            if isinstance(counts, str):
-                problems.append(counts)
-                continue
-            labelled = counts[:num_classes]
-            pixels += labelled
-            pictures += labelled > 0
-            surrounding += labelled.sum() * (labelled > 0)
-            ignored += int(counts[reader.classes.ignore_index])
-            shown += np.packbits(labelled > 0).tobytes()
+    threads = count_threads()
+    seen = prefetch(look, items, threads=threads, ahead=4 * threads)
+    for counts in progress(seen, total=len(items), title=title, unit="files"):
+        if isinstance(counts, str):
+            problems.append(counts)
+            continue
+        labelled = counts[:num_classes]
+        pixels += labelled
+        pictures += labelled > 0
+        surrounding += labelled.sum() * (labelled > 0)
+        ignored += int(counts[reader.classes.ignore_index])
+        shown += np.packbits(labelled > 0).tobytes()
     if problems:
         raise DataError(
             f"{summarize(problems)}\nsegkit check CONFIG tells more, and with --fix OUT mends what can be mended"
@@ -146,8 +138,8 @@ def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
 
 
 def _recall(path: Path) -> Survey | None:
+    plain = recall(path)
     try:
-        plain = json.loads(path.read_text())
         found = Survey(
             num_images=plain["num_images"],
             class_pixels=tuple(plain["class_pixels"]),
@@ -157,16 +149,6 @@ def _recall(path: Path) -> Survey | None:
             shown=bytes.fromhex(plain["shown"]),
         )
         whole = tuple(found.presence.sum(axis=0).tolist()) == found.class_images
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, damaged, or of a segkit that didn't note `shown`: look again
+    except (ValueError, KeyError, TypeError):
+        return None  # missing, damaged, or of a segkit that didn't note `shown`: look again
     return found if whole else None
-
-
-def _remember(path: Path, found: Survey) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
-            json.dump({**asdict(found), "shown": found.shown.hex()}, part)
-        os.replace(part.name, path)
-    except OSError:
-        return  # a read-only or full home costs the next run a few seconds, nothing else

@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit.config.reading import load_config, override_config
 from segkit.config.schema import DataConfig, RunConfig
 from segkit.datasets.layouts import Item, has_class_file, resolve_classes
 from segkit.datasets.listing import Inventory, describe_folder, splits_there, take_inventory
-from segkit.datasets.masks import MaskReader, build_mask_reader
+from segkit.datasets.masks import build_mask_reader
 from segkit.doctor.examination import Examined, Verdict
 from segkit.doctor.findings.splits import judge
 from segkit.doctor.guess_classes import guess_classes
-from segkit.doctor.measure import Facts, count_unknown, gather_facts
+from segkit.doctor.measure import count_unknown, gather_facts
 from segkit.doctor.page import MARK, check_page
 from segkit.errors import DataError, RunFolderError
 from segkit.formats.recognize import recognize
@@ -50,7 +49,7 @@ class Checked:
         return WRONG if "error" in found else WARNED if "warning" in found else CLEAN
 
 
-def check(source: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -> Checked:
+def check(source: Path, overrides: Sequence[str] = ()) -> Checked:
     """Look at every file of a data set: that of a config, or of a folder in the voc or folders layout.
 
     Of a config data.train, data.val and a test split are looked at, if there is one; of a folder the usual splits that
@@ -70,7 +69,7 @@ def check(source: Path, overrides: Sequence[str] = (), *, quiet: bool = False) -
         data = replace(data, train=named[0])
     if is_folder and named and data.val not in named:
         data = replace(data, val=next((split for split in ("valid", "validation") if split in named), data.val))
-    examined = _examine(data, inventory, may_guess=is_folder, quiet=quiet)
+    examined = _examine(data, inventory, may_guess=is_folder)
     return Checked(replace(config, data=examined.data), examined, judge(examined))
 
 
@@ -91,12 +90,12 @@ def _config_of(source: Path, overrides: Sequence[str]) -> tuple[RunConfig, bool]
     return load_config(source, overrides), False
 
 
-def _examine(data: DataConfig, inventory: Inventory, *, may_guess: bool, quiet: bool) -> Examined:
+def _examine(data: DataConfig, inventory: Inventory, *, may_guess: bool) -> Examined:
     reader, guessed = None, ""
     named = data.classes is not None or has_class_file(data)
     if named or (data.layout == "voc" and not may_guess):
         reader = build_mask_reader(data, resolve_classes(data))
-    facts = _look(inventory, reader, quiet=quiet)
+    facts = gather_facts(inventory.pairs, reader)
     if reader is None:
         data, guessed = guess_classes(data, facts)
         reader = build_mask_reader(data, resolve_classes(data))
@@ -116,22 +115,6 @@ def _label_hint(data: DataConfig, inventory: Inventory) -> str:
         "labels are there under other names than their images (see 'labels without an image'); pair them: "
         f"segkit convert {shlex.quote(data.root)} --from {looks} --to voc OUT"
     )
-
-
-def _look(inventory: Inventory, reader: MaskReader | None, *, quiet: bool) -> Facts:
-    with tqdm(
-        total=len(inventory.pairs),
-        desc="checking",
-        unit="files",
-        leave=False,
-        dynamic_ncols=True,
-        disable=quiet or None,
-    ) as bar:
-        for step in gather_facts(inventory.pairs, reader):
-            if isinstance(step, Facts):
-                return step
-            bar.update()
-    raise AssertionError("gather_facts yields the facts last")
 
 
 # ---- the page

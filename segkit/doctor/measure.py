@@ -4,7 +4,7 @@ So little is kept of a picture that sets of 100,000 fit into memory; what the nu
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from segkit.datasets.listing import Pair
 from segkit.datasets.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
 from segkit.errors import DataError
 from segkit.runtime.machine import count_threads
+from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
 
 IMAGE_FACTS = np.dtype([
@@ -92,8 +93,8 @@ class _Look(NamedTuple):
     wrong_suffixes: tuple[str, ...] = ()
 
 
-def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["Facts | int"]:
-    """Look at every file once, by threads. Yield the number of pairs done after each one, and at last the facts.
+def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Facts:
+    """Look at every file once, by threads, and show how far it is.
 
     `reader` tells which values are known, where that is known.
     """
@@ -102,7 +103,7 @@ def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["
     palettes: dict[bytes, int] = {}
     threads = count_threads()
     seen = prefetch(lambda pair: _look(pair, reader), pairs, threads=threads, ahead=4 * threads)
-    for place, look in enumerate(seen):
+    for place, look in enumerate(progress(seen, total=len(pairs), title="checking", unit="files")):
         if look.image is not None:
             images[place] = look.image
         if look.label is not None:
@@ -115,9 +116,8 @@ def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["
             facts.label_faults[place] = look.label_fault
         if look.wrong_suffixes:
             facts.wrong_suffixes[place] = look.wrong_suffixes
-        yield place + 1
     facts.palettes.extend(palettes)
-    yield facts
+    return facts
 
 
 def count_unknown(facts: Facts, reader: MaskReader) -> None:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from segkit.datasets.images import read_encoded
 from segkit.datasets.remote import need_webdataset
-from segkit.datasets.shard_index import VERSION, IndexedShard, Sample, ShardIndex, check_name, scan_shard
+from segkit.datasets.shard_index import VERSION, IndexedItem, IndexedShard, ShardIndex, check_name, scan_shard
 from segkit.errors import ConfigError
 from segkit.formats.sample import Picture, PictureSet
 from segkit.formats.writing import ELSEWHERE, each_picture, encode_mask, read_mask
@@ -45,7 +45,9 @@ def write_shards(pictures: PictureSet, output: Path, *, samples_per_shard: int =
 
         write_durably(path, write, elsewhere=ELSEWHERE)
         scanned = scan_shard(path, path.name)  # read back: the index tells what is there
-        samples = [Sample(picture.name, *sample[1:]) for picture, sample in zip(members, scanned.samples, strict=True)]
+        samples = [
+            IndexedItem(picture.name, *sample[1:]) for picture, sample in zip(members, scanned.samples, strict=True)
+        ]
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return IndexedShard(path.name, scanned.bytes, digest, tuple(samples))

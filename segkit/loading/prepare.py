@@ -46,9 +46,7 @@ class PreparedData:
         return hashlib.sha256(json.dumps([self.files, sizes] if sizes else self.files).encode()).hexdigest()
 
 
-def prepare_data(
-    data: DataConfig, *, seed: int, held_out: Collection[str] | None = None, quiet: bool = False
-) -> PreparedData:
+def prepare_data(data: DataConfig, *, seed: int, held_out: Collection[str] | None = None) -> PreparedData:
     """List both splits, look at every file, and count the classes of the training masks.
 
     Raises:
@@ -63,14 +61,14 @@ def prepare_data(
         raise DataError(
             summarize([f"{path}: in '{data.train}' and in '{data.val}'; remove it from one" for path in sorted(both)])
         )
-    found = survey(train, reader, title=f"checking {data.train}", quiet=quiet)
+    found = survey(train, reader, title=f"checking {data.train}")
     if len(found.absent(classes)) == len(classes) - 1:
         present = next(name for name in classes.names if name not in found.absent(classes))
         raise DataError(
             f"checking {data.train}: every labelled pixel is '{present}', expected at least two classes, or there is "
             "nothing to learn; check the label files, and data.mask_values"
         )
-    survey(val, reader, title=f"checking {data.val}", quiet=quiet)
+    survey(val, reader, title=f"checking {data.val}")
     drawn = [item.name for item in val] if data.val_fraction else None
     return PreparedData(classes, train, val, found, drawn)
 

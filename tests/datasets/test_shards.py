@@ -298,7 +298,7 @@ def test_keys_that_start_anew_in_each_shard_get_its_name(tmp_path: Path) -> None
     [
         ({"a.jpg": b"x", "a.tif": b"x"}, "found .jpg .tif, expected one image"),
         ({"a.jpg": b"x"}, "a.jpg: no label for this image"),
-        ({"a.png": b"x", "a.PNG": b"x"}, "stands there more than once"),
+        ({"a.png": b"x", "a.PNG": b"x"}, "is listed twice"),
         ({"../a.jpg": b"x", "../a.png": b"x"}, "sample name '../a'"),
         ({"/a.jpg": b"x", "/a.png": b"x"}, "sample name '/a'"),
         ({}, "split 'train' is empty"),
@@ -342,7 +342,7 @@ def test_a_shard_that_changed_since_the_index_was_made_is_noticed(copied: Path) 
     path = copied / "train-000000.tar"
     path.write_bytes(path.read_bytes()[:-512])
     with pytest.raises(DataError, match=r"train-000000\.tar: found \d+ bytes, expected \d+ as its index says"):
-        prepare_data(shards(copied), seed=0, quiet=True)
+        prepare_data(shards(copied), seed=0)
 
 
 def test_a_missing_shard_is_named(copied: Path) -> None:
@@ -366,7 +366,7 @@ def test_members_that_are_no_images_are_all_named(tmp_path: Path) -> None:
     pack(tmp_path / "train-0.tar", {"a.jpg": b"no", "a.png": label(), "b.jpg": picture(), "b.png": b"no", **good})
     pack(tmp_path / "val-0.tar", {"c.jpg": picture(), "c.png": label()})
     with pytest.raises(DataError) as error:
-        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0, quiet=True)
+        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0)
     lines = str(error.value).splitlines()
     assert "train-0.tar/a.jpg: not an image that can be read" in lines[0]
     assert "train-0.tar/b.png: the label can't be read (no known image format)" in lines[1]
@@ -376,7 +376,7 @@ def test_a_picture_in_both_splits_is_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
         pack(tmp_path / f"{split}-0.tar", {"a.jpg": picture(), "a.png": label()})
     with pytest.raises(DataError, match=r"a \(\d+ bytes, its label \d+\): in 'train' and in 'val'"):
-        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0, quiet=True)
+        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -603,7 +603,7 @@ def test_items_know_the_sizes_of_their_shards(shapes: Path, made: Path) -> None:
 def test_the_same_pictures_in_other_shards_are_other_data(made: Path, tmp_path: Path) -> None:
     make_shards(shards(made), tmp_path / "again", samples_per_shard=5)
     make_shards(shards(made), tmp_path / "other", samples_per_shard=6)
-    ids = [prepare_data(shards(root), seed=0, quiet=True).id for root in (made, tmp_path / "again", tmp_path / "other")]
+    ids = [prepare_data(shards(root), seed=0).id for root in (made, tmp_path / "again", tmp_path / "other")]
     assert ids[0] == ids[1] != ids[2]
 
 

@@ -17,7 +17,7 @@ from segkit.loading.prepare import prepare_data
 
 def look(data: DataConfig, split: str = "train") -> doctor.Survey:
     reader = build_mask_reader(data, resolve_classes(data))
-    return survey(list_items(data, split), reader, title="checking", quiet=True)
+    return survey(list_items(data, split), reader, title="checking")
 
 
 def test_pixels_and_pictures_are_counted_by_class(write_folders: Callable[..., DataConfig]) -> None:
@@ -128,13 +128,13 @@ def test_a_damaged_memory_is_no_problem(
 
 def test_a_picture_in_both_splits_is_refused(shapes: Path) -> None:
     with pytest.raises(DataError, match=r"in 'train' and in 'train'; remove it from one"):
-        prepare_data(DataConfig(root=str(shapes), val="train"), seed=0, quiet=True)
+        prepare_data(DataConfig(root=str(shapes), val="train"), seed=0)
 
 
 def test_a_training_set_of_one_class_is_refused(write_folders: Callable[..., DataConfig]) -> None:
     data = write_folders({name: np.zeros((4, 4), np.uint8) for name in "abcd"})
     with pytest.raises(DataError, match="every labelled pixel is 'background'"):
-        prepare_data(data, seed=0, quiet=True)
+        prepare_data(data, seed=0)
 
 
 def test_items_survive_the_way_to_other_ranks() -> None:
@@ -146,5 +146,5 @@ def test_items_survive_the_way_to_other_ranks() -> None:
 
 @pytest.mark.parametrize("name", ["camvid", "voc2012_sample", "weizmann_horses", "drive", "leaf_black_rot"])
 def test_real_data_sets_are_sound(shared_data: Callable[[str], Path], name: str) -> None:
-    prepared = prepare_data(DataConfig(root=str(shared_data(name))), seed=0, quiet=True)
+    prepared = prepare_data(DataConfig(root=str(shared_data(name))), seed=0)
     assert sum(prepared.survey.class_pixels) > 0

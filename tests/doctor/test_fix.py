@@ -42,7 +42,7 @@ def write(root: Path, name: str, mask: np.ndarray) -> None:
 def mended(root: Path, *, resize: bool = False) -> tuple[Path, Mended, dict[str, str]]:
     """Return the mended copy, what was said of it, and the change of each name."""
     output = root.parent / "fixed"
-    done = mend(check(root, quiet=True).examined, output, resize=resize)
+    done = mend(check(root).examined, output, resize=resize)
     rows = list(csv.DictReader((output / "changes.csv").read_text().splitlines()))
     return output, done, {row["name"]: row["change"] for row in rows}
 
@@ -56,7 +56,7 @@ def test_a_sound_data_set_comes_out_as_it_is(root: Path) -> None:
         image = Path("JPEGImages", f"{name}.jpg")
         assert (output / image).read_bytes() == (root / image).read_bytes()
     assert (output / "classes.txt").read_text() == (root / "classes.txt").read_text()
-    assert prepare_data(DataConfig(root=str(output)), seed=0, quiet=True).classes.names[1] == "disc"
+    assert prepare_data(DataConfig(root=str(output)), seed=0).classes.names[1] == "disc"
 
 
 def in_colors(mask: np.ndarray) -> np.ndarray:
@@ -118,7 +118,7 @@ def test_colours_by_a_config_become_ids_in_its_order(root: Path, tmp_path: Path)
     for name in everything:
         write(root, name, np.array(colors, np.uint8)[truth[name]])
     (tmp_path / "c.yaml").write_text(f"data:\n  root: {root}\n  mask_values: {colors}\n")
-    mend(check(tmp_path / "c.yaml", quiet=True).examined, tmp_path / "fixed")
+    mend(check(tmp_path / "c.yaml").examined, tmp_path / "fixed")
     assert all((stored(tmp_path / "fixed", name) == truth[name]).all() for name in everything)
     assert "became 0 to 3" in (tmp_path / "fixed" / "changes.csv").read_text()
 
@@ -173,12 +173,12 @@ def test_a_gif_called_jpg_keeps_its_name(root: Path) -> None:
         image.save(path, format="GIF")
     output = mended(root)[0]
     assert (output / "JPEGImages" / f"{name}.jpg").read_bytes() == path.read_bytes()
-    assert check(output, quiet=True).exit_code < 2
+    assert check(output).exit_code < 2
 
 
 def test_the_data_set_itself_is_no_place_to_write_to(root: Path) -> None:
     with pytest.raises(RunFolderError, match="is inside the data set"):
-        mend(check(root, quiet=True).examined, root / "fixed")
+        mend(check(root).examined, root / "fixed")
 
 
 def test_another_shape_is_not_squeezed(root: Path) -> None:
@@ -288,7 +288,7 @@ def test_the_copy_is_clean(root: Path, tmp_path: Path) -> None:
     write(root, train[0], np.full((40, 56), 200, np.uint8))
     label(root, train[1]).unlink()
     output = mended(root, resize=True)[0]
-    assert check(output, quiet=True).exit_code < 2
+    assert check(output).exit_code < 2
 
 
 def test_a_folder_with_something_in_it_is_refused(root: Path, tmp_path: Path) -> None:

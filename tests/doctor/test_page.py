@@ -47,7 +47,7 @@ def spoiled(shapes: Path, tmp_path: Path) -> Path:
 
 
 def page_of(root: Path, tmp_path: Path, *, augment: bool = False) -> str:
-    write_page(check(root, quiet=True), tmp_path / "c.html", augment=augment)
+    write_page(check(root), tmp_path / "c.html", augment=augment)
     return (tmp_path / "c.html").read_text()
 
 

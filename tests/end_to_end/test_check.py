@@ -51,7 +51,7 @@ class DataSet:
         return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
     def check(self) -> Checked:
-        return check(self.root, quiet=True)
+        return check(self.root)
 
     def find(self, code: str) -> Verdict:
         found = {verdict.code: verdict for verdict in self.check().verdicts}
@@ -395,20 +395,20 @@ def test_every_verdict_is_tested_here() -> None:
 
 @pytest.mark.parametrize("name", ["camvid", "voc2012_sample", "weizmann_horses", "drive", "leaf_black_rot"])
 def test_real_data_sets_have_no_error(shared_data: Callable[[str], Path], name: str) -> None:
-    checked = check(shared_data(name), quiet=True)
+    checked = check(shared_data(name))
     assert [verdict for verdict in checked.verdicts if verdict.severity == "error"] == []
 
 
 def test_camvid_is_told_apart_from_numbered_photos(shared_data: Callable[[str], Path]) -> None:
-    camvid = {verdict.code: verdict for verdict in check(shared_data("camvid"), quiet=True).verdicts}
+    camvid = {verdict.code: verdict for verdict in check(shared_data("camvid")).verdicts}
     assert camvid["sequence"].lines == ("0016E5_#: 204 in train, 101 in val", "0001TP_#: 62 in train, 62 in test")
-    horses = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses"), quiet=True).verdicts}
+    horses = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses")).verdicts}
     assert "sequence" not in horses
 
 
 def test_the_photo_that_weizmann_horses_have_in_both_splits_is_found(shared_data: Callable[[str], Path]) -> None:
     """horse175 and horse205 differ in a few grey levels only; nothing else there is alike."""
-    found = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses"), quiet=True).verdicts}
+    found = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses")).verdicts}
     (line,) = found["near-duplicate"].lines
     assert "horse175.jpg (train)" in line
     assert "horse205.jpg (val)" in line
@@ -456,7 +456,7 @@ def test_the_colour_table_is_found(clean: DataSet) -> None:
 def test_ids_where_the_config_says_colours(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  mask_values: [[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]]\n")
-    assert "id-label" in {verdict.code for verdict in check(config, quiet=True).verdicts}
+    assert "id-label" in {verdict.code for verdict in check(config).verdicts}
 
 
 def test_other_colours_under_the_same_ids_alone_are_a_warning(clean: DataSet) -> None:
@@ -571,7 +571,7 @@ def test_a_fixed_camera_is_found_however_many_pictures_it_took(clean: DataSet) -
 def test_training_on_the_validation_split_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  val: train\n")
-    assert "overlap" in {verdict.code for verdict in check(config, quiet=True).verdicts}
+    assert "overlap" in {verdict.code for verdict in check(config).verdicts}
 
 
 def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
@@ -580,7 +580,7 @@ def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: Data
     (clean.root / "test.txt").write_text("\n".join(clean.val))
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
-    found = {verdict.code: verdict for verdict in check(config, quiet=True).verdicts}
+    found = {verdict.code: verdict for verdict in check(config).verdicts}
     assert len(found["overlap"].lines) == len(clean.val)
 
 
@@ -631,7 +631,7 @@ def test_a_config_s_own_splits_and_classes_count(clean: DataSet, tmp_path: Path)
     clean.split("mine").write_text("\n".join(clean.train[:20]))
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  train: mine\n")
-    checked = check(config, ["data.val=val"], quiet=True)
+    checked = check(config, ["data.val=val"])
     assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
         "mine": 20,
         "val": 12,
@@ -643,7 +643,7 @@ def test_a_share_held_out_by_seed_is_checked_as_training_would_draw_it(clean: Da
     (clean.root / "SegmentationClass").rename(clean.root / "masks")
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
-    checked = check(config, quiet=True)
+    checked = check(config)
     assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
         "train": 27,
         "val": 9,
@@ -655,26 +655,26 @@ def test_shards_are_checked_too(clean: DataSet, tmp_path: Path) -> None:
     assert main(["convert", str(clean.root), "--to", "webdataset", str(tmp_path / "shards")]) == 0
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {tmp_path / 'shards'}\n  layout: webdataset\n")
-    checked = check(config, quiet=True)
+    checked = check(config)
     assert checked.verdicts == []
     assert sizes(checked) == {"train": 24, "val": 12}
 
 
 def test_sources_that_are_none_are_refused(tmp_path: Path, clean: DataSet) -> None:
     with pytest.raises(DataError, match="found nothing there, expected a data set's folder"):
-        check(tmp_path / "nowhere", quiet=True)
+        check(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found a file that is no config"):
-        check(clean.root / "classes.txt", quiet=True)
+        check(clean.root / "classes.txt")
     with pytest.raises(DataError, match="found neither images/ and masks/"):
-        check(tmp_path, quiet=True)
+        check(tmp_path)
     with pytest.raises(ConfigError, match=r"data\.vall: unknown key"):
-        check(clean.root, ["data.vall=val"], quiet=True)
+        check(clean.root, ["data.vall=val"])
     shutil.rmtree(clean.root / "JPEGImages")
     (clean.root / "JPEGImages").mkdir()
     clean.split("train").write_text("")
     clean.split("val").write_text("")
     with pytest.raises(DataError, match="no pictures"):
-        check(clean.root, quiet=True)
+        check(clean.root)
 
 
 # ---- the command

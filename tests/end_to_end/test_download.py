@@ -214,7 +214,7 @@ def test_a_downloaded_set_is_sound_and_complete(name: str, published: Any, tmp_p
     known = published(name)
     result = download(name, tmp_path / "set")
     assert not result.was_there
-    prepared = prepare_data(config(tmp_path / "set", name), seed=0, quiet=True)
+    prepared = prepare_data(config(tmp_path / "set", name), seed=0)
     assert len(prepared.classes) == known.num_classes
     for split, count in known.splits.items():
         assert len(list_items(config(tmp_path / "set", name), split)) == count
@@ -228,7 +228,7 @@ def test_the_line_to_train_names_settings_that_fit_the_set(name: str, published:
     words = download(name, tmp_path / "my set").describe().rpartition("train: ")[2].replace("'", "")
     root, layout, train, val = (word.partition("=")[2] for word in words.replace("my set", "my%set").split())
     data = DataConfig(root=root.replace("%", " "), layout=layout, train=train, val=val)  # type: ignore[arg-type]
-    prepare_data(data, seed=0, quiet=True)
+    prepare_data(data, seed=0)
 
 
 @pytest.mark.parametrize("name", PUBLIC_SETS)
@@ -482,7 +482,7 @@ def test_archives_put_there_by_hand_are_used_and_stay(published: Any, web: Any, 
     download("oxford-pet", tmp_path / "set")
     assert web.requests == []
     assert len(everything_in(tmp_path / "set" / "archives")) == 2
-    prepare_data(config(tmp_path / "set", "oxford-pet"), seed=0, quiet=True)
+    prepare_data(config(tmp_path / "set", "oxford-pet"), seed=0)
 
 
 def test_a_cut_download_goes_on_with_the_rest(published: Any, web: Any, tmp_path: Path) -> None:
