@@ -15,6 +15,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from segkit.datasets.files import File
 from segkit.errors import DataError
@@ -25,6 +26,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
+_BITS_TAG = 258  # of TIFF: bits of each channel
+_PNG_BITS = 24  # where a PNG's header has the bits of a channel
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
 _BLOCK = 4096  # bytes from the end of a JPEG that are looked at first
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # from OpenCV 4.11 on: RGB without another pass
@@ -53,13 +57,15 @@ def read_image(path: File, *, reduction: int = 1) -> np.ndarray:
 @dataclass(frozen=True)
 class Opened:
     """An image and what its file says of it: upright uint8 RGB [h, w, 3], the file's bytes, Pillow's word for its
-    format, and the EXIF orientation that was applied (1: none).
+    format, the EXIF orientation that was applied (1: none), and the highest stored value of an image of 16 bits or
+    more a channel (0: one of 8 bits), of whose values the upper 8 of 16 bits are read.
     """
 
     pixels: np.ndarray
     encoded: bytes
     format: str
     orientation: int
+    highest: int
 
 
 def open_image(path: File) -> Opened:
@@ -72,7 +78,20 @@ def open_image(path: File) -> Opened:
     stream = io.BytesIO(encoded)
     with _open(path, stream) as opened:
         form, orientation = str(opened.format), _orientation(opened, stream)
-        return Opened(_decode(path, encoded, opened, 1), encoded, form, orientation)
+        pixels = _decode(path, encoded, opened, 1)
+        return Opened(pixels, encoded, form, orientation, _highest_value(encoded, opened))
+
+
+def _highest_value(encoded: bytes, opened: Image.Image) -> int:
+    """Return the highest value of an image of more than 8 bits a channel, alpha left out; 0 for one of 8 bits."""
+    if opened.mode in _DEEP_MODES:
+        return int(np.asarray(opened).max())
+    bits = opened.tag_v2.get(_BITS_TAG, (8,)) if isinstance(opened, TiffImageFile) else (8,)
+    if max(bits) <= 8 and not (opened.format == "PNG" and encoded[_PNG_BITS] == 16):
+        return 0
+    # Pillow gives colours in 8 bits, whatever they are stored in
+    stored = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    return 0 if stored is None or stored.dtype != np.uint16 else int(stored[..., :3].max())
 
 
 def _decode(path: File, encoded: bytes, opened: Image.Image, reduction: int) -> np.ndarray:
@@ -270,7 +289,7 @@ def _read_at(stream: BinaryIO, position: int, length: int) -> bytes:
 def _decode_with_pillow(path: File, opened: Image.Image) -> np.ndarray:
     try:
         upright = ImageOps.exif_transpose(opened)
-        if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
+        if upright.mode in _DEEP_MODES:
             deep = np.asarray(upright)
             grey = (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)

@@ -25,6 +25,7 @@ IMAGE_FACTS = np.dtype([
     ("hw", "u4", 2),  # upright
     ("orientation", "u1"),  # EXIF's, 1 is upright
     ("grey", "?"),
+    ("highest", "u4"),  # stored value of an image of 16 bits; 0: of 8 bits
     ("sums", "f8", 3),  # of R, G, B
     ("squares", "f8", 3),
     ("digest", "u8"),  # of the file's bytes; 0: not read
@@ -167,7 +168,7 @@ def _image_facts(opened: Opened) -> np.ndarray:
     facts["hw"], facts["orientation"] = image.shape[:2], opened.orientation
     facts["sums"], facts["squares"] = mean * size, (deviation**2 + mean**2) * size
     facts["grey"] = np.ptp(mean) == 0 and (image == image[..., :1]).all()
-    facts["digest"] = _digest(opened.encoded)
+    facts["highest"], facts["digest"] = opened.highest, _digest(opened.encoded)
     small = thumbnail(image)
     facts["look"] = perceptual_hash(small)
     facts["small"] = cv2.resize(small, (16, 16), interpolation=cv2.INTER_AREA)

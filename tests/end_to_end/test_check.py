@@ -246,6 +246,16 @@ def drop_class(data: DataSet) -> str:
     return "train: no pixel of 1 of 4 classes, which can't be learned: star"
 
 
+def write_twelve_bits(data: DataSet) -> str:
+    """Replace two images by 16-bit ones, as microscopes and industrial cameras write them."""
+    for name, highest in zip(data.train[:2], (4095, 1023), strict=True):
+        stored = np.linspace(0, highest, 64 * 80).reshape(64, 80).astype(np.uint16)
+        Image.fromarray(stored).save(data.image(name).with_suffix(".png"))
+        data.image(name).unlink()
+        data.write(name, np.arange(64 * 80).reshape(64, 80).astype(np.uint8) % 4)
+    return f"{data.name}.png: up to 4095 of 65535"
+
+
 def make_rare(data: DataSet) -> str:
     drop_class(data)
     mask = data.mask(data.name)
@@ -361,6 +371,7 @@ SPOILED: list[tuple[str, str, Callable[[DataSet], str]]] = [
     ("unnamed-classes", "warning", unname),
     ("unlisted", "note", unlist),
     ("grey", "note", grey),
+    ("low-bits", "note", write_twelve_bits),
     ("empty-split", "error", empty_train),
     ("no-validation", "warning", drop_val),
 ]
@@ -620,6 +631,29 @@ def test_names_without_their_folder_are_told_where_they_are(clean: DataSet) -> N
     assert "without its folder" in clean.find("missing-image").remedy
 
 
+@pytest.mark.parametrize(("channels", "suffix"), [(1, "png"), (1, "tif"), (3, "png"), (3, "tif"), (4, "png")])
+@pytest.mark.parametrize("highest", [1023, 4095, 4096, 65535])
+def test_sixteen_bit_images_of_twelve_bits_are_noted(clean: DataSet, channels: int, suffix: str, highest: int) -> None:
+    for name in clean.train:
+        stored = np.full((64, 80, channels), highest // 3, np.uint16)
+        stored[:8, :8] = highest
+        stored[..., 3:] = 65535  # alpha says nothing of the pixels
+        clean.image(name).unlink()
+        assert cv2.imwrite(str(clean.image(name).with_suffix(f".{suffix}")), stored)
+    found = {verdict.code: verdict for verdict in clean.check().verdicts}
+    assert ("low-bits" in found) == (highest < 4096)
+    if highest < 4096:
+        assert len(found["low-bits"].lines) == len(clean.train)
+        assert f"by {65536 // (highest + 1)}" in found["low-bits"].remedy
+
+
+def test_one_bright_image_shows_that_all_use_sixteen_bits(clean: DataSet) -> None:
+    write_twelve_bits(clean)
+    Image.fromarray(np.full((64, 80), 60000, np.uint16)).save(clean.image(clean.train[2]).with_suffix(".png"))
+    clean.image(clean.train[2]).unlink()
+    assert "low-bits" not in codes(clean)
+
+
 # ---- sources
 
 
@@ -704,6 +738,19 @@ def test_only_ten_files_are_printed(clean: DataSet, tmp_path: Path, capsys: pyte
     said = capsys.readouterr().out
     assert said.count(": no label") == 10
     assert "... and 14 more" in said
+
+
+def test_the_page_is_written_where_the_user_is_and_not_beside_the_data(
+    clean: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(clean.root.rglob("*"))
+    main(["check", str(clean.root)])
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["check.html"]
+    assert sorted(clean.root.rglob("*")) == before
+    main(["check", str(clean.root), "--html", str(clean.root / "mine.html")])
+    assert (clean.root / "mine.html").is_file()
 
 
 def test_a_file_that_is_not_ours_is_not_overwritten(

@@ -19,6 +19,7 @@ from segkit.errors import count as plural
 
 FEW_PICTURES = 10  # to validate on
 RARE = 1e-4  # of the labelled pixels
+MOST_LOW_BITS = 12  # of 16 that an image uses; of 12 bits 4 are left
 FEW_SHOWN = 3  # validation pictures that show a class
 
 
@@ -224,6 +225,20 @@ def grey_images(examined: Examined) -> Verdict | None:
     return verdict("grey", "note", "grey images", places, lines, remedy)
 
 
+def low_bits(examined: Examined) -> Verdict | None:
+    """16-bit images that use 12 bits or fewer in the whole set: of each value, the upper 8 of 16 bits are read."""
+    values = examined.facts.images["highest"]
+    places = np.flatnonzero(values).tolist()
+    highest = int(values.max(initial=0))
+    lines = [f"{examined.pairs[place].image}: up to {values[place]} of 65535" for place in places]
+    remedy = (
+        f"segkit reads the upper 8 of 16 bits, so at most {highest >> 8} of 255 is left: multiply these images by "
+        f"{2 ** (16 - highest.bit_length())}, or rescale them to 0..65535, before training and before prediction"
+    )
+    lines = lines if highest < 2**MOST_LOW_BITS else []
+    return verdict("low-bits", "note", f"16-bit images of {MOST_LOW_BITS} bits or fewer", places, lines, remedy)
+
+
 VERDICTS: tuple[Callable[[Examined], Verdict | None], ...] = (
     *file_verdicts.VERDICTS,
     empty_splits,
@@ -241,4 +256,5 @@ VERDICTS: tuple[Callable[[Examined], Verdict | None], ...] = (
     too_small,
     identical_within,
     grey_images,
+    low_bits,
 )
