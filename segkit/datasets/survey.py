@@ -1,6 +1,6 @@
 """Is this data set sound? Every image and label of a split is looked at before the first training step.
 
-Counts the pixels of each class and notes which picture shows it on the way, since the masks are read anyhow. A clean
+Counts the pixels of each class and notes which image shows it on the way, since the masks are read anyway. A clean
 result is remembered (by path, size and time of every file), so that the second run starts at once. Not here: repair.
 """
 
@@ -28,9 +28,9 @@ from segkit.runtime.threads import prefetch
 
 @dataclass(frozen=True)
 class Survey:
-    """What a split holds. By class: its pixels, the pictures that have it, all labelled pixels of those pictures.
+    """What a split holds. By class: its pixels, the images that have it, all labelled pixels of those images.
 
-    `shown` packs which classes each picture has into bits, ceil(C / 8) bytes a picture; `presence` unpacks them.
+    `shown` packs which classes each image has into bits, ceil(C / 8) bytes an image; `presence` unpacks them.
     """
 
     num_images: int
@@ -42,7 +42,7 @@ class Survey:
 
     @property
     def presence(self) -> np.ndarray:
-        """Which classes each picture shows, in the order of the items: bool [num_images, C]."""
+        """Which classes each image shows, in the order of the items: bool [num_images, C]."""
         rows = np.frombuffer(self.shown, np.uint8).reshape(self.num_images, -1)
         return np.unpackbits(rows, axis=1, count=len(self.class_pixels)).astype(bool)
 
@@ -74,13 +74,13 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
             f"{map_object(classes.ignore_index)}"
         )
     if sum(found.class_pixels) == 0:
-        raise DataError(f"{title}: not one labelled pixel in {found.num_images} pictures; every pixel is ignored")
+        raise DataError(f"{title}: not one labelled pixel in {found.num_images} images; every pixel is ignored")
     return found
 
 
 def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
     num_classes = len(reader.classes)
-    pixels, pictures, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
+    pixels, images, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
     ignored, problems, shown = 0, [], bytearray()
 
     def look(item: Item) -> np.ndarray | str:
@@ -101,18 +101,18 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
             continue
         labelled = counts[:num_classes]
         pixels += labelled
-        pictures += labelled > 0
+        images += labelled > 0
         surrounding += labelled.sum() * (labelled > 0)
         ignored += int(counts[reader.classes.ignore_index])
         shown += np.packbits(labelled > 0).tobytes()
     if problems:
         raise DataError(
-            f"{summarize(problems)}\nsegkit check CONFIG tells more, and with --fix OUT mends what can be mended"
+            f"{summarize(problems)}\nsegkit check CONFIG tells more, and with --fix OUT writes a repaired copy"
         )
     return Survey(
         num_images=len(items),
         class_pixels=tuple(pixels.tolist()),
-        class_images=tuple(pictures.tolist()),
+        class_images=tuple(images.tolist()),
         surrounding_pixels=tuple(surrounding.tolist()),
         ignored_pixels=ignored,
         shown=bytes(shown),

@@ -1,4 +1,4 @@
-"""What the classes of a data set that names none may be: guessed from the values of its labels, and called a guess."""
+"""Guess classes and mask values of a data set that names no classes, from what its labels hold."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -77,9 +77,9 @@ def _count(facts: Facts) -> tuple[Counter[int], Counter[int]]:
     """Return the pixels of every id and of every colour."""
     ids: Counter[int] = Counter()
     colors: Counter[int] = Counter()
-    for place, there in enumerate(facts.has_label):
-        if there and not facts.labels["jpeg"][place]:
-            found = facts.main_values(place)
-            kind = colors if facts.labels["mode"][place] in COLOR_MODES else ids
+    for index, there in enumerate(facts.has_label):
+        if there and not facts.labels["jpeg"][index]:
+            found = facts.main_values(index)
+            kind = colors if facts.labels["mode"][index] in COLOR_MODES else ids
             kind.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
     return ids, colors

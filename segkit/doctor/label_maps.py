@@ -1,4 +1,4 @@
-"""How what labels store becomes class ids, where that is certain: for the mended copy of a data set."""
+"""How what labels store becomes class ids, where that is certain: for the repaired copy of a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Remaps = dict[str, tuple[str, Remap]]  # by kind of label: what to log ('': noth
 
 
 def build_remaps(examined: Examined) -> Remaps:
-    """Return how each kind of label becomes class ids; kinds that say nothing for certain aren't there.
+    """Return how each kind of label becomes class ids; uncertain kinds are missing.
 
     Values of no class become ignored, but for instances. Colours become ids where they are those of the classes.
     """

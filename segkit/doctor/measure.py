@@ -1,6 +1,6 @@
-"""What one picture and its label are like: a few numbers about each, taken in one pass over the whole set.
+"""What one image and its label are like: a few numbers about each, taken in one pass over the whole set.
 
-So little is kept of a picture that sets of 100,000 fit into memory; what the numbers mean is for verdicts to say.
+About 1 KiB per image is kept, so 100,000 fit into memory. Not here: what the numbers mean (findings).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 from segkit.datasets.files import File
 from segkit.datasets.images import Opened, open_image, suffix_fits
 from segkit.datasets.label_faults import MOST_VALUES, SMALL_SHARE, SOFT, Values, softness
-from segkit.datasets.listing import Pair
+from segkit.datasets.layouts import ListedItem
 from segkit.datasets.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
 from segkit.errors import DataError
 from segkit.runtime.machine import count_threads
@@ -30,7 +30,7 @@ IMAGE_FACTS = np.dtype([
     ("squares", "f8", 3),
     ("digest", "u8"),  # of the file's bytes; 0: not read
     ("look", "u8"),  # perceptual hash
-    ("small", "u1", (16, 16)),  # the picture in grey
+    ("small", "u1", (16, 16)),  # the image in grey
 ])  # fmt: skip
 
 LABEL_FACTS = np.dtype([
@@ -43,15 +43,15 @@ LABEL_FACTS = np.dtype([
     ("high", "i8"),
     ("soft", "f4"),  # share of the pixels of unknown values that lie where two others meet
     ("digest", "u8"),
-    ("palette", "i4"),  # place in Facts.palettes, -1 without
+    ("palette", "i4"),  # index in Facts.palettes, -1 without
 ])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of every pair, in order. `image_faults` and `label_faults` say what was wrong with those not read."""
+    """The facts of every item, in order. `image_faults` and `label_faults` say what was wrong with those not read."""
 
-    pairs: Sequence[Pair]
+    items: Sequence[ListedItem]
     images: np.ndarray  # IMAGE_FACTS [N]; digest 0 where there is none
     labels: np.ndarray  # LABEL_FACTS [N]; num_values 0 where there is none
     packed_values: list[bytes]
@@ -60,27 +60,27 @@ class Facts:
     label_faults: dict[int, str]
     wrong_suffixes: dict[int, tuple[str, ...]]
 
-    def values(self, place: int) -> Values:
+    def values(self, index: int) -> Values:
         """Return the values of one label, the 256 most frequent ones; none where it could not be read."""
-        both = np.frombuffer(self.packed_values[place], np.int32).reshape(2, -1).astype(np.int64)
+        both = np.frombuffer(self.packed_values[index], np.int32).reshape(2, -1).astype(np.int64)
         return Values(both[0], both[1])
 
-    def main_values(self, place: int) -> Values:
+    def main_values(self, index: int) -> Values:
         """Return the values of one label without those of soft edges: in a soft one, those of few pixels."""
-        found = self.values(place)
-        if self.labels["soft"][place] < SOFT:
+        found = self.values(index)
+        if self.labels["soft"][index] < SOFT:
             return found
-        large = found.pixels >= SMALL_SHARE * int(self.labels["hw"][place].prod())
+        large = found.pixels >= SMALL_SHARE * int(self.labels["hw"][index].prod())
         return Values(found.values[large], found.pixels[large])
 
     @property
     def has_image(self) -> np.ndarray:
-        """True for pairs whose image was read: bool [N]."""
+        """True for items whose image was read: bool [N]."""
         return self.images["digest"] != 0
 
     @property
     def has_label(self) -> np.ndarray:
-        """True for pairs whose label was read: bool [N]."""
+        """True for items whose label was read: bool [N]."""
         return self.labels["num_values"] != 0
 
 
@@ -94,29 +94,29 @@ class _Look(NamedTuple):
     wrong_suffixes: tuple[str, ...] = ()
 
 
-def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Facts:
+def gather_facts(items: Sequence[ListedItem], reader: MaskReader | None) -> Facts:
     """Look at every file once, by threads, and show how far it is.
 
     `reader` tells which values are known, where that is known.
     """
-    images, labels = np.zeros(len(pairs), IMAGE_FACTS), np.zeros(len(pairs), LABEL_FACTS)
-    facts = Facts(pairs, images, labels, [], [], {}, {}, {})
+    images, labels = np.zeros(len(items), IMAGE_FACTS), np.zeros(len(items), LABEL_FACTS)
+    facts = Facts(items, images, labels, [], [], {}, {}, {})
     palettes: dict[bytes, int] = {}
     threads = count_threads()
-    seen = prefetch(lambda pair: _look(pair, reader), pairs, threads=threads, ahead=4 * threads)
-    for place, look in enumerate(progress(seen, total=len(pairs), title="checking", unit="files")):
+    seen = prefetch(lambda item: _look(item, reader), items, threads=threads, ahead=4 * threads)
+    for index, look in enumerate(progress(seen, total=len(items), title="checking", unit="files")):
         if look.image is not None:
-            images[place] = look.image
+            images[index] = look.image
         if look.label is not None:
-            labels[place] = look.label
-            labels[place]["palette"] = palettes.setdefault(look.palette, len(palettes)) if look.palette else -1
+            labels[index] = look.label
+            labels[index]["palette"] = palettes.setdefault(look.palette, len(palettes)) if look.palette else -1
         facts.packed_values.append(look.values)
         if look.image_fault:
-            facts.image_faults[place] = look.image_fault
+            facts.image_faults[index] = look.image_fault
         if look.label_fault:
-            facts.label_faults[place] = look.label_fault
+            facts.label_faults[index] = look.label_fault
         if look.wrong_suffixes:
-            facts.wrong_suffixes[place] = look.wrong_suffixes
+            facts.wrong_suffixes[index] = look.wrong_suffixes
     facts.palettes.extend(palettes)
     return facts
 
@@ -124,32 +124,32 @@ def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Facts:
 def count_unknown(facts: Facts, reader: MaskReader) -> None:
     """Fill in how many values of each label are unknown, where that couldn't be told when it was read."""
     takes_rest = not (reader.table.ids == reader.table.unknown).any()
-    for place in np.flatnonzero(facts.has_label).tolist():
-        found = facts.values(place)
-        left_out = 0 if takes_rest else int(facts.labels["num_values"][place]) - len(found.values)
-        facts.labels["num_unknown"][place] = left_out + int((~reader.table.knows(found.values)).sum())
+    for index in np.flatnonzero(facts.has_label).tolist():
+        found = facts.values(index)
+        left_out = 0 if takes_rest else int(facts.labels["num_values"][index]) - len(found.values)
+        facts.labels["num_unknown"][index] = left_out + int((~reader.table.knows(found.values)).sum())
 
 
-def _look(pair: Pair, reader: MaskReader | None) -> _Look:
+def _look(item: ListedItem, reader: MaskReader | None) -> _Look:
     look = _Look()
-    if pair.image is not None:
+    if item.image is not None:
         try:
-            opened = open_image(pair.image)
-            look = look._replace(image=_image_facts(opened), wrong_suffixes=_wrong_suffix(pair.image, opened.format))
+            opened = open_image(item.image)
+            look = look._replace(image=_image_facts(opened), wrong_suffixes=_wrong_suffix(item.image, opened.format))
         except DataError as error:
             look = look._replace(image_fault=str(error))
         except MemoryError:
-            look = look._replace(image_fault=_too_large(pair.image))
-    if pair.mask is not None:
+            look = look._replace(image_fault=_too_large(item.image))
+    if item.mask is not None:
         try:
-            stored = read_stored_label(pair.mask)
+            stored = read_stored_label(item.mask)
             facts, values, palette = _label_facts(stored, reader)
-            suffixes = (*look.wrong_suffixes, *_wrong_suffix(pair.mask, stored.format))
+            suffixes = (*look.wrong_suffixes, *_wrong_suffix(item.mask, stored.format))
             look = look._replace(label=facts, values=values, palette=palette, wrong_suffixes=suffixes)
         except DataError as error:
             look = look._replace(label_fault=str(error))
         except MemoryError:
-            look = look._replace(label_fault=_too_large(pair.mask))
+            look = look._replace(label_fault=_too_large(item.mask))
     return look
 
 
@@ -182,7 +182,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(small: np.ndarray) -> int:
-    """Return 64 bits that change little when a picture is resized, compressed or brightened.
+    """Return 64 bits that change little when an image is resized, compressed or brightened.
 
     The signs of the 64 lowest frequencies but the mean of a discrete cosine transform, against their median (Zauner
     2010, Implementation and Benchmarking of Perceptual Image Hash Functions).

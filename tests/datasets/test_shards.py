@@ -47,8 +47,8 @@ def fresh_handles() -> Iterator[None]:
 
 
 def make_shards(data: DataConfig, output: Path, *, splits: Sequence[str] = (), samples_per_shard: int = 1000) -> None:
-    pictures = read_configured(RunConfig(data=data), splits)
-    convert(pictures, "webdataset", output, options=WriteOptions(samples_per_shard))
+    images = read_configured(RunConfig(data=data), splits)
+    convert(images, "webdataset", output, options=WriteOptions(samples_per_shard))
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +135,7 @@ def pack(path: Path, files: dict[str, bytes]) -> None:
             tar.addfile(entry, io.BytesIO(content))
 
 
-def picture(kind: str = "JPEG", *, value: int = 90) -> bytes:
+def image(kind: str = "JPEG", *, value: int = 90) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (12, 8), (value, value, value)).save(file, kind)
     return file.getvalue()
@@ -151,7 +151,7 @@ def label(value: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "all"])
-def test_shards_hold_the_same_pictures_and_ids_in_the_same_order(shapes: Path, made: Path, split: str) -> None:
+def test_shards_hold_the_same_images_and_ids_in_the_same_order(shapes: Path, made: Path, split: str) -> None:
     before, after = pixels(DataConfig(root=str(shapes)), split), pixels(shards(made), split)
     assert before == after
     assert split == "all" or list(before) == list(after)
@@ -263,20 +263,20 @@ def test_labels_are_told_from_images_by_their_suffixes(tmp_path: Path) -> None:
     pack(
         tmp_path / "train" / "x.tar",
         {
-            "./a.jpg": picture(), "./a.png": label(), "b.png": picture("PNG"), "b.seg.png": label(),
-            "c.JPG": picture(), "c.mask.png": label(), "c.json": b"{}", "notes.txt": b"", "._a.jpg": b"",
+            "./a.jpg": image(), "./a.png": label(), "b.png": image("PNG"), "b.seg.png": label(),
+            "c.JPG": image(), "c.mask.png": label(), "c.json": b"{}", "notes.txt": b"", "._a.jpg": b"",
         },
     )  # fmt: skip
     items = list_items(shards(tmp_path), "train")
     assert [(item.image.name, item.mask.name if item.mask else None) for item in items] == [
         ("a.jpg", "a.png"), ("b.png", "b.seg.png"), ("c.JPG", "c.mask.png"),
     ]  # fmt: skip
-    assert items[1].image.read_bytes() == picture("PNG")
+    assert items[1].image.read_bytes() == image("PNG")
 
 
 def test_the_shards_of_a_split_are_told_from_those_of_others(tmp_path: Path) -> None:
     for name in ("train-0", "train_1", "train2", "train-3-of-9", "train-aug-0", "train_extra"):
-        pack(tmp_path / f"{name}.tar", {f"{name}.jpg": picture(), f"{name}.png": label()})
+        pack(tmp_path / f"{name}.tar", {f"{name}.jpg": image(), f"{name}.png": label()})
     found = [item.name for item in list_items(shards(tmp_path), "train")]
     assert found == ["train-0", "train-3-of-9", "train2", "train_1"]
     assert len(list_items(shards(tmp_path), "train-aug")) == len(list_items(shards(tmp_path), "train_extra")) == 1
@@ -289,7 +289,7 @@ def test_members_can_be_sent_to_other_processes(made: Path) -> None:
 
 def test_keys_that_start_anew_in_each_shard_get_its_name(tmp_path: Path) -> None:
     for number in range(2):
-        pack(tmp_path / f"train-{number}.tar", {"0.jpg": picture(), "0.png": label()})
+        pack(tmp_path / f"train-{number}.tar", {"0.jpg": image(), "0.png": label()})
     assert [item.name for item in list_items(shards(tmp_path), "train")] == ["train-0/0", "train-1/0"]
 
 
@@ -362,9 +362,9 @@ def test_a_shard_that_is_cut_while_it_is_read_is_noticed(copied: Path) -> None:
 
 
 def test_members_that_are_no_images_are_all_named(tmp_path: Path) -> None:
-    good = {"good.jpg": picture(), "good.png": label()}
-    pack(tmp_path / "train-0.tar", {"a.jpg": b"no", "a.png": label(), "b.jpg": picture(), "b.png": b"no", **good})
-    pack(tmp_path / "val-0.tar", {"c.jpg": picture(), "c.png": label()})
+    good = {"good.jpg": image(), "good.png": label()}
+    pack(tmp_path / "train-0.tar", {"a.jpg": b"no", "a.png": label(), "b.jpg": image(), "b.png": b"no", **good})
+    pack(tmp_path / "val-0.tar", {"c.jpg": image(), "c.png": label()})
     with pytest.raises(DataError) as error:
         prepare_data(shards(tmp_path, classes=("background", "object")), seed=0)
     lines = str(error.value).splitlines()
@@ -372,9 +372,9 @@ def test_members_that_are_no_images_are_all_named(tmp_path: Path) -> None:
     assert "train-0.tar/b.png: the label can't be read (no known image format)" in lines[1]
 
 
-def test_a_picture_in_both_splits_is_refused(tmp_path: Path) -> None:
+def test_a_image_in_both_splits_is_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        pack(tmp_path / f"{split}-0.tar", {"a.jpg": picture(), "a.png": label()})
+        pack(tmp_path / f"{split}-0.tar", {"a.jpg": image(), "a.png": label()})
     with pytest.raises(DataError, match=r"a \(\d+ bytes, its label \d+\): in 'train' and in 'val'"):
         prepare_data(shards(tmp_path, classes=("background", "object")), seed=0)
 
@@ -555,10 +555,10 @@ def test_many_readers_fit_into_a_budget_of_one_shard(made: Path, serve: Callable
 
 def test_open_files_are_bounded(tmp_path: Path) -> None:
     for number in range(OPEN_SHARDS + 5):
-        pack(tmp_path / f"train-{number:02d}.tar", {f"{number}.jpg": picture(value=number), f"{number}.png": label()})
+        pack(tmp_path / f"train-{number:02d}.tar", {f"{number}.jpg": image(value=number), f"{number}.png": label()})
     items = list_items(shards(tmp_path), "train")
     for item in items:
-        assert item.image.read_bytes() == picture(value=int(item.name))
+        assert item.image.read_bytes() == image(value=int(item.name))
     opened = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert sum(path.suffix == ".tar" for path in opened) == OPEN_SHARDS
 
@@ -600,7 +600,7 @@ def test_items_know_the_sizes_of_their_shards(shapes: Path, made: Path) -> None:
     assert shard_sizes(list_items(DataConfig(root=str(shapes)), "train")) is None
 
 
-def test_the_same_pictures_in_other_shards_are_other_data(made: Path, tmp_path: Path) -> None:
+def test_the_same_images_in_other_shards_are_other_data(made: Path, tmp_path: Path) -> None:
     make_shards(shards(made), tmp_path / "again", samples_per_shard=5)
     make_shards(shards(made), tmp_path / "other", samples_per_shard=6)
     ids = [prepare_data(shards(root), seed=0).id for root in (made, tmp_path / "again", tmp_path / "other")]

@@ -14,42 +14,42 @@ from segkit.doctor.statistics import measure
 
 
 def facts_of(root: Path) -> Facts:
-    return gather_facts(take_inventory(DataConfig(root=str(root))).pairs, None)
+    return gather_facts(take_inventory(DataConfig(root=str(root))).items, None)
 
 
 def test_facts_are_those_of_the_files(shapes: Path) -> None:
     facts = facts_of(shapes)
-    for place, pair in enumerate(facts.pairs):
-        assert isinstance(pair.image, Path)
-        assert isinstance(pair.mask, Path)
-        pixels, mask = np.array(Image.open(pair.image)), np.array(Image.open(pair.mask))
-        row = facts.images[place]
+    for index, item in enumerate(facts.items):
+        assert isinstance(item.image, Path)
+        assert isinstance(item.mask, Path)
+        pixels, mask = np.array(Image.open(item.image)), np.array(Image.open(item.mask))
+        row = facts.images[index]
         assert row["hw"].tolist() == list(pixels.shape[:2])
         assert np.allclose(row["sums"], pixels.reshape(-1, 3).sum(axis=0))
         assert np.allclose(row["squares"], (pixels.reshape(-1, 3).astype(float) ** 2).sum(axis=0))
         values, counts = np.unique(mask, return_counts=True)
-        found = facts.values(place)
+        found = facts.values(index)
         assert found.values.tolist() == values.tolist()
         assert found.pixels.tolist() == counts.tolist()
 
 
-def test_a_picture_takes_less_than_a_kibibyte_beside_its_paths(shapes: Path) -> None:
+def test_a_image_takes_less_than_a_kibibyte_beside_its_paths(shapes: Path) -> None:
     facts = facts_of(shapes)
     num_bytes = facts.images.nbytes + facts.labels.nbytes + sum(sys.getsizeof(packed) for packed in facts.packed_values)
-    assert num_bytes / len(facts.pairs) < 1024
+    assert num_bytes / len(facts.items) < 1024
 
 
 def test_the_mean_and_deviation_are_those_of_all_pixels(shapes: Path) -> None:
     measures = measure(facts_of(shapes))
     assert measures
-    images = take_inventory(DataConfig(root=str(shapes))).pairs
-    pixels = np.concatenate([read_image(pair.image).reshape(-1, 3) for pair in images if pair.image]) / 255
+    images = take_inventory(DataConfig(root=str(shapes))).items
+    pixels = np.concatenate([read_image(item.image).reshape(-1, 3) for item in images if item.image]) / 255
     assert np.allclose(measures.mean, pixels.mean(axis=0))
     assert np.allclose(measures.deviation, pixels.std(axis=0))
 
 
-def test_the_hash_changes_little_with_size_compression_and_brightness_and_much_between_pictures(shapes: Path) -> None:
-    images = [read_image(pair.image) for pair in take_inventory(DataConfig(root=str(shapes))).pairs if pair.image]
+def test_the_hash_changes_little_with_size_compression_and_brightness_and_much_between_images(shapes: Path) -> None:
+    images = [read_image(item.image) for item in take_inventory(DataConfig(root=str(shapes))).items if item.image]
 
     def bits(first: np.ndarray, second: np.ndarray) -> int:
         return (perceptual_hash(thumbnail(first)) ^ perceptual_hash(thumbnail(second))).bit_count()
@@ -70,6 +70,6 @@ def test_labels_of_every_mode_are_counted(tmp_path: Path, mode: str) -> None:
     Image.fromarray(mask * (255 if mode in ("1", "RGB") else 1)).convert(mode).save(tmp_path / "masks" / "a.png")
     Image.new("RGB", (2, 2)).save(tmp_path / "images" / "a.png")
     data = DataConfig(root=str(tmp_path), layout="folders")
-    facts = gather_facts(take_inventory(data, ["all"]).pairs, None)
+    facts = gather_facts(take_inventory(data, ["all"]).items, None)
     assert facts.values(0).pixels.tolist() == [1, 3]
     assert facts.labels["mode"][0] == mode

@@ -13,7 +13,7 @@ from segkit.config.schema import DataConfig
 from segkit.datasets.images import image_size_hw
 from segkit.datasets.masks import build_mask_reader
 from segkit.doctor.check import check, write_page
-from segkit.doctor.examination import Verdict
+from segkit.doctor.examination import Finding
 from segkit.doctor.page import check_page, label_in_color
 
 
@@ -68,12 +68,12 @@ def test_names_can_hold_no_markup(spoiled: Path, tmp_path: Path) -> None:
 
 def test_of_very_many_files_a_thousand_are_listed_and_the_rest_is_counted(spoiled: Path) -> None:
     lines = tuple(f"file {k}" for k in range(1234))
-    text = check_page(check(spoiled).examined, [Verdict("some-code", "note", "many files", lines, "look")])
+    text = check_page(check(spoiled).examined, [Finding("some-code", "note", "many files", lines, "look")])
     assert "and 234 that are not listed here" in text
     assert text.count("<li>file ") == 1000
 
 
-def test_verdicts_come_with_pictures_and_remedies(spoiled: Path, tmp_path: Path) -> None:
+def test_findings_come_with_images_and_remedies(spoiled: Path, tmp_path: Path) -> None:
     text = page_of(spoiled, tmp_path)
     section = re.search(r'id="unknown-id">(.*?)</section>', text, re.DOTALL)
     assert section

@@ -1,4 +1,4 @@
-"""Each verdict on a data set spoiled for it, and silence on sound ones."""
+"""Each finding on a data set spoiled for it, and silence on sound ones."""
 
 import shlex
 import shutil
@@ -13,14 +13,14 @@ from PIL import Image
 from segkit.cli import main
 from segkit.datasets.shapes import draw_data_set
 from segkit.doctor.check import Checked, check, write_page
-from segkit.doctor.examination import Verdict
-from segkit.doctor.findings.labels import VERDICTS as LABEL_VERDICTS
-from segkit.doctor.findings.splits import VERDICTS
+from segkit.doctor.examination import Finding
+from segkit.doctor.findings.labels import RULES as LABEL_RULES
+from segkit.doctor.findings.splits import RULES
 from segkit.errors import ConfigError, DataError
 
 
 class DataSet:
-    """A drawn data set in VOC layout that a test may spoil: 24 pictures to train on, 12 to validate, 4 classes."""
+    """A drawn data set in VOC layout that a test may spoil: 24 images to train on, 12 to validate, 4 classes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -53,8 +53,8 @@ class DataSet:
     def check(self) -> Checked:
         return check(self.root)
 
-    def find(self, code: str) -> Verdict:
-        found = {verdict.code: verdict for verdict in self.check().verdicts}
+    def find(self, code: str) -> Finding:
+        found = {finding.code: finding for finding in self.check().findings}
         assert code in found, list(found)
         return found[code]
 
@@ -72,7 +72,7 @@ def clean(drawn: Path, tmp_path: Path) -> DataSet:
     return DataSet(tmp_path / "data")
 
 
-# ---- one way to spoil a data set for each verdict: the code it must raise, and words of the line
+# ---- one way to spoil a data set for each finding: the code it must raise, and words of the line
 
 
 def drop_image(data: DataSet) -> str:
@@ -132,7 +132,7 @@ def unlist(data: DataSet) -> str:
 
 def repeat_line(data: DataSet) -> str:
     data.split("train").write_text("\n".join([*data.train, data.name]))
-    return f"'{data.name}' stands there more than once"
+    return f"'{data.name}' is listed twice"
 
 
 def cut_label(data: DataSet) -> str:
@@ -206,7 +206,7 @@ def soft(data: DataSet) -> str:
 
 
 def other_palettes(data: DataSet) -> str:
-    for k, name in enumerate(data.train[:3]):  # the colours of 1 and 2 change places in the file, as quantisers do it
+    for k, name in enumerate(data.train[:3]):  # the colours of 1 and 2 are swapped in the file, as quantisers do it
         mask = data.mask(name)
         mask[0, :2] = 1, 2
         swapped = Image.fromarray(np.choose(mask, [0, 2, 1, 3]).astype(np.uint8))
@@ -225,7 +225,7 @@ def ignore_all(data: DataSet) -> str:
 def ignore_split(data: DataSet) -> str:
     for name in data.val:
         data.write(name, np.full_like(data.mask(name), 255))
-    return "val: not one labelled pixel in 12 pictures"
+    return "val: not one labelled pixel in 12 images"
 
 
 def only_background(data: DataSet) -> str:
@@ -261,12 +261,12 @@ def make_rare(data: DataSet) -> str:
     mask = data.mask(data.name)
     mask[0, 0] = 3
     data.write(data.name, mask)
-    return "in 1 picture of train"
+    return "in 1 image of train"
 
 
 def shorten_val(data: DataSet) -> str:
     data.split("val").write_text("\n".join(data.val[:3]))
-    return "val: 3 pictures, expected 10 or more"
+    return "val: 3 images, expected 10 or more"
 
 
 def in_both(data: DataSet) -> str:
@@ -274,32 +274,32 @@ def in_both(data: DataSet) -> str:
     return f"{data.name}: in 'train' and in 'val'"
 
 
-def copy_picture(data: DataSet, target: str, split: str) -> None:
+def copy_image(data: DataSet, target: str, split: str) -> None:
     shutil.copy(data.image(data.name), data.image(target))
     shutil.copy(data.label(data.name), data.label(target))
     data.split(split).write_text(data.split(split).read_text() + f"\n{target}")
 
 
 def same_bytes_across(data: DataSet) -> str:
-    copy_picture(data, "again", "val")
+    copy_image(data, "again", "val")
     return "again.jpg (val)"
 
 
 def same_bytes_within(data: DataSet) -> str:
-    copy_picture(data, "again", "train")
+    copy_image(data, "again", "train")
     data.write("again", np.zeros_like(data.mask(data.name)))
     return "their labels differ"
 
 
 def nearly_same(data: DataSet) -> str:
-    copy_picture(data, "again", "val")
+    copy_image(data, "again", "val")
     image = Image.open(data.image(data.name))
     image.point(lambda value: min(255, int(value * 1.08))).save(data.image("again"), quality=80)
     return "again.jpg (val)"
 
 
 def sequence(data: DataSet) -> str:
-    """A camera that moves over one large picture, its frames dealt to both splits."""
+    """A camera that moves over one large image, its frames dealt to both splits."""
     rng = np.random.default_rng(0)
     world = cv2.resize(rng.integers(0, 255, (12, 60, 3), np.uint8), (600, 64), interpolation=cv2.INTER_CUBIC)
     for k in range(12):
@@ -312,7 +312,7 @@ def sequence(data: DataSet) -> str:
 
 def empty_train(data: DataSet) -> str:
     data.split("train").write_text("\n")
-    return "train: no picture"
+    return "train: no image"
 
 
 def drop_val(data: DataSet) -> str:
@@ -377,49 +377,49 @@ SPOILED: list[tuple[str, str, Callable[[DataSet], str]]] = [
 ]
 
 
-def test_a_sound_data_set_has_no_verdict(clean: DataSet) -> None:
+def test_a_sound_data_set_has_no_finding(clean: DataSet) -> None:
     checked = clean.check()
-    assert checked.verdicts == []
+    assert checked.findings == []
     assert checked.exit_code == 0
 
 
 @pytest.mark.parametrize(("code", "severity", "spoil"), SPOILED, ids=[spoil.__name__ for _, _, spoil in SPOILED])
-def test_each_fault_has_its_verdict_file_and_remedy(
+def test_each_fault_has_its_finding_file_and_remedy(
     clean: DataSet, code: str, severity: str, spoil: Callable[[DataSet], str]
 ) -> None:
     words = spoil(clean)
     checked = clean.check()
-    found = {verdict.code: verdict for verdict in checked.verdicts}
+    found = {finding.code: finding for finding in checked.findings}
     assert code in found, list(found)
     assert found[code].severity == severity
     assert any(words in line for line in found[code].lines), found[code].lines
     assert found[code].remedy
     expected = {"error": 2, "warning": 1, "note": 0}
-    assert checked.exit_code == max(expected[verdict.severity] for verdict in checked.verdicts)
+    assert checked.exit_code == max(expected[finding.severity] for finding in checked.findings)
 
 
-def test_every_verdict_is_tested_here() -> None:
+def test_every_finding_is_tested_here() -> None:
     tested = {code for code, _, _ in SPOILED} | {"id-label", "zero-255"}
-    assert len(tested) == len(VERDICTS)
-    assert set(LABEL_VERDICTS) <= set(VERDICTS)
+    assert len(tested) == len(RULES)
+    assert set(LABEL_RULES) <= set(RULES)
 
 
 @pytest.mark.parametrize("name", ["camvid", "voc2012_sample", "weizmann_horses", "drive", "leaf_black_rot"])
 def test_real_data_sets_have_no_error(shared_data: Callable[[str], Path], name: str) -> None:
     checked = check(shared_data(name))
-    assert [verdict for verdict in checked.verdicts if verdict.severity == "error"] == []
+    assert [finding for finding in checked.findings if finding.severity == "error"] == []
 
 
 def test_camvid_is_told_apart_from_numbered_photos(shared_data: Callable[[str], Path]) -> None:
-    camvid = {verdict.code: verdict for verdict in check(shared_data("camvid")).verdicts}
+    camvid = {finding.code: finding for finding in check(shared_data("camvid")).findings}
     assert camvid["sequence"].lines == ("0016E5_#: 204 in train, 101 in val", "0001TP_#: 62 in train, 62 in test")
-    horses = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses")).verdicts}
+    horses = {finding.code: finding for finding in check(shared_data("weizmann_horses")).findings}
     assert "sequence" not in horses
 
 
 def test_the_photo_that_weizmann_horses_have_in_both_splits_is_found(shared_data: Callable[[str], Path]) -> None:
     """horse175 and horse205 differ in a few grey levels only; nothing else there is alike."""
-    found = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses")).verdicts}
+    found = {finding.code: finding for finding in check(shared_data("weizmann_horses")).findings}
     (line,) = found["near-duplicate"].lines
     assert "horse175.jpg (train)" in line
     assert "horse205.jpg (val)" in line
@@ -435,7 +435,7 @@ def test_masks_of_0_and_255_are_named_with_the_line_that_reads_them(clean: DataS
     assert "data.mask_values: [0, 255]" in clean.find("zero-255").remedy
     for name in clean.train:
         clean.write(name, clean.mask(name) // 255)
-    assert "zero-255" not in {verdict.code for verdict in clean.check().verdicts}
+    assert "zero-255" not in {finding.code for finding in clean.check().findings}
 
 
 def test_ids_that_start_at_1_come_with_their_values(clean: DataSet) -> None:
@@ -467,7 +467,7 @@ def test_the_colour_table_is_found(clean: DataSet) -> None:
 def test_ids_where_the_config_says_colours(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  mask_values: [[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]]\n")
-    assert "id-label" in {verdict.code for verdict in check(config).verdicts}
+    assert "id-label" in {finding.code for finding in check(config).findings}
 
 
 def test_other_colours_under_the_same_ids_alone_are_a_warning(clean: DataSet) -> None:
@@ -510,7 +510,7 @@ def test_values_below_0_are_called_so(clean: DataSet) -> None:
 
 
 def codes(data: DataSet) -> set[str]:
-    return {verdict.code for verdict in data.check().verdicts}
+    return {finding.code for finding in data.check().findings}
 
 
 def test_a_hundred_classes_are_no_fault(clean: DataSet) -> None:
@@ -559,14 +559,14 @@ def test_what_0_and_255_cause_is_said_once(clean: DataSet) -> None:
 
 
 def test_a_copy_within_val_is_found_beside_one_in_train(clean: DataSet) -> None:
-    copy_picture(clean, "first", "val")
-    copy_picture(clean, "second", "val")
-    found = {verdict.code: verdict for verdict in clean.check().verdicts}
+    copy_image(clean, "first", "val")
+    copy_image(clean, "second", "val")
+    found = {finding.code: finding for finding in clean.check().findings}
     assert len(found["identical"].lines) == 1
     assert "second.jpg (val)" in found["copies"].lines[0]
 
 
-def test_a_fixed_camera_is_found_however_many_pictures_it_took(clean: DataSet) -> None:
+def test_a_fixed_camera_is_found_however_many_images_it_took(clean: DataSet) -> None:
     rng = np.random.default_rng(0)
     scene = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (80, 64), interpolation=cv2.INTER_CUBIC)
     for k in range(300):
@@ -582,7 +582,7 @@ def test_a_fixed_camera_is_found_however_many_pictures_it_took(clean: DataSet) -
 def test_training_on_the_validation_split_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  val: train\n")
-    assert "overlap" in {verdict.code for verdict in check(config).verdicts}
+    assert "overlap" in {finding.code for finding in check(config).findings}
 
 
 def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
@@ -591,11 +591,11 @@ def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: Data
     (clean.root / "test.txt").write_text("\n".join(clean.val))
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
-    found = {verdict.code: verdict for verdict in check(config).verdicts}
+    found = {finding.code: finding for finding in check(config).findings}
     assert len(found["overlap"].lines) == len(clean.val)
 
 
-def test_a_picture_that_goes_away_meanwhile_is_left_out_of_the_page(clean: DataSet, tmp_path: Path) -> None:
+def test_a_image_that_goes_away_meanwhile_is_left_out_of_the_page(clean: DataSet, tmp_path: Path) -> None:
     foreign_id(clean)
     checked = clean.check()
     clean.image(clean.name).unlink()
@@ -640,7 +640,7 @@ def test_sixteen_bit_images_of_twelve_bits_are_noted(clean: DataSet, channels: i
         stored[..., 3:] = 65535  # alpha says nothing of the pixels
         clean.image(name).unlink()
         assert cv2.imwrite(str(clean.image(name).with_suffix(f".{suffix}")), stored)
-    found = {verdict.code: verdict for verdict in clean.check().verdicts}
+    found = {finding.code: finding for finding in clean.check().findings}
     assert ("low-bits" in found) == (highest < 4096)
     if highest < 4096:
         assert len(found["low-bits"].lines) == len(clean.train)
@@ -658,7 +658,7 @@ def test_one_bright_image_shows_that_all_use_sixteen_bits(clean: DataSet) -> Non
 
 
 def sizes(checked: Checked) -> dict[str, int]:
-    return {split: len(places) for split, places in checked.examined.inventory.splits.items()}
+    return {split: len(indices) for split, indices in checked.examined.inventory.splits.items()}
 
 
 def test_a_config_s_own_splits_and_classes_count(clean: DataSet, tmp_path: Path) -> None:
@@ -666,7 +666,7 @@ def test_a_config_s_own_splits_and_classes_count(clean: DataSet, tmp_path: Path)
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  train: mine\n")
     checked = check(config, ["data.val=val"])
-    assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
+    assert {split: len(indices) for split, indices in checked.examined.inventory.splits.items()} == {
         "mine": 20,
         "val": 12,
     }
@@ -678,7 +678,7 @@ def test_a_share_held_out_by_seed_is_checked_as_training_would_draw_it(clean: Da
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
     checked = check(config)
-    assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
+    assert {split: len(indices) for split, indices in checked.examined.inventory.splits.items()} == {
         "train": 27,
         "val": 9,
     }
@@ -690,7 +690,7 @@ def test_shards_are_checked_too(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {tmp_path / 'shards'}\n  layout: webdataset\n")
     checked = check(config)
-    assert checked.verdicts == []
+    assert checked.findings == []
     assert sizes(checked) == {"train": 24, "val": 12}
 
 
@@ -707,7 +707,7 @@ def test_sources_that_are_none_are_refused(tmp_path: Path, clean: DataSet) -> No
     (clean.root / "JPEGImages").mkdir()
     clean.split("train").write_text("")
     clean.split("val").write_text("")
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         check(clean.root)
 
 
