@@ -14,7 +14,7 @@ from segkit.config.keys import EVALUABLE
 from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import CheckpointError, ConfigError
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.validation import Validation
@@ -117,7 +117,7 @@ def score(
         DeviceError: no such device or precision here, or an image that doesn't fit into its memory.
     """
     ranks = ranks or Ranks()
-    reader = MaskReader.build(config.data, checkpoints[0].classes)
+    reader = build_mask_reader(config.data, checkpoints[0].classes)
     device = select_device(config.train.device, local_rank=ranks.local_rank)
     keep_freed_memory()
     chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]

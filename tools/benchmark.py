@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segkit.classes import Classes
 from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, OptimConfig
 from segkit.datasets.layouts import Item
-from segkit.datasets.masks import MaskReader, write_mask
+from segkit.datasets.masks import build_mask_reader, write_mask
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.evaluation.evaluate import evaluate
@@ -243,7 +243,7 @@ def segkit_stream(pairs: Sequence[peers.Pair], workers: int, *, cached: bool = F
 
 def segkit_dataset(pairs: Sequence[peers.Pair]) -> TrainingSet:
     recipe = build_augment(AugmentConfig(), canvas_hw=CANVAS, ignore_index=255)
-    reader = MaskReader.build(DataConfig(), Classes.build([f"class {k}" for k in range(NUM_CLASSES)]))
+    reader = build_mask_reader(DataConfig(), Classes.build([f"class {k}" for k in range(NUM_CLASSES)]))
     return TrainingSet([Item(image.stem, image, mask) for image, mask in pairs], reader, recipe, seed=0)
 
 
@@ -495,7 +495,7 @@ def evaluate_part(device: torch.device, folder: Path) -> list[Comparison]:
     pairs = write_voc_like(folder / "evaluate", count=60)
     logits = smooth_logits(CANVAS)
     classes = Classes.build([f"class {k}" for k in range(NUM_CLASSES)])
-    reader = MaskReader.build(DataConfig(), classes)
+    reader = build_mask_reader(DataConfig(), classes)
     dataset = EvaluationSet([Item(i.stem, i, m) for i, m in pairs], reader, canvas_hw=CANVAS)
     segmenter = fixed_segmenter(logits).eval().to_device(device, channels_last=True)
     model = TorchBackend(segmenter, classes, CANVAS, torch.float32)

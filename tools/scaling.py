@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segkit.classes import Classes
 from segkit.config.schema import AugmentConfig, DataConfig, ModelConfig, RunConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.shapes import draw_data_set
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.training_set import TrainingSet
@@ -164,7 +164,7 @@ def samples_per_second() -> float:
         draw_data_set(Path(folder), num_train=8, num_val=1, size_hw=(375, 500))
         data = DataConfig(root=folder)
         recipe = build_augment(AugmentConfig(), canvas_hw=(512, 512), ignore_index=255)
-        reader = MaskReader.build(data, resolve_classes(data))
+        reader = build_mask_reader(data, resolve_classes(data))
         dataset = TrainingSet(list_items(data, "train"), reader, recipe, seed=0)
         import cv2
 

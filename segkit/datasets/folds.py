@@ -15,7 +15,7 @@ _SPLIT_FILE = re.compile(r"(repeat([1-9][0-9]*)_)?fold([1-9][0-9]*)_(train|val)"
 
 @dataclass(frozen=True, order=True)
 class Fold:
-    """One of several ways to divide the same pictures. Both numbers count from 1."""
+    """One of several ways to divide the same images. Both numbers count from 1."""
 
     repeat: int
     number: int
@@ -36,15 +36,15 @@ def find_folds(data: DataConfig) -> list[Fold]:
     """Return the folds of a data set, by repeat and number. What the files hold isn't looked at.
 
     Raises:
-        ConfigError: the config says otherwise which pictures to train on.
+        ConfigError: the config says otherwise which images to train on.
         DataError: no data set, no folds, or some are missing.
     """
     check_root(data)
     root = Path(data.root)
     if data.layout == "webdataset":
         raise ConfigError(
-            "data.layout: found webdataset, expected voc or folders for --folds: which picture is in which fold is "
-            "written in files beside the pictures, and shards are divided already; use the data set that they were "
+            "data.layout: found webdataset, expected voc or folders for --folds: which image is in which fold is "
+            "written in files beside the images, and shards are divided already; use the data set that they were "
             "made from"
         )
     if data.val_fraction:
@@ -57,18 +57,18 @@ def find_folds(data: DataConfig) -> list[Fold]:
             f"data.train, data.val: set to '{data.train}' and '{data.val}', without effect with --folds, which trains "
             f"and validates on each fold's own; add data.train={DataConfig.train} data.val={DataConfig.val}"
         )
-    places = [voc_root(root) / "ImageSets" / "Segmentation"] if data.layout == "voc" else [root, root / "splits"]
+    folders = [voc_root(root) / "ImageSets" / "Segmentation"] if data.layout == "voc" else [root, root / "splits"]
     found: dict[Fold, set[str]] = defaultdict(set)
-    for path in (path for place in places for path in place.glob("*fold*.txt")):
+    for path in (path for folder in folders for path in folder.glob("*fold*.txt")):
         if match := _SPLIT_FILE.fullmatch(path.stem):
             prefix, repeat, number, part = match.groups(default="")
             found[Fold(int(repeat or 1), int(number), f"{prefix}fold{number}")].add(part)
     if not found:
         raise DataError(
-            f"{places[-1]}: no folds, expected fold1_train.txt, fold1_val.txt and so on; write them with: segkit split "
-            f"{data.root} --folds 5"
+            f"{folders[-1]}: no folds, expected fold1_train.txt, fold1_val.txt and so on; write them with: "
+            f"segkit split {data.root} --folds 5"
         )
-    _check_complete(found, places[-1], data.root)
+    _check_complete(found, folders[-1], data.root)
     return sorted(found)
 
 
@@ -76,7 +76,7 @@ def check_disjoint(names: dict[Fold, tuple[Sequence[str], Sequence[str]]]) -> No
     """Check that folds measure what they promise; `names` are those that each is trained on, and those held out.
 
     Raises:
-        DataError: a picture is trained on and held out, is held out twice in one repeat, or not in every repeat.
+        DataError: an image is trained on and held out, is held out twice in one repeat, or not in every repeat.
     """
     problems = []
     held_out: dict[int, dict[str, Fold]] = defaultdict(dict)
@@ -90,19 +90,19 @@ def check_disjoint(names: dict[Fold, tuple[Sequence[str], Sequence[str]]]) -> No
         problems += [f"{name}: not held out in repeat {number}" for name in sorted(everything - repeat.keys())]
     if problems:
         raise DataError(
-            f"{summarize(problems)}\nexpected folds that each hold out other pictures, every one of them once in each "
+            f"{summarize(problems)}\nexpected folds that each hold out other images, every one of them once in each "
             "repeat (left over from an earlier split?); remove these split files and write new ones with segkit split"
         )
 
 
-def _check_complete(found: dict[Fold, set[str]], place: Path, root: str) -> None:
+def _check_complete(found: dict[Fold, set[str]], folder: Path, root: str) -> None:
     """Raises DataError if folds with and without repeats stand side by side, or some are missing."""
     remedy = f"write them anew with: segkit split {root} --folds {max(fold.number for fold in found)}"
     plain = [fold for fold in found if fold.name.startswith("fold")]
     if plain and len(plain) < len(found):
         other = next(fold for fold in found if fold not in plain)
         raise DataError(
-            f"{place}: found {min(plain).train}.txt and {other.train}.txt, expected folds with repeats or without; "
+            f"{folder}: found {min(plain).train}.txt and {other.train}.txt, expected folds with repeats or without; "
             "remove the files of those that aren't meant"
         )
     repeats, number = max(fold.repeat for fold in found), max(fold.number for fold in found)
@@ -119,6 +119,6 @@ def _check_complete(found: dict[Fold, set[str]], place: Path, root: str) -> None
     if missing:
         shown = f"{', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}"
         raise DataError(
-            f"{place}: {shown} {'is' if len(missing) == 1 else 'are'} missing, expected both files of every fold; "
+            f"{folder}: {shown} {'is' if len(missing) == 1 else 'are'} missing, expected both files of every fold; "
             f"put back what is missing, or {remedy} --force"
         )

@@ -1,27 +1,35 @@
-"""Read a picture of any usual format as uint8 RGB, upright, and notice when a file is broken.
+"""Read an image of any usual format as uint8 RGB, upright, and notice when a file is broken.
 
-OpenCV decodes JPEG and PNG, since it is fastest; but it reads a truncated file as half a picture without an error,
+OpenCV decodes JPEG and PNG, since it is fastest; but it reads a truncated file as half an image without an error,
 so a file whose end marker is missing goes to Pillow, which raises. Everything else is Pillow's as well.
 """
 
+import contextlib
 import io
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
-from segkit.datasets.shards import File
+from segkit.datasets.files import File
 from segkit.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-# Pillow's guard against decompression bombs; here the files are the user's own, and aerial pictures are that large.
+# Pillow's guard against decompression bombs; here the files are the user's own, and aerial images are that large.
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
+_BITS_TAG = 258  # of TIFF: bits of each channel
+_PNG_BITS = 24  # where a PNG's header has the bits of a channel
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
+_BLOCK = 4096  # bytes from the end of a JPEG that are looked at first
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # from OpenCV 4.11 on: RGB without another pass
 _DECODE = {
@@ -33,7 +41,7 @@ _DECODE = {
 
 
 def read_image(path: File, *, reduction: int = 1) -> np.ndarray:
-    """Return the picture as uint8 RGB [h, w, 3], EXIF orientation applied, alpha dropped, CMYK and 16 bit converted.
+    """Return the image as uint8 RGB [h, w, 3], EXIF orientation applied, alpha dropped, CMYK and 16 bit converted.
 
     `reduction` 2, 4 or 8 allows the decoder to leave out detail: a JPEG is then decoded to [ceil(h / reduction),
     ceil(w / reduction), 3], several times faster. Other formats come in full.
@@ -42,37 +50,53 @@ def read_image(path: File, *, reduction: int = 1) -> np.ndarray:
         DataError: the file is missing, empty, truncated or of an unknown format.
     """
     encoded = read_encoded(path)
-    with _open(path, encoded) as opened:
+    with _open(path, io.BytesIO(encoded)) as opened:
         return _decode(path, encoded, opened, reduction)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture and what its file says of it: upright uint8 RGB [h, w, 3], the file's bytes, Pillow's word for its
-    format, and the EXIF orientation that was applied (1: none).
+    """An image and what its file says of it: upright uint8 RGB [h, w, 3], the file's bytes, Pillow's word for its
+    format, the EXIF orientation that was applied (1: none), and the highest stored value of an image of 16 bits or
+    more a channel (0: one of 8 bits), of whose values the upper 8 of 16 bits are read.
     """
 
     pixels: np.ndarray
     encoded: bytes
     format: str
     orientation: int
+    highest: int
 
 
 def open_image(path: File) -> Opened:
-    """Return the picture with what its file says of it.
+    """Return the image with what its file says of it.
 
     Raises:
         DataError: as `read_image`.
     """
     encoded = read_encoded(path)
-    with _open(path, encoded) as opened:
-        form, orientation = str(opened.format), _orientation(opened)
-        return Opened(_decode(path, encoded, opened, 1), encoded, form, orientation)
+    stream = io.BytesIO(encoded)
+    with _open(path, stream) as opened:
+        form, orientation = str(opened.format), _orientation(opened, stream)
+        pixels = _decode(path, encoded, opened, 1)
+        return Opened(pixels, encoded, form, orientation, _highest_value(encoded, opened))
+
+
+def _highest_value(encoded: bytes, opened: Image.Image) -> int:
+    """Return the highest value of an image of more than 8 bits a channel, alpha left out; 0 for one of 8 bits."""
+    if opened.mode in _DEEP_MODES:
+        return int(np.asarray(opened).max())
+    bits = opened.tag_v2.get(_BITS_TAG, (8,)) if isinstance(opened, TiffImageFile) else (8,)
+    if max(bits) <= 8 and not (opened.format == "PNG" and encoded[_PNG_BITS] == 16):
+        return 0
+    # Pillow gives colours in 8 bits, whatever they are stored in
+    stored = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    return 0 if stored is None or stored.dtype != np.uint16 else int(stored[..., :3].max())
 
 
 def _decode(path: File, encoded: bytes, opened: Image.Image, reduction: int) -> np.ndarray:
     jpeg, png = _is_plain_jpeg(opened), opened.format == "PNG" and b"eXIf" not in encoded[:4096]
-    if (jpeg or png) and _has_end_marker(encoded):
+    if (jpeg or png) and _ends_well(io.BytesIO(encoded)):
         flags = _DECODE[reduction] if jpeg else _DECODE[1]
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
         if image is not None:
@@ -81,43 +105,72 @@ def _decode(path: File, encoded: bytes, opened: Image.Image, reduction: int) -> 
 
 
 def image_size_hw(path: File) -> tuple[int, int]:
-    """Return (height, width) in pixels of the upright picture, reading little more than its header.
+    """Return (height, width) in pixels of the upright image, from its header.
+
+    Little else is read: of a JPEG and a PNG also the end, to notice truncation. WebP files are read whole, which
+    Pillow needs, and so is a PNG with metadata behind its pixels.
 
     Raises:
         DataError: as `read_image`, except that damage inside the pixel data of other formats than JPEG and PNG
             is only found on reading.
     """
-    return _size_hw(path, read_encoded(path))
+    with _streaming(path) as stream, _open(path, stream) as opened:
+        return _size_hw(path, stream, opened)
 
 
-def _size_hw(path: File, encoded: bytes) -> tuple[int, int]:
-    with _open(path, encoded) as opened:
-        if opened.format in ("JPEG", "PNG") and not _has_end_marker(encoded):
-            _decode_with_pillow(path, opened)
-        width, height = opened.size
-        # Pillow tells the upright size of a TIFF, but the stored size of every other format.
-        turned = opened.format != "TIFF" and _orientation(opened) in QUARTER_TURNS
-        return (width, height) if turned else (height, width)
+def decoded_size_hw(path: File, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
+    """Return (height, width) of what `read_image` gives when it is allowed the reduction for the image's size.
+
+    Raises:
+        DataError: as `image_size_hw`.
+    """
+    with _streaming(path) as stream, _open(path, stream) as opened:
+        size_hw = _size_hw(path, stream, opened)
+        return reduced_hw(size_hw, reduction(size_hw)) if _is_plain_jpeg(opened) else size_hw
 
 
-def _orientation(opened: Image.Image) -> int:
+def _size_hw(path: File, stream: BinaryIO, opened: Image.Image) -> tuple[int, int]:
+    if opened.format in ("JPEG", "PNG") and not _ends_well(stream):
+        _decode_with_pillow(path, opened)
+    width, height = opened.size
+    # Pillow tells the upright size of a TIFF, but the stored size of every other format.
+    turned = opened.format != "TIFF" and _orientation(opened, stream) in QUARTER_TURNS
+    return (width, height) if turned else (height, width)
+
+
+def _orientation(opened: Image.Image, stream: BinaryIO) -> int:
+    """Return the EXIF orientation, 1 to 8.
+
+    Pillow decodes all of a PNG to find metadata behind the pixels; here that happens only where there is some.
+    """
     try:
-        orientation: int = opened.getexif().get(_ORIENTATION_TAG, 1)
+        all_read = opened.format != "PNG" or _has_late_metadata(stream)
+        exif = opened.getexif() if all_read else Image.Image.getexif(opened)
+        orientation: int = exif.get(_ORIENTATION_TAG, 1)
     except (OSError, ValueError, SyntaxError, struct.error):
         return 1  # a damaged EXIF block says nothing; the decoders ignore it too
     return orientation if orientation in range(1, 9) else 1
 
 
-def decoded_size_hw(path: File, reduction: Callable[[tuple[int, int]], int]) -> tuple[int, int]:
-    """Return (height, width) of what `read_image` gives when it is allowed the reduction for the picture's size.
-
-    Raises:
-        DataError: as `image_size_hw`.
-    """
-    encoded = read_encoded(path)
-    size_hw = _size_hw(path, encoded)
-    with _open(path, encoded) as opened:
-        return reduced_hw(size_hw, reduction(size_hw)) if _is_plain_jpeg(opened) else size_hw
+def _has_late_metadata(stream: BinaryIO) -> bool:
+    """True if a PNG has EXIF or text behind its first pixels, or its chunks can't be followed; leaves no trace."""
+    here, seen_pixels = stream.tell(), False
+    try:
+        position = 8
+        while True:
+            stream.seek(position)
+            head = stream.read(8)
+            if len(head) < 8:
+                return True
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IEND":
+                return False
+            if seen_pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            seen_pixels = seen_pixels or kind == b"IDAT"
+            position += length + 12  # length, kind and checksum
+    finally:
+        stream.seek(here)
 
 
 def reduced_hw(size_hw: tuple[int, int], factor: int) -> tuple[int, int]:
@@ -145,7 +198,7 @@ def right_suffix(path: File, encoded: bytes) -> str:
     Raises:
         DataError: not an image.
     """
-    with _open(path, encoded) as opened:
+    with _open(path, io.BytesIO(encoded)) as opened:
         form = str(opened.format)
     if suffix_fits(path.name, form) or f".{_SUFFIXES_OF[form][0]}" not in IMAGE_SUFFIXES:
         return path.name.lower().rpartition(".")[2]
@@ -161,44 +214,82 @@ def read_encoded(path: File) -> bytes:
     try:
         encoded = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path}: can't read the image ({error.strerror}); check the path and its permissions"
-        ) from error
+        raise _unreadable(path, error) from error
     if not encoded:
-        raise DataError(f"{path}: the file is empty (0 bytes), expected an image; copy it again or remove it")
+        raise _empty(path)
     return encoded
 
 
-def _open(path: File, encoded: bytes) -> Image.Image:
+@contextlib.contextmanager
+def _streaming(path: File) -> Iterator[BinaryIO]:
+    """Open a file without a buffer: what isn't asked for isn't read. Raises as `read_encoded`."""
     try:
-        return Image.open(io.BytesIO(encoded))
+        stream: BinaryIO = path.open("rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            raise _empty(path)
+        stream.seek(0)
+        yield stream
+
+
+def _unreadable(path: File, error: OSError) -> DataError:
+    return DataError(f"{path}: can't read the image ({error.strerror}); check the path and its permissions")
+
+
+def _empty(path: File) -> DataError:
+    return DataError(f"{path}: the file is empty (0 bytes), expected an image; copy it again or remove it")
+
+
+def _open(path: File, stream: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(stream)
     except (OSError, ValueError, SyntaxError) as error:
+        num_bytes = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
         raise DataError(
-            f"{path}: not an image that can be read ({len(encoded)} bytes, starting {encoded[:8]!r}), expected one of "
+            f"{path}: not an image that can be read ({num_bytes} bytes, starting {stream.read(8)!r}), expected one of "
             f"{' '.join(IMAGE_SUFFIXES)}; convert or remove it"
         ) from error
 
 
 def _is_plain_jpeg(opened: Image.Image) -> bool:
-    """True for what OpenCV decodes right: also several pictures in one (MPO; the first counts), but no CMYK."""
+    """True for what OpenCV decodes right: also several images in one (MPO; the first counts), but no CMYK."""
     return opened.format in ("JPEG", "MPO") and opened.mode != "CMYK"
 
 
-def _has_end_marker(encoded: bytes) -> bool:
-    """True if a JPEG's or PNG's last scan is complete.
+def _ends_well(stream: BinaryIO) -> bool:
+    """True if a JPEG's or PNG's last scan is complete; leaves no trace.
 
     In a JPEG's scan, FF is always stuffed, so the markers found last are real: the end of image (FFD9) must come
     after the last start of scan (FFDA). Trailing bytes of a camera may fool this towards False, never towards True.
     """
-    if encoded.startswith(b"\xff\xd8"):
-        return encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda")
-    return encoded.find(b"IEND", -64) > 0
+    here, end = stream.tell(), stream.seek(0, os.SEEK_END)
+    try:
+        if _read_at(stream, 0, 2) != b"\xff\xd8":
+            return b"IEND" in _read_at(stream, max(0, end - 64), 64)
+        while end > 0:  # backwards, by blocks that overlap by a byte
+            start = max(0, end - _BLOCK)
+            block = _read_at(stream, start, end - start)
+            last_end, last_scan = block.rfind(b"\xff\xd9"), block.rfind(b"\xff\xda")
+            if last_end != last_scan:
+                return last_end > last_scan
+            end = start + 1 if start else 0
+        return False
+    finally:
+        stream.seek(here)
+
+
+def _read_at(stream: BinaryIO, position: int, length: int) -> bytes:
+    stream.seek(position)
+    return stream.read(length)
 
 
 def _decode_with_pillow(path: File, opened: Image.Image) -> np.ndarray:
     try:
         upright = ImageOps.exif_transpose(opened)
-        if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
+        if upright.mode in _DEEP_MODES:
             deep = np.asarray(upright)
             grey = (np.clip(deep, 0, 65535) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)

@@ -9,15 +9,16 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from segkit.classes import VOC_NAMES, Classes, read_class_names
 from segkit.config.schema import DataConfig, LayoutName
+from segkit.datasets.files import File
 from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.datasets.masks import MASK_SUFFIXES
 from segkit.datasets.remote import is_remote
 from segkit.datasets.shard_index import Part, read_split_index
-from segkit.datasets.shards import File, Member, Shard
+from segkit.datasets.shards import Member, Shard
 from segkit.datasets.split_files import read_split
 from segkit.errors import ConfigError, DataError, summarize
 
@@ -25,7 +26,7 @@ EVERYTHING = "all"  # the split that needs no split file
 
 
 class Named(Protocol):
-    """What has a name that tells it from the others of its data set."""
+    """What has a name that no other of its data set has."""
 
     @property
     def name(self) -> str: ...
@@ -33,19 +34,28 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a data set. `name` is its path below the image folder, without suffix."""
+    """One image of a data set. `name` is its path below the image folder, without suffix."""
 
     name: str
     image: File
     mask: File | None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedItem:
+    """An image that a data set names, and its files as far as they exist; an `Item` promises its image."""
+
+    name: str
+    image: File | None
+    mask: File | None
+
+
 def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collection[str] | None = None) -> list[Item]:
     """Return the items of a split, in the order of its file (or sorted, where there is no file).
 
-    The split `all` is every picture that has a label. With `data.val_fraction`, `data.val` is a seeded share of
+    The split `all` is every image that has a label. With `data.val_fraction`, `data.val` is a seeded share of
     everything and `data.train` the rest; `held_out` gives the names of that share as an earlier run drew it, so that
-    new pictures can't move old ones between the two.
+    new images can't move old ones between the two.
 
     Raises:
         DataError: the folder or the split is missing or empty, a name has no image or no label, or leaves the data set.
@@ -64,15 +74,15 @@ def list_items(data: DataConfig, split: str, *, seed: int = 0, held_out: Collect
             )
         everything = LAYOUTS[data.layout](data, None)
         if not everything:
-            raise DataError(f"{root}: no pictures below images/, expected files with one of {' '.join(IMAGE_SUFFIXES)}")
+            raise DataError(f"{root}: no images below images/, expected files with one of {' '.join(IMAGE_SUFFIXES)}")
         if held_out is None:
             held_out = hold_out(everything, data.val_fraction, seed=seed)
         missing = set(held_out) - {item.name for item in everything}
         if missing:
             raise DataError(
-                f"{root}: {sorted(missing)[0]} and {len(missing) - 1} more pictures were held out for validation by "
-                "the run, but aren't there; put them back, or set data.root to the run's own data set (segkit eval "
-                f"scores all that is there with --split {EVERYTHING})"
+                f"{root}: {sorted(missing)[0]} and {len(missing) - 1} more images were held out for validation by "
+                "the run, but are missing; put them back, or set data.root to the run's own data set (segkit eval "
+                f"scores all that exists with --split {EVERYTHING})"
             )
         items = [item for item in everything if (item.name in held_out) == (split == data.val)]
     if not items:
@@ -94,7 +104,7 @@ def hold_out(items: Sequence[Named], fraction: float, *, seed: int) -> set[str]:
     A name's rank doesn't depend on the others, so the draw is the same on every machine and little moved by new files.
     """
     if len(items) < 2:
-        raise DataError(f"data.val_fraction: found {len(items)} picture(s), expected at least 2 to split")
+        raise DataError(f"data.val_fraction: found {len(items)} image(s), expected at least 2 to split")
     count = min(max(1, round(len(items) * fraction)), len(items) - 1)
     ranked = sorted((hashlib.sha256(f"{seed}/{item.name}".encode()).digest(), item.name) for item in items)
     return {name for _, name in ranked[:count]}
@@ -118,7 +128,7 @@ def resolve_classes(data: DataConfig) -> Classes:
     elif data.layout == "voc":
         names = VOC_NAMES
     else:
-        there = f"{data.root} names none" if is_remote(data.root) else f"{_class_file(data)} isn't there"
+        there = f"{data.root} names none" if is_remote(data.root) else f"{_class_file(data)} is missing"
         raise ConfigError(
             f"data.classes: not set, and {there}; list the names in id order, as in data.classes: [background, object]"
         )
@@ -141,17 +151,17 @@ def _own_class_names(data: DataConfig) -> list[str]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return every picture below `folder`; see `list_files`."""
+    """Return every image below `folder`; see `list_files`."""
     return list_files(folder, IMAGE_SUFFIXES)
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Return every file below `folder` with one of the suffixes, sorted by path; hidden ones are passed over."""
+    """Return every file below `folder` with one of the suffixes, sorted by path; hidden ones are skipped."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
-            Path(place, name) for name in files if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
+            Path(parent, name) for name in files if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
         ]
     return sorted(found)
 
@@ -165,28 +175,16 @@ def voc(data: DataConfig, split: str | None) -> list[Item]:
     The root is VOC2012 or VOC2007, or VOCdevkit, or the folder that holds VOCdevkit (VOC2012 goes first). Images may
     have any suffix. Without a split, every image that has a label.
     """
-    place = voc_place(data, split)
-    images, masks = _index(place.images, IMAGE_SUFFIXES), _index(place.masks, MASK_SUFFIXES)
-    names = sorted(images.keys() & masks.keys()) if place.names is None else read_split(place.names, images)
-    return _pair(names, images, masks, place.images, place.masks)
+    return _complete_items(split_folders(data, split))
 
 
 def folders(data: DataConfig, split: str | None) -> list[Item]:
     """images/ and masks/, paired by name without suffix.
 
-    A split is, whichever is there first: `<split>.txt` in the root or in splits/; the sub-folders <split>/images and
-    <split>/masks; the sub-folders images/<split> and masks/<split>. Without a split, everything below images/.
+    A split is the first of these that exists: `<split>.txt` in the root or in splits/; the sub-folders <split>/images
+    and <split>/masks; the sub-folders images/<split> and masks/<split>. Without a split, everything below images/.
     """
-    place = folders_place(data, split)
-    if place is None:
-        root = Path(data.root)
-        raise DataError(
-            f"{root}: no split '{split}': found neither {split}.txt, nor splits/{split}.txt, nor {split}/images/, nor "
-            f"images/{split}/; add one, or set data.val_fraction: 0.2 to hold out a fifth"
-        )
-    images, masks = _index(place.images, IMAGE_SUFFIXES), _index(place.masks, MASK_SUFFIXES)
-    names = sorted(images) if place.names is None else read_split(place.names, images)
-    return _pair(names, images, masks, place.images, place.masks)
+    return _complete_items(split_folders(data, split))
 
 
 def webdataset(data: DataConfig, split: str | None) -> list[Item]:
@@ -237,33 +235,57 @@ LAYOUTS: dict[str, Callable[[DataConfig, str | None], list[Item]]] = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folders of a split's pictures and labels, and the file that names its pictures (None: all there are)."""
+class SplitFolders:
+    """The folders of a split's images and labels, and the file that names its images.
+
+    Without such a file the split is all images there; with `labelled_only`, those that have a label.
+    """
 
     images: Path
     masks: Path
     names: Path | None
+    labelled_only: bool = False
 
 
-def voc_place(data: DataConfig, split: str | None) -> Place:
-    """Return where the voc layout has a split, whether it is there or not; None: everything."""
-    root = voc_root(Path(data.root))
-    names = None if split is None else root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    return Place(root / "JPEGImages", root / "SegmentationClass", names)
-
-
-def folders_place(data: DataConfig, split: str | None) -> Place | None:
-    """Return where the folders layout has a split, if it is there; None: everything."""
+def find_split(data: DataConfig, split: str | None) -> SplitFolders | None:
+    """Return where the layout voc or folders has a split; of None, everything. None: it doesn't exist, as far as
+    folders tell; a file that should name its images may still be missing.
+    """
     root = Path(data.root)
+    if data.layout == "voc":
+        root = voc_root(root)
+        names = None if split is None else root / "ImageSets" / "Segmentation" / f"{split}.txt"
+        return SplitFolders(root / "JPEGImages", root / "SegmentationClass", names, labelled_only=True)
     if split is None:
-        return Place(root / "images", root / "masks", None)
+        return SplitFolders(root / "images", root / "masks", None)
     for path in (root / f"{split}.txt", root / "splits" / f"{split}.txt"):
         if path.is_file():
-            return Place(root / "images", root / "masks", path)
+            return SplitFolders(root / "images", root / "masks", path)
     for images, masks in ((f"{split}/images", f"{split}/masks"), (f"images/{split}", f"masks/{split}")):
         if (root / images).is_dir():
-            return Place(root / images, root / masks, None)
+            return SplitFolders(root / images, root / masks, None)
     return None
+
+
+def split_folders(data: DataConfig, split: str | None) -> SplitFolders:
+    """Return where the layout voc or folders has a split; of None, everything.
+
+    Raises:
+        DataError: it is missing.
+    """
+    folders = find_split(data, split)
+    if folders is None:
+        raise DataError(
+            f"{data.root}: no split '{split}': found neither {split}.txt, nor splits/{split}.txt, nor {split}/images/, "
+            f"nor images/{split}/; add one, or set data.val_fraction: 0.2 to hold out a fifth"
+        )
+    return folders
+
+
+def has_split(data: DataConfig, split: str) -> bool:
+    """True if a data set of layout voc or folders has the split."""
+    folders = find_split(data, split)
+    return folders is not None and (folders.names is None or folders.names.is_file())
 
 
 def find_layout(root: Path) -> LayoutName:
@@ -291,30 +313,53 @@ def _folders_in(root: Path) -> list[Path]:
 # ---- files and names
 
 
-def _pair(
-    names: Sequence[str], images: dict[str, Path], masks: dict[str, Path], image_root: Path, mask_root: Path
-) -> list[Item]:
+class FolderIndex(NamedTuple):
+    """Files by name: images, labels, and those whose name another one has, as (file, that other one)."""
+
+    images: dict[str, Path]
+    masks: dict[str, Path]
+    same_names: list[tuple[Path, Path]]
+
+    def unnamed(self, folders: SplitFolders) -> list[str]:
+        """Return the names of a split that no file lists."""
+        return sorted(self.images.keys() & self.masks.keys() if folders.labelled_only else self.images)
+
+    def item(self, name: str) -> ListedItem:
+        """Return what there is of a name."""
+        return ListedItem(name, self.images.get(name), self.masks.get(name))
+
+
+def index_folders(folders: SplitFolders) -> FolderIndex:
+    """Return what two folders hold. Raises DataError where one doesn't exist."""
+    images, same_images = index_files(folders.images, IMAGE_SUFFIXES)
+    masks, same_masks = index_files(folders.masks, MASK_SUFFIXES)
+    same_names = [(path, images[name]) for name, path in same_images.items()]
+    same_names += [(path, masks[name]) for name, path in same_masks.items()]
+    return FolderIndex(images, masks, same_names)
+
+
+def _complete_items(folders: SplitFolders) -> list[Item]:
+    """Return the items of a split, all of which must be as they should be."""
+    index = index_folders(folders)
+    for path, other in index.same_names[:1]:
+        raise DataError(f"{path}: {other.name} has the same name; which one is meant? Remove one")
+    names = index.unnamed(folders) if folders.names is None else read_split(folders.names, index.images)
+    listed = [index.item(name) for name in names]
     problems = [
-        f"{image_root / name}: no image of that name with one of {' '.join(IMAGE_SUFFIXES)}; add it or remove the name"
-        for name in names
-        if name not in images
+        f"{folders.images / item.name}: no image of that name with one of {' '.join(IMAGE_SUFFIXES)}; add it or remove "
+        "the name"
+        for item in listed
+        if item.image is None
     ]
     problems += [
-        f"{images[name]}: no label for this image, expected {mask_root / name}.png; add it, or take the image out"
-        for name in names
-        if name in images and name not in masks
+        f"{item.image}: no label for this image, expected {folders.masks / item.name}.png; add it, or take the image "
+        "out"
+        for item in listed
+        if item.image is not None and item.mask is None
     ]
     if problems:
         raise DataError(summarize(problems))
-    return [Item(name, images[name], masks[name]) for name in names]
-
-
-def _index(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    index, twice = index_files(folder, suffixes)
-    if twice:
-        name, path = next(iter(twice.items()))
-        raise DataError(f"{path}: {index[name].name} has the same name; which one is meant? Remove one")
-    return index
+    return [Item(item.name, item.image, item.mask) for item in listed if item.image is not None]
 
 
 def index_files(folder: Path, suffixes: Sequence[str]) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -331,15 +376,15 @@ def index_files(folder: Path, suffixes: Sequence[str]) -> tuple[dict[str, Path],
         )
     index: dict[str, Path] = {}
     twice: dict[str, Path] = {}
-    for place, inner, files in os.walk(folder):
+    for parent, inner, files in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        below = os.path.relpath(place, folder)
+        below = os.path.relpath(parent, folder)
         prefix = "" if below == "." else PurePath(below).as_posix() + "/"
         for file in sorted(files):
             if file.startswith(".") or not file.lower().endswith(tuple(suffixes)):
                 continue
             name = prefix + file.rpartition(".")[0]
-            (twice if name in index else index)[name] = Path(place, file)
+            (twice if name in index else index)[name] = Path(parent, file)
     return index, twice
 
 

@@ -1,13 +1,14 @@
-"""A label file becomes class ids. Ids are read, never guessed.
+"""A label file becomes class ids, by a table of stored values. Ids are read, never guessed.
 
 Palette PNGs are read as indices, never as the colours or the luminance of their palette. Not here: repair of wrong
 labels; a value that is neither a class nor ignored stops the run and is named.
 """
 
 import io
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from segkit.classes import RGB, Classes
 from segkit.config.schema import DataConfig
-from segkit.datasets.shards import File
+from segkit.datasets.files import File
+from segkit.datasets.label_faults import looks_soft, map_from_one, map_object, object_value, start_at_one
 from segkit.errors import ConfigError, DataError
 from segkit.imaging.codec import write_palette_png
 
@@ -103,34 +105,95 @@ def color_of(code: int) -> RGB:
 
 
 @dataclass(frozen=True)
+class ValueTable:
+    """Class id of every stored value: `ids` is uint8 [65536] from the value `lowest` on, or [2**24] by colour code.
+
+    `unknown` is what values of no class have there, a number that no class has; `outside` is what those beyond the
+    table become.
+    """
+
+    ids: np.ndarray
+    unknown: int
+    outside: int
+    by_color: bool = False
+    lowest: int = 0  # some tools write -1
+
+    @classmethod
+    def build(
+        cls, ids: Mapping[int, int], *, by_color: bool = False, rest: int | None = None, reserved: Collection[int] = ()
+    ) -> "ValueTable":
+        """Make a table of stored value -> class id. All other values become `rest`, or are unknown.
+
+        `reserved` are ids that `unknown` must not be, beside those in use.
+        """
+        taken = {*ids.values(), *reserved, rest}
+        unknown = next(code for code in range(255, -1, -1) if code not in taken)
+        outside = unknown if rest is None else rest
+        lowest = min(0, *ids)
+        table = np.full((2**24 if by_color else 2**16) - lowest, outside, np.uint8)
+        table[np.array(list(ids)) - lowest] = list(ids.values())
+        return cls(table, unknown, outside, by_color, lowest)
+
+    def knows(self, values: np.ndarray) -> np.ndarray:
+        """Return which stored values, integers of any shape, have an id: bool of that shape."""
+        known: np.ndarray = (self(values) != self.unknown) & self._holds(values)
+        return known
+
+    def __call__(self, stored: np.ndarray) -> np.ndarray:
+        """Return the id of each value, uint8, for integers of any shape, or colours uint8 RGB [h, w, 3]."""
+        codes = color_codes(stored) if stored.ndim == 3 else stored
+        if codes.dtype == np.uint8 and codes.ndim == 2:
+            return cv2.LUT(codes, self.ids[-self.lowest : 256 - self.lowest])
+        if self.lowest:
+            codes = codes.astype(np.int64) - self.lowest
+        if not codes.size or (codes.min() >= 0 and codes.max() < len(self.ids)):
+            found: np.ndarray = self.ids[codes]
+            return found
+        inside = (codes >= 0) & (codes < len(self.ids))
+        return np.where(inside, self.ids[codes.clip(0, len(self.ids) - 1)], np.uint8(self.outside))
+
+    def ignoring_unknown(self, ignored: int) -> "ValueTable":
+        """Return the same table, in which values of no class are ignored."""
+        ids = np.where(self.ids == self.unknown, np.uint8(ignored), self.ids)
+        return ValueTable(ids, self.unknown, ignored, self.by_color, self.lowest)
+
+    def _holds(self, values: np.ndarray) -> np.ndarray:
+        inside: np.ndarray = (values >= self.lowest) & (values < len(self.ids) + self.lowest)
+        return inside
+
+
+@dataclass(frozen=True)
 class MaskReader:
     """Reads label files as class ids, by the value (or colour) that each class has in the files.
 
-    `table` maps a stored id (or a colour as R * 65536 + G * 256 + B) to a class id, to `classes.ignore_index`, or to
-    `unknown` for values that are neither.
+    `table` gives `classes.ignore_index` to what is ignored; `mapped` is true where values were given.
     """
 
     classes: Classes
-    table: np.ndarray
-    unknown: int
-    by_color: bool
+    table: ValueTable
     mapped: bool
 
     @classmethod
-    def build(cls, data: DataConfig, classes: Classes) -> "MaskReader":
-        """Prepare the table from `data.mask_values` and `data.ignore_values`.
+    def build(
+        cls,
+        classes: Classes,
+        *,
+        mask_values: Sequence[int | RGB] | None = None,
+        ignore_values: Sequence[int | RGB] | Literal["rest"] = (),
+    ) -> "MaskReader":
+        """Prepare the table from the stored value of each class (by default its id), and the values to ignore.
 
         Raises:
             ConfigError: not one value per class, a value twice, or ids and colours mixed.
         """
-        values = range(len(classes)) if data.mask_values is None else data.mask_values
+        values = range(len(classes)) if mask_values is None else mask_values
         if len(values) != len(classes):
             raise ConfigError(
                 f"data.mask_values: found {len(values)} values, expected {len(classes)}: one for each of "
                 f"{', '.join(classes.names)}"
             )
         codes = [_code(value) for value in values]
-        listed = () if data.ignore_values == "rest" else data.ignore_values
+        listed = () if ignore_values == "rest" else ignore_values
         ignored = [_code(value) for value in listed]
         twice = sorted({code for code in codes + ignored if (codes + ignored).count(code) > 1})
         if twice:
@@ -148,21 +211,15 @@ class MaskReader:
         ):
             raise ConfigError("data.mask_values: expected ids 0..65535, or colours [R, G, B] with values 0..255")
 
-        unknown = next(code for code in range(255, -1, -1) if code >= len(classes) and code != classes.ignore_index)
-        table = np.full(2**24 if by_color else 2**16, unknown, np.uint8)
-        if data.ignore_values == "rest":
-            table[:] = classes.ignore_index
-        elif not by_color:
-            table[classes.ignore_index] = classes.ignore_index
-        table[ignored] = classes.ignore_index
-        table[codes] = np.arange(len(classes))
-        return cls(classes, table, unknown, by_color, mapped=data.mask_values is not None)
+        unmapped = () if by_color else (classes.ignore_index,)
+        ids = dict.fromkeys((*unmapped, *ignored), classes.ignore_index) | {code: k for k, code in enumerate(codes)}
+        rest = classes.ignore_index if ignore_values == "rest" else None
+        table = ValueTable.build(ids, by_color=by_color, rest=rest, reserved=(classes.ignore_index,))
+        return cls(classes, table, mapped=mask_values is not None)
 
-    def knows(self, values: np.ndarray) -> np.ndarray:
-        """Return which stored values, integers [n], are classes or ignored: bool [n]."""
-        inside = (values >= 0) & (values < len(self.table))
-        known: np.ndarray = inside & (self.table[values.clip(0, len(self.table) - 1)] != self.unknown)
-        return known
+    @property
+    def by_color(self) -> bool:
+        return self.table.by_color
 
     def __call__(self, path: File) -> np.ndarray:
         """Return the label file as class ids uint8 [h, w]; pixels without a label hold `classes.ignore_index`.
@@ -177,8 +234,8 @@ class MaskReader:
             stored = color_codes(stored)
         elif stored.dtype != np.uint8 and (stored.min() < 0 or stored.max() > 0xFFFF):
             raise DataError(f"{path}: found the value {stored.max()}, expected ids 0..65535")
-        mask: np.ndarray = cv2.LUT(stored, self.table[:256]) if stored.dtype == np.uint8 else self.table[stored]
-        wrong = mask == self.unknown
+        mask = self.table(stored)
+        wrong = mask == self.table.unknown
         if wrong.any():
             raise DataError(self._explain_value(path, stored, wrong))
         return mask
@@ -193,7 +250,7 @@ class MaskReader:
         )
 
     def _explain_value(self, path: File, stored: np.ndarray, wrong: np.ndarray) -> str:
-        row, column = (int(place) for place in np.argwhere(wrong)[0])
+        row, column = np.argwhere(wrong)[0].tolist()
         value = int(stored[row, column])
         values = np.unique(stored).tolist()
         if self.by_color:
@@ -208,15 +265,16 @@ class MaskReader:
                 "the value to data.ignore_values"
             )
         last = len(self.classes) - 1
-        if len(self.classes) == 2 and len(values) == 2 and values[0] == 0:
-            remedy = f"if your masks are 0/{values[1]}, set data.mask_values: [0, {values[1]}]"
-        elif len(self.classes) == 2 and values[0] < 16 and values[-1] > 239:
+        two = len(self.classes) == 2
+        if two and values[0] == 0 and (other := object_value(values)) is not None:
+            remedy = f"if your masks are 0/{other}, set {map_object(other)}"
+        elif two and looks_soft(values):
             remedy = (
                 "it looks like a black-and-white mask with soft edges (resized, or once a JPEG); best export it again "
-                "with hard ones, or leave soft pixels out: data.mask_values: [0, 255] with data.ignore_values: rest"
+                f"with hard ones, or leave soft pixels out: {map_object(255)} with data.ignore_values: rest"
             )
-        elif values == list(range(1, len(self.classes) + 1)):
-            remedy = f"if ids start at 1, set data.mask_values: {values}"
+        elif start_at_one(values, len(self.classes), ignored=self.classes.ignore_index):
+            remedy = f"if ids start at 1, set {map_from_one(len(self.classes))}"
         else:
             shown = ", ".join(str(v) for v in values[:12]) + (", ..." if len(values) > 12 else "")
             remedy = (
@@ -224,6 +282,11 @@ class MaskReader:
                 f"or ignore them with data.ignore_values: [{value}]"
             )
         return f"{path}: value {value} at ({row}, {column}) is no class (0..{last}); {remedy}"
+
+
+def build_mask_reader(data: DataConfig, classes: Classes) -> MaskReader:
+    """Return the reader that `data.mask_values` and `data.ignore_values` describe; raises as `MaskReader.build`."""
+    return MaskReader.build(classes, mask_values=data.mask_values, ignore_values=data.ignore_values)
 
 
 def write_mask(path: Path | BinaryIO, mask: np.ndarray, classes: Classes) -> None:

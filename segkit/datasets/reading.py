@@ -15,7 +15,7 @@ def read_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8 RGB [h, w, 3] and its class ids uint8 [h, w].
 
-    `reduction` says by how much a picture of (height, width) may be shrunk, where its format gains from that.
+    `reduction` says by how much an image of (height, width) may be shrunk, where its format gains from that.
 
     Raises:
         DataError: a file is broken, holds unknown ids, or the two differ in size.

@@ -10,23 +10,18 @@ import hashlib
 import importlib
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from segkit.errors import ConfigError, DataError, first_line
+from segkit.runtime.files import lock
 from segkit.runtime.machine import user_cache
 
 PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
 GIB = 2**30
 _STALE = 86400.0  # seconds after which half a shard that nobody finished makes room
-
-# A file lock belongs to the process: the threads of one need locks of their own, and a forked child fresh ones.
-_fetching: dict[str, threading.Lock] = {}
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_fetching.clear)
 
 
 def is_remote(root: str) -> bool:
@@ -63,7 +58,7 @@ def need_webdataset(for_what: str) -> Any:
 
 
 def fetch(url: str, *, budget_gib: float, sha256: str | None = None, num_bytes: int | None = None) -> Path:
-    """Return a local copy of a shard, fetched now if it isn't there. Another process may remove it at any time.
+    """Return a local copy of a shard, fetched now if it is missing. Another process may remove it at any time.
 
     `budget_gib` bounds all copies together, beside those that are on their way in, and those that were removed but are
     still open somewhere.
@@ -79,14 +74,14 @@ def fetch(url: str, *, budget_gib: float, sha256: str | None = None, num_bytes: 
     _check_budget(url, num_bytes or 0, budget_gib)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{path.stem[:2]}.lock"):
+        with lock(folder / f"{path.stem[:2]}.lock", wait=True):
             if _used_now(path):
                 return path
             part = path.with_suffix(".part")
             try:
                 size = _fetch(url, part, sha256=sha256, num_bytes=num_bytes)
                 _check_budget(url, size, budget_gib)
-                with _alone(folder / "room.lock"):
+                with lock(folder / "room.lock", wait=True):
                     _make_room(folder, size, budget_gib)
                     os.replace(part, path)
             finally:
@@ -216,7 +211,7 @@ def _make_room(folder: Path, needed: int, budget_gib: float) -> None:
     for _, size, path in sorted(shards):
         if total <= budget_gib * GIB:
             return
-        Path(path).unlink(missing_ok=True)  # who reads it goes on: an open file outlives its name
+        Path(path).unlink(missing_ok=True)  # who reads it is not disturbed: an open file outlives its name
         total -= size
 
 
@@ -226,13 +221,3 @@ def _used_now(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep every other thread and process of this machine that asks for the same path out of the block."""
-    import fcntl  # not on Windows
-
-    with _fetching.setdefault(str(path), threading.Lock()), path.open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)  # given back when the file is closed, or the process ends
-        yield

@@ -23,7 +23,7 @@ def draw_data_set(
 ) -> None:
     """Write a data set in VOC layout below `root`: JPEGImages, SegmentationClass, split files and classes.txt.
 
-    Picture sizes vary by up to a quarter around `size_hw`. The same seed gives the same pictures.
+    Picture sizes vary by up to a quarter around `size_hw`. The same seed gives the same images.
     """
     splits = root / "ImageSets" / "Segmentation"
     for folder in (root / "JPEGImages", root / "SegmentationClass", splits):
@@ -39,8 +39,8 @@ def draw_data_set(
     (root / "classes.txt").write_text("\n".join(SHAPE_CLASSES.names) + "\n")
 
 
-def draw_pictures(folder: Path, *, count: int, size_hw: tuple[int, int] = (144, 192), seed: int = 0) -> None:
-    """Write pictures without labels into `folder`, as a user has them who wants masks predicted."""
+def draw_images(folder: Path, *, count: int, size_hw: tuple[int, int] = (144, 192), seed: int = 0) -> None:
+    """Write images without labels into `folder`, as a user has them who wants masks predicted."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, 1])  # another stream than draw_data_set's with the same seed
     for number in range(count):
@@ -49,7 +49,7 @@ def draw_pictures(folder: Path, *, count: int, size_hw: tuple[int, int] = (144, 
 
 
 def draw_scene(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a picture, uint8 RGB [h, w, 3], and its class ids, uint8 [h, w]; later shapes cover earlier ones."""
+    """Return an image, uint8 RGB [h, w, 3], and its class ids, uint8 [h, w]; later shapes cover earlier ones."""
     image, mask = _background(rng, hw), np.zeros(hw, np.uint8)
     for _ in range(rng.integers(2, 6)):
         class_id = int(rng.integers(1, len(SHAPE_CLASSES)))

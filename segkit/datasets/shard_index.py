@@ -5,15 +5,13 @@ sample's image and label are. Shards of other tools are indexed on first use; th
 folder. Samples follow the convention of webdataset: files that share their path up to the first dot of the base name.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
@@ -24,24 +22,25 @@ from segkit.datasets.images import IMAGE_SUFFIXES
 from segkit.datasets.masks import MASK_SUFFIXES
 from segkit.datasets.remote import fetch, fetch_small, is_remote, locate, need_webdataset
 from segkit.errors import ConfigError, DataError, first_line
+from segkit.runtime.files import recall, remember
 from segkit.runtime.machine import count_threads, user_cache
 from segkit.runtime.threads import prefetch
 
 VERSION = 1
 LABEL_WORDS = ("mask", "seg", "label", "labels", "target", "segmentation")  # as in 000012.seg.png
 
-Place = Annotated[int, Ge(0)]
+NonNegative = Annotated[int, Ge(0)]
 
 
 class Part(NamedTuple):
     """A file of a sample: its suffix, and where its data is in the shard."""
 
     suffix: str
-    offset: Place
-    size: Place
+    offset: NonNegative
+    size: NonNegative
 
 
-class Sample(NamedTuple):
+class IndexedItem(NamedTuple):
     """The files of one key that matter here."""
 
     name: str
@@ -54,9 +53,9 @@ class IndexedShard:
     """One tar file and its samples. `sha256` is None where nobody has computed it."""
 
     name: str
-    bytes: Place
+    bytes: NonNegative
     sha256: str | None
-    samples: tuple[Sample, ...]
+    samples: tuple[IndexedItem, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def read_split_index(data: DataConfig, split: str | None) -> ShardIndex:
 
 
 def parse_index(content: bytes, *, where: str) -> ShardIndex:
-    """Check an index file, of which nothing is trusted: names that leave the folder, and places outside their shard.
+    """Check an index file, of which nothing is trusted: names that leave the folder, and offsets outside their shard.
 
     Raises:
         DataError: it is damaged, of another version, or names what it must not.
@@ -163,13 +162,13 @@ def scan_shard(path: Path, name: str) -> IndexedShard:
     try:
         with tarfile.open(path, "r:") as tar:
             for entry in tar:
-                place = PurePosixPath(entry.name)  # drops a leading ./
-                if not entry.isfile() or entry.issparse() or place.name.startswith("."):
+                path_in_tar = PurePosixPath(entry.name)  # drops a leading ./
+                if not entry.isfile() or entry.issparse() or path_in_tar.name.startswith("."):
                     continue
-                stem, _, suffix = place.name.partition(".")
-                group = groups.setdefault((place.parent / stem).as_posix(), {})
+                stem, _, suffix = path_in_tar.name.partition(".")
+                group = groups.setdefault((path_in_tar.parent / stem).as_posix(), {})
                 if f".{suffix}".lower() in group:
-                    raise DataError(f"{path}/{entry.name}: stands there more than once; make the shard again")
+                    raise DataError(f"{path}/{entry.name}: is listed twice; make the shard again")
                 group[f".{suffix}".lower()] = Part(f".{suffix}", entry.offset_data, entry.size)
         size = path.stat().st_size
     except (OSError, tarfile.TarError) as error:
@@ -185,8 +184,8 @@ def scan_shard(path: Path, name: str) -> IndexedShard:
     return IndexedShard(name, size, None, tuple(samples))
 
 
-def _pair(key: str, parts: dict[str, Part], *, where: str) -> Sample | None:
-    """Tell image and label of a key apart by their suffixes; None where there are no pictures at all (metadata)."""
+def _pair(key: str, parts: dict[str, Part], *, where: str) -> IndexedItem | None:
+    """Distinguish image and label of a key by their suffixes; None where there are no images at all (metadata)."""
     labels = [s for s in parts if s.endswith(MASK_SUFFIXES) and s[1:].split(".")[0] in LABEL_WORDS and s.count(".") > 1]
     images = [s for s in parts if s in IMAGE_SUFFIXES]
     if not labels and len(images) > 1 and ".png" in images:
@@ -199,7 +198,7 @@ def _pair(key: str, parts: dict[str, Part], *, where: str) -> Sample | None:
             f"{where}/{key}: found {' '.join(sorted(parts))}, expected one image (such as .jpg) and one label (.png, "
             "or .mask.png beside a .png image); make the shards with segkit convert"
         )
-    return Sample(key, parts[images[0]], parts[labels[0]] if labels else None)
+    return IndexedItem(key, parts[images[0]], parts[labels[0]] if labels else None)
 
 
 def _index_local(root: Path, names: Sequence[str]) -> ShardIndex:
@@ -283,7 +282,7 @@ def _expand(split: str) -> list[str]:
     return names
 
 
-def _check_sample(sample: Sample, *, where: str) -> None:
+def _check_sample(sample: IndexedItem, *, where: str) -> None:
     if not sample.name or sample.name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", sample.name):
         raise DataError(
             f"{where}: found the sample name {sample.name!r}, expected a name below the data set; rename it"
@@ -308,21 +307,12 @@ def _recall(kept: Path, name: str) -> IndexedShard | None:
     from pydantic import TypeAdapter
 
     try:
-        plain = TypeAdapter(IndexedShard).validate_json(kept.read_bytes())
-    except (OSError, ValueError):
-        return None  # not there or damaged: look again
+        plain = TypeAdapter(IndexedShard).validate_python(recall(kept))
+    except ValueError:
+        return None  # missing or damaged: look again
     return plain if plain.name == name else None
 
 
 def _remember(kept: Path, shard: IndexedShard) -> IndexedShard:
-    from pydantic import TypeAdapter
-
-    part = kept.with_suffix(f".{os.getpid()}.part")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(TypeAdapter(IndexedShard).dump_json(shard))
-        os.replace(part, kept)
-    except OSError:  # a read-only or full home costs the next run a few seconds, nothing else
-        with contextlib.suppress(OSError):
-            part.unlink()
+    remember(kept, asdict(shard))  # tuples become lists
     return shard

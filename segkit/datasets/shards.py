@@ -1,14 +1,16 @@
 """A file inside a tar shard, read by its offset: nothing is extracted, and no tar is scanned on the way.
 
-`File` is what the readers of images and masks take: a file of its own, or a member of a shard, which is local or
-fetched. Not here: how members are found (shard_index), and how shards come here (fetch).
+Not here: how members are found (shard_index), and how shards come here (remote).
 """
 
 import functools
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal, cast
 
+from segkit.datasets.files import fingerprint
 from segkit.datasets.remote import fetch, is_remote, locate
 from segkit.errors import DataError
 
@@ -54,47 +56,68 @@ class Member:
         """Return the whole member.
 
         Raises:
-            DataError: the shard is missing, can't be had, is truncated, or isn't the one that was indexed.
+            DataError: the shard is missing, can't be fetched, is truncated, or isn't the one that was indexed.
         """
         handle = _open(self.shard)
         chunks, done = [], 0
         while done < self.size:
-            try:
-                chunk = os.pread(handle.number, self.size - done, self.offset + done)
-            except OSError as error:
-                raise DataError(
-                    f"{self}: can't be read ({error.strerror}); check the disk, or copy it again"
-                ) from error
-            if not chunk:
-                raise DataError(
-                    f"{self}: the shard ends at {self.offset + done} bytes, expected {self.offset + self.size}: it is "
-                    "truncated; copy it again"
-                )
-            chunks.append(chunk)
-            done += len(chunk)
+            chunks.append(self._read(handle.number, done, self.size - done))
+            done += len(chunks[-1])
         return b"".join(chunks)
 
+    def open(self, mode: Literal["rb"] = "rb", buffering: Literal[0] = 0) -> BinaryIO:
+        """Return a stream that reads from the shard what it is asked for; raises as `read_bytes`."""
+        return cast(BinaryIO, _MemberStream(self, _open(self.shard)))
 
-File = Path | Member
+    def fingerprint(self) -> str:
+        """Return what changes whenever the member does. Raises OSError or DataError."""
+        shard = self.shard
+        of_shard = (
+            f"{shard} {shard.num_bytes} {shard.sha256}"
+            if shard.is_remote
+            else fingerprint(Path(shard.root, shard.name))
+        )
+        return f"{of_shard} {self.path} {self.offset} {self.size}"
+
+    def _read(self, number: int, start: int, length: int) -> bytes:
+        """Return at least one byte, and at most `length`, from `start` of the member on."""
+        try:
+            chunk = os.pread(number, length, self.offset + start)
+        except OSError as error:
+            raise DataError(f"{self}: can't be read ({error.strerror}); check the disk, or copy it again") from error
+        if not chunk:
+            raise DataError(
+                f"{self}: the shard ends at {self.offset + start} bytes, expected {self.offset + self.size}: it is "
+                "truncated; copy it again"
+            )
+        return chunk
 
 
-def file_size(file: File) -> int:
-    """Return the bytes that a file holds."""
-    return file.size if isinstance(file, Member) else file.stat().st_size
+class _MemberStream(io.RawIOBase):
+    """A member as a file to read and to seek in. The handle is shared: pread has no position of its own."""
 
+    def __init__(self, member: Member, handle: "_Handle") -> None:
+        self._member, self._handle, self._position = member, handle, 0
 
-def fingerprint(file: File) -> str:
-    """Return what changes whenever a file does: its place, size, and time or checksum. Raises OSError or DataError."""
-    if isinstance(file, Path):
-        stat = file.stat()
-        return f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    return f"{_fingerprint(file.shard)} {file.path} {file.offset} {file.size}"
+    def readable(self) -> bool:
+        return True
 
+    def seekable(self) -> bool:
+        return True
 
-def _fingerprint(shard: Shard) -> str:
-    if shard.is_remote:
-        return f"{shard} {shard.num_bytes} {shard.sha256}"
-    return fingerprint(Path(shard.root, shard.name))
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._member.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        length = min(len(buffer), self._member.size - self._position)
+        if length <= 0:
+            return 0
+        chunk = self._member._read(self._handle.number, self._position, length)
+        buffer[: len(chunk)] = chunk
+        self._position += len(chunk)
+        return len(chunk)
 
 
 class _Handle:

@@ -1,4 +1,4 @@
-"""Split files: which pictures belong to a split, one name per line."""
+"""Split files: which images belong to a split, one name per line."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ def read_split(path: Path, known: Collection[str]) -> list[str]:
     object label -1, 0 or 1 behind the name) are fine, and so is a file suffix behind a name.
 
     Raises:
-        DataError: the file is missing, empty or no text, a name leaves the data set, or stands there twice.
+        DataError: the file is missing, empty or no text, a name leaves the data set, or is listed twice.
     """
     names, problems = _names_in(_lines_of(path), path, known)
     if problems:
@@ -51,9 +51,7 @@ def _names_in(lines: Sequence[str], path: Path, known: Collection[str]) -> tuple
             )
         names.append(name)
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    problems += [
-        f"{path}: '{name}' stands there more than once; every picture counts once, remove one" for name in twice
-    ]
+    problems += [f"{path}: '{name}' is listed twice; every image counts once, remove one" for name in twice]
     return names, problems
 
 

@@ -1,37 +1,36 @@
 """Is this data set sound? Every image and label of a split is looked at before the first training step.
 
-Counts the pixels of each class and notes which picture shows it on the way, since the masks are read anyhow. A clean
+Counts the pixels of each class and notes which image shows it on the way, since the masks are read anyway. A clean
 result is remembered (by path, size and time of every file), so that the second run starts at once. Not here: repair.
 """
 
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from segkit import __version__
 from segkit.classes import Classes
+from segkit.datasets.files import fingerprint
 from segkit.datasets.images import image_size_hw
+from segkit.datasets.label_faults import map_object, object_value
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import size_mismatch
-from segkit.datasets.shards import fingerprint
 from segkit.errors import DataError, summarize
-from segkit.runtime.machine import user_cache
+from segkit.runtime.files import recall, remember
+from segkit.runtime.machine import count_threads, user_cache
+from segkit.runtime.progress import progress
+from segkit.runtime.threads import prefetch
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a split holds. By class: its pixels, the pictures that have it, all labelled pixels of those pictures.
+    """What a split holds. By class: its pixels, the images that have it, all labelled pixels of those images.
 
-    `shown` packs which classes each picture has into bits, ceil(C / 8) bytes a picture; `presence` unpacks them.
+    `shown` packs which classes each image has into bits, ceil(C / 8) bytes an image; `presence` unpacks them.
     """
 
     num_images: int
@@ -43,7 +42,7 @@ class Survey:
 
     @property
     def presence(self) -> np.ndarray:
-        """Which classes each picture shows, in the order of the items: bool [num_images, C]."""
+        """Which classes each image shows, in the order of the items: bool [num_images, C]."""
         rows = np.frombuffer(self.shown, np.uint8).reshape(self.num_images, -1)
         return np.unpackbits(rows, axis=1, count=len(self.class_pixels)).astype(bool)
 
@@ -52,7 +51,7 @@ class Survey:
         return [name for name, pixels in zip(classes.names, self.class_pixels, strict=True) if pixels == 0]
 
 
-def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool = False) -> Survey:
+def survey(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
     """Look at every image and label of a split.
 
     Raises:
@@ -62,23 +61,26 @@ def survey(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool
     remembered = _cache_path(items, reader)
     found = _recall(remembered)
     if found is None:
-        found = _look(items, reader, title=title, quiet=quiet)
-        _remember(remembered, found)
+        found = _look(items, reader, title=title)
+        remember(remembered, {**asdict(found), "shown": found.shown.hex()})
     classes = reader.classes
-    if len(classes) == 2 and not reader.mapped and found.class_pixels[1] == 0 and found.ignored_pixels:
+    held = {value for value, pixels in enumerate(found.class_pixels) if pixels}
+    if found.ignored_pixels:
+        held.add(classes.ignore_index)
+    if len(classes) == 2 and not reader.mapped and object_value(held) == classes.ignore_index:
         raise DataError(
             f"{title}: no pixel of class '{classes.names[1]}', but {found.ignored_pixels} pixels hold "
             f"{classes.ignore_index}, which means 'ignore'; if your masks are 0/{classes.ignore_index}, set "
-            f"data.mask_values: [0, {classes.ignore_index}]"
+            f"{map_object(classes.ignore_index)}"
         )
     if sum(found.class_pixels) == 0:
-        raise DataError(f"{title}: not one labelled pixel in {found.num_images} pictures; every pixel is ignored")
+        raise DataError(f"{title}: not one labelled pixel in {found.num_images} images; every pixel is ignored")
     return found
 
 
-def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool) -> Survey:
+def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
     num_classes = len(reader.classes)
-    pixels, pictures, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
+    pixels, images, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
     ignored, problems, shown = 0, [], bytearray()
 
     def look(item: Item) -> np.ndarray | str:
@@ -91,32 +93,26 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
             return size_mismatch(item, image_hw, mask.shape)
         return np.bincount(mask.ravel(), minlength=256)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for counts in tqdm(
-            pool.map(look, items),
-            total=len(items),
-            desc=title,
-            disable=True if quiet else None,
-            leave=False,
-            unit="files",
-        ):
-            if isinstance(counts, str):
-                problems.append(counts)
-                continue
-            labelled = counts[:num_classes]
-            pixels += labelled
-            pictures += labelled > 0
-            surrounding += labelled.sum() * (labelled > 0)
-            ignored += int(counts[reader.classes.ignore_index])
-            shown += np.packbits(labelled > 0).tobytes()
+    threads = count_threads()
+    seen = prefetch(look, items, threads=threads, ahead=4 * threads)
+    for counts in progress(seen, total=len(items), title=title, unit="files"):
+        if isinstance(counts, str):
+            problems.append(counts)
+            continue
+        labelled = counts[:num_classes]
+        pixels += labelled
+        images += labelled > 0
+        surrounding += labelled.sum() * (labelled > 0)
+        ignored += int(counts[reader.classes.ignore_index])
+        shown += np.packbits(labelled > 0).tobytes()
     if problems:
         raise DataError(
-            f"{summarize(problems)}\nsegkit check CONFIG tells more, and with --fix OUT mends what can be mended"
+            f"{summarize(problems)}\nsegkit check CONFIG tells more, and with --fix OUT writes a repaired copy"
         )
     return Survey(
         num_images=len(items),
         class_pixels=tuple(pixels.tolist()),
-        class_images=tuple(pictures.tolist()),
+        class_images=tuple(images.tolist()),
         surrounding_pixels=tuple(surrounding.tolist()),
         ignored_pixels=ignored,
         shown=bytes(shown),
@@ -128,7 +124,7 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str, quiet: bool)
 
 def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
     digest = hashlib.sha256(f"{__version__} {reader.classes} ".encode())
-    digest.update(reader.table.tobytes())
+    digest.update(reader.table.ids.tobytes())
     for item in items:
         for path in (item.image, item.mask):
             assert path is not None, item
@@ -142,8 +138,8 @@ def _cache_path(items: Sequence[Item], reader: MaskReader) -> Path:
 
 
 def _recall(path: Path) -> Survey | None:
+    plain = recall(path)
     try:
-        plain = json.loads(path.read_text())
         found = Survey(
             num_images=plain["num_images"],
             class_pixels=tuple(plain["class_pixels"]),
@@ -153,16 +149,6 @@ def _recall(path: Path) -> Survey | None:
             shown=bytes.fromhex(plain["shown"]),
         )
         whole = tuple(found.presence.sum(axis=0).tolist()) == found.class_images
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, damaged, or of a segkit that didn't note `shown`: look again
+    except (ValueError, KeyError, TypeError):
+        return None  # missing, damaged, or of a segkit that didn't note `shown`: look again
     return found if whole else None
-
-
-def _remember(path: Path, found: Survey) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
-            json.dump({**asdict(found), "shown": found.shown.hex()}, part)
-        os.replace(part.name, path)
-    except OSError:
-        return  # a read-only or full home costs the next run a few seconds, nothing else

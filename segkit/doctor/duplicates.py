@@ -1,4 +1,4 @@
-"""Pictures that stand in two splits without anyone having meant it: copies, near-copies, frames of one sequence.
+"""Images in two splits that nobody put there on purpose: copies, near-copies, frames of one sequence.
 
 What is seen in training and scored in validation makes the score too good.
 """
@@ -15,23 +15,23 @@ from segkit.doctor.measure import Facts
 
 BANDS = 4  # of 16 bits each: hashes that differ in at most 3 bits agree in one of them
 MOST_BITS = BANDS - 1
-MOST_ALIKE = 100  # pictures that share a band and that each is compared with
+MOST_ALIKE = 100  # images that share a band and that each is compared with
 CORRELATION = 0.99  # of grey thumbnails; frames of a moving camera are below that within a second
-MIN_DEVIATION = 4.0  # grey levels; the hash of a blank picture says nothing
-SEQUENCE_SHARE = 0.85  # neighbours in a sequence differ in at most this share of the bits that pictures of the set do
+MIN_DEVIATION = 4.0  # grey levels; the hash of a blank image says nothing
+SEQUENCE_SHARE = 0.85  # neighbours in a sequence differ in at most this share of the bits that images of the set do
 MIN_SEQUENCE = 6
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Pictures whose names differ in a number alone, and whose neighbours look alike: how many each split has."""
+    """Images whose names differ in a number alone, and whose neighbours look alike: how many each split has."""
 
     pattern: str
     counts: dict[str, int]
 
 
 def copies(facts: Facts) -> list[list[int]]:
-    """Return groups of pictures whose files are identical, as places in `facts.pairs`."""
+    """Return groups of images whose files are identical, as indices in `facts.items`."""
     there = np.flatnonzero(facts.has_image)
     order = there[np.argsort(facts.images["digest"][there], kind="stable")]
     digests = facts.images["digest"][order]
@@ -40,9 +40,9 @@ def copies(facts: Facts) -> list[list[int]]:
 
 
 def near_copies(facts: Facts, split_of: list[list[str]]) -> list[tuple[int, int]]:
-    """Return pairs of pictures in different splits that show the same: resized, compressed again, or brightened.
+    """Return pairs of images in different splits that show the same: resized, compressed again, or brightened.
 
-    Their perceptual hashes differ in at most 3 bits and their thumbnails correlate. Of many pictures that all share a
+    Their perceptual hashes differ in at most 3 bits and their thumbnails correlate. Of many images that all share a
     quarter of their hash, as a fixed camera gives them, each is compared with those whose hashes follow it in order.
     """
     splits = {split: 1 << k for k, split in enumerate(dict.fromkeys(chain.from_iterable(split_of)))}
@@ -64,7 +64,7 @@ def near_copies(facts: Facts, split_of: list[list[str]]) -> list[tuple[int, int]
 
 
 def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of places, int64 [n] each, whose hashes agree in a band; the same pair more than once."""
+    """Yield pairs of indices, int64 [n] each, whose hashes agree in a band; the same pair more than once."""
     for band in range(BANDS):
         keys = hashes >> np.uint64(16 * band) & np.uint64(0xFFFF)
         order = np.lexsort((hashes, keys))
@@ -82,25 +82,25 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 def sequences(facts: Facts, split_of: list[list[str]]) -> list[Sequence]:
     """Return sequences that stand in more than one split, the largest first.
 
-    Names must differ in their last number alone, and neighbours look more alike than any two pictures of the set:
+    Names must differ in their last number alone, and neighbours look more alike than any two images of the set:
     numbered collections of photos are no sequences.
     """
     hashes = facts.images["look"][facts.has_image]
     usual = np.median(np.bitwise_count(hashes ^ np.roll(hashes, len(hashes) // 2))) if len(hashes) else 0
     splits = list(dict.fromkeys(chain.from_iterable(split_of)))
     groups: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for place, pair in enumerate(facts.pairs):
-        number = re.search(r"(\d+)(\D*)$", pair.name)
-        if number and facts.images["digest"][place] and split_of[place]:
-            groups[f"{pair.name[: number.start()]}#{number[2]}"].append((int(number[1]), place))
+    for index, item in enumerate(facts.items):
+        number = re.search(r"(\d+)(\D*)$", item.name)
+        if number and facts.images["digest"][index] and split_of[index]:
+            groups[f"{item.name[: number.start()]}#{number[2]}"].append((int(number[1]), index))
     found = []
     for pattern, members in groups.items():
-        places = [place for _, place in sorted(members)]
-        held = Counter(split for place in places for split in split_of[place])
+        indices = [index for _, index in sorted(members)]
+        held = Counter(split for index in indices for split in split_of[index])
         counts = {split: held[split] for split in splits if held[split]}
-        if len(counts) < 2 or len(places) < MIN_SEQUENCE:
+        if len(counts) < 2 or len(indices) < MIN_SEQUENCE:
             continue
-        ordered = facts.images["look"][places]
+        ordered = facts.images["look"][indices]
         if np.median(np.bitwise_count(ordered[1:] ^ ordered[:-1])) <= SEQUENCE_SHARE * usual:
             found.append(Sequence(pattern, counts))
     return sorted(found, key=lambda sequence: (-sum(sequence.counts.values()), sequence.pattern))

@@ -1,4 +1,4 @@
-"""A data set after one look at everything: what is there, what its files are like, and how its labels read."""
+"""A data set after one look at everything: what it holds, what its files are like, and how its labels read."""
 
 import functools
 import shlex
@@ -11,10 +11,12 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.datasets.listing import Inventory, Pair
+from segkit.datasets.label_faults import SOFT
+from segkit.datasets.layouts import ListedItem
+from segkit.datasets.listing import Inventory
 from segkit.datasets.masks import COLOR_MODES, MaskReader
 from segkit.datasets.survey import Survey
-from segkit.doctor.measure import SOFT, Facts
+from segkit.doctor.measure import Facts
 
 Severity = Literal["error", "warning", "note"]
 
@@ -23,35 +25,33 @@ Kind = Literal["right", "jpeg", "colors", "ids", "soft", "deep", "unknown"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One thing that was found: a stable code, what it is, a line for every file, what to type, and which pairs it is
-    about (as far as it is about pairs).
-    """
+class Finding:
+    """One thing that was found: a stable code, what it is, a line per file, what to type, indices of its items."""
 
     code: str
     severity: Severity
     title: str
     lines: tuple[str, ...]
     remedy: str
-    places: tuple[int, ...] = ()
+    indices: tuple[int, ...] = ()
 
 
-def verdict(
+def finding(
     code: str,
     severity: Severity,
     title: str,
-    places: Sequence[int] = (),
+    indices: Sequence[int] = (),
     lines: Iterable[str] = (),
     remedy: str = "",
-) -> Verdict | None:
-    """Return a verdict, or None where there is no line."""
+) -> Finding | None:
+    """Return a finding, or None where there is no line."""
     listed = tuple(lines)
-    return Verdict(code, severity, title, listed, remedy, tuple(places)) if listed else None
+    return Finding(code, severity, title, listed, remedy, tuple(indices)) if listed else None
 
 
 @dataclass(frozen=True, eq=False)
 class Examined:
-    """What verdicts are made of. `guessed` is what was guessed of the classes, where nothing names them.
+    """What findings are made of. `guessed` is what was guessed of the classes, where nothing names them.
 
     `label_hint` is how to come by labels that are there under another name.
     """
@@ -65,32 +65,32 @@ class Examined:
     label_hint: str = ""
 
     @property
-    def pairs(self) -> Sequence[Pair]:
-        return self.facts.pairs
+    def items(self) -> Sequence[ListedItem]:
+        return self.facts.items
 
     @functools.cached_property
     def split_of(self) -> list[list[str]]:
-        """The splits of every pair."""
+        """The splits of every item."""
         return self.inventory.split_of()
 
     @functools.cached_property
     def kinds(self) -> list[Kind | None]:
         """How every label reads; None for those that weren't read."""
-        return [self._kind(place) if there else None for place, there in enumerate(self.facts.has_label)]
+        return [self._kind(index) if there else None for index, there in enumerate(self.facts.has_label)]
 
     @functools.cached_property
     def counted(self) -> list[int]:
-        """The pairs whose labels can be counted: those that are right, whatever their images are like."""
+        """The items whose labels can be counted: those that are right, whatever their images are like."""
         return self.of_kind("right")
 
     @functools.cached_property
     def sound(self) -> list[int]:
-        """The pairs that can be shown with their labels: both were read, the labels are right, the sizes are equal."""
+        """The items that can be shown with their labels: both were read, the labels are right, the sizes are equal."""
         equal = (self.facts.images["hw"] == self.facts.labels["hw"]).all(axis=1) & self.facts.has_image
-        return [place for place in self.counted if equal[place]]
+        return [index for index in self.counted if equal[index]]
 
     def of_kind(self, kind: Kind) -> list[int]:
-        """Return the pairs whose labels read so."""
+        """Return the items whose labels read so."""
         return self._by_kind.get(kind, [])
 
     def held(self, kind: Kind) -> Counter[int]:
@@ -99,36 +99,36 @@ class Examined:
 
     @functools.cached_property
     def _by_kind(self) -> dict[Kind, list[int]]:
-        places: dict[Kind, list[int]] = {}
-        for place, kind in enumerate(self.kinds):
+        indices: dict[Kind, list[int]] = {}
+        for index, kind in enumerate(self.kinds):
             if kind is not None:
-                places.setdefault(kind, []).append(place)
-        return places
+                indices.setdefault(kind, []).append(index)
+        return indices
 
     @functools.cached_property
     def _held(self) -> dict[Kind, Counter[int]]:
         counts: dict[Kind, Counter[int]] = {kind: Counter() for kind in self._by_kind}
-        for kind, places in self._by_kind.items():
-            for place in places:
-                counts[kind].update(self.facts.values(place).values.tolist())
+        for kind, indices in self._by_kind.items():
+            for index in indices:
+                counts[kind].update(self.facts.values(index).values.tolist())
         return counts
 
-    def can_count(self, places: Iterable[int]) -> bool:
+    def can_count(self, indices: Iterable[int]) -> bool:
         """True if any of these labels can be counted."""
-        return any(self.kinds[place] == "right" for place in places)
+        return any(self.kinds[index] == "right" for index in indices)
 
-    def class_pixels(self, place: int) -> np.ndarray:
+    def class_pixels(self, index: int) -> np.ndarray:
         """Return the pixels of each class in one label, int64 [C]; all 0 where it can't be read as classes."""
         counts = np.zeros(256, np.int64)
-        if self.kinds[place] == "right":
-            found = self.facts.values(place)
-            known = self.reader.knows(found.values)
-            np.add.at(counts, self.reader.table[found.values[known]], found.pixels[known])
+        if self.kinds[index] == "right":
+            found = self.facts.values(index)
+            known = self.reader.table.knows(found.values)
+            np.add.at(counts, self.reader.table(found.values[known]), found.pixels[known])
         return counts[: len(self.classes)]
 
     @functools.cached_property
     def presence(self) -> np.ndarray:
-        """Which classes each pair's label shows: bool [N, C]."""
+        """Which classes each item's label shows: bool [N, C]."""
         return self._counted[1]
 
     def pixels(self, split: str) -> np.ndarray:
@@ -136,33 +136,33 @@ class Examined:
         return self._counted[0][split][0]
 
     def shown(self, split: str) -> np.ndarray:
-        """Return how many pictures of a split show each class, int64 [C]."""
+        """Return how many images of a split show each class, int64 [C]."""
         counts: np.ndarray = self.presence[self.inventory.splits[split]].sum(axis=0)
         return counts
 
     def survey(self, split: str) -> Survey:
         """Return what the labels of a split that can be counted hold, as training's own look does."""
-        places = [place for place in self.inventory.splits[split] if self.kinds[place] == "right"]
+        indices = [index for index in self.inventory.splits[split] if self.kinds[index] == "right"]
         pixels, surrounding = self._counted[0][split]
-        presence = self.presence[places]
+        presence = self.presence[indices]
         return Survey(
-            num_images=len(places),
+            num_images=len(indices),
             class_pixels=tuple(pixels.tolist()),
             class_images=tuple(presence.sum(axis=0).tolist()),
             surrounding_pixels=tuple(surrounding.tolist()),
-            ignored_pixels=int(self.facts.labels["hw"][places].prod(axis=1).sum() - pixels.sum()),
+            ignored_pixels=int(self.facts.labels["hw"][indices].prod(axis=1).sum() - pixels.sum()),
             shown=np.packbits(presence, axis=1).tobytes(),
         )
 
     @functools.cached_property
     def _counted(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """By split, the pixels of each class and those of the pictures that show it, int64 [2, C]; and presence."""
+        """By split, the pixels of each class and those of the images that show it, int64 [2, C]; and presence."""
         pixels = {split: np.zeros((2, len(self.classes)), np.int64) for split in self.inventory.splits}
-        presence = np.zeros((len(self.pairs), len(self.classes)), bool)
-        for place in self.counted:
-            counts = self.class_pixels(place)
-            presence[place] = counts > 0
-            for split in self.split_of[place]:
+        presence = np.zeros((len(self.items), len(self.classes)), bool)
+        for index in self.counted:
+            counts = self.class_pixels(index)
+            presence[index] = counts > 0
+            for split in self.split_of[index]:
                 pixels[split] += counts, counts.sum() * (counts > 0)
         return pixels, presence
 
@@ -172,8 +172,8 @@ class Examined:
             return "in the data set that the shards were made of"
         return " ".join([f"segkit {verb}", shlex.quote(self.data.root), *options])
 
-    def _kind(self, place: int) -> Kind:
-        label = self.facts.labels[place]
+    def _kind(self, index: int) -> Kind:
+        label = self.facts.labels[index]
         if label["jpeg"]:
             return "jpeg"
         in_color = label["mode"] in COLOR_MODES

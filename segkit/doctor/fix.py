@@ -1,8 +1,8 @@
-"""Write a mended copy of a data set, in VOC layout; the source is only read.
+"""Write a repaired copy of a data set, in VOC layout; the source is only read.
 
-What can be mended for certain is: values mapped, the classes' own colours turned into ids, labels turned as EXIF turns
-their images, names and split files cleaned. What can't be is left out. Labels are written as palette PNGs in the
-classes' colours; every other change is a row of changes.csv.
+What is certain is done: values mapped, the classes' own colours turned into ids, labels turned as EXIF turns their
+images, names and split files cleaned. All else is left out. Labels are written as palette PNGs in the classes'
+colours; every other change is a row of changes.csv.
 """
 
 import csv
@@ -35,7 +35,7 @@ MOST_LOST = 0.2  # share of a label's pixels that may become ignored because the
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that differs between a data set and its mended copy."""
+    """One thing that differs between a data set and its repaired copy."""
 
     name: str
     file: str
@@ -43,8 +43,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Mended:
-    """The copy: its pictures by split, how many were left out, and every change."""
+class Fixed:
+    """The copy: its images by split, how many were left out, and every change."""
 
     output: Path
     counts: dict[str, int]
@@ -52,11 +52,11 @@ class Mended:
     changes: list[Change]
 
 
-def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
-    """Write a mended copy of an examined data set to an empty folder.
+def fix(examined: Examined, output: Path, *, resize: bool = False) -> Fixed:
+    """Write a repaired copy of an examined data set to an empty folder.
 
     With `resize`, labels of another size, but of the shape of their image, are resized to it, by nearest pixel; else
-    those pictures are left out. A picture that stands in two splits stays in the one that measures (the later of train,
+    those images are left out. An image of two splits stays in the one that measures (the later of train,
     val, test).
 
     Raises:
@@ -66,89 +66,89 @@ def mend(examined: Examined, output: Path, *, resize: bool = False) -> Mended:
     refuse_inside(Path(examined.data.root), output)
     changes: list[Change] = []
     rules = Rules(build_remaps(examined), swapped_palettes(examined), resize)
-    places = range(len(examined.pairs))
-    whole = {place: kept for place in places if (kept := _keep(examined, place, rules, changes))}
+    indices = range(len(examined.items))
+    whole = {index: kept for index in indices if (kept := _keep(examined, index, rules, changes))}
     splits = {split: [p for p in listed if p in whole] for split, listed in examined.inventory.splits.items()}
     _part(examined, splits, changes)
     changes += _of_the_set(examined)
     named = _names(examined, splits)
-    pictures = {split: [replace(whole[p], name=named[p]) for p in kept] for split, kept in splits.items() if kept}
-    if not pictures:
-        raise DataError(f"{examined.data.root}: not one picture is left to write; do what the errors above say first")
+    images = {split: [replace(whole[p], name=named[p]) for p in kept] for split, kept in splits.items() if kept}
+    if not images:
+        raise DataError(f"{examined.data.root}: not one image is left to write; do what the errors above say first")
     with fresh_folder(output) as part:
-        write_voc(SampleSet(pictures, examined.classes), part, WriteOptions())
+        write_voc(SampleSet(images, examined.classes), part, WriteOptions())
         _write_changes(part / "changes.csv", changes)
-    counts = {split: len(kept) for split, kept in pictures.items()}
-    return Mended(output, counts, len(places) - len(whole), changes)
+    counts = {split: len(kept) for split, kept in images.items()}
+    return Fixed(output, counts, len(indices) - len(whole), changes)
 
 
-# ---- one picture
+# ---- one image
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds for every picture: how labels are remapped, whose palettes say nothing, whether labels are resized."""
+    """What holds for every image: how labels are remapped, whose palettes say nothing, whether labels are resized."""
 
     remaps: Remaps
     swapped: frozenset[int]
     resize: bool
 
 
-def _keep(examined: Examined, place: int, rules: Rules, changes: list[Change]) -> Sample | None:
-    """Return a pair as it will be written, or None; note what is changed."""
-    pair, facts = examined.pairs[place], examined.facts
+def _keep(examined: Examined, index: int, rules: Rules, changes: list[Change]) -> Sample | None:
+    """Return an item as it will be written, or None; note what is changed."""
+    item, facts = examined.items[index], examined.facts
 
-    def note(what: str, file: object = pair.mask) -> None:
-        changes.append(Change(pair.name, str(file), what))
+    def note(what: str, file: object = item.mask) -> None:
+        changes.append(Change(item.name, str(file), what))
 
-    if (why := _why_left_out(examined, place, rules)) or pair.image is None or pair.mask is None:
-        note(f"left out: {why}", pair.mask or pair.image or "")
+    if (why := _why_left_out(examined, index, rules)) or item.image is None or item.mask is None:
+        note(f"left out: {why}", item.mask or item.image or "")
         return None
-    image_hw, mask_hw, orientation = _sizes(examined, place)
+    image_hw, mask_hw, orientation = _sizes(examined, index)
     turned = _placement(image_hw, mask_hw, orientation, rules.resize) == "turned"
-    said, remap = rules.remaps[examined.kinds[place] or ""]
+    said, remap = rules.remaps[examined.kinds[index] or ""]
     if said:
         note(said)
-    for wrong in facts.wrong_suffixes.get(place, ()):
+    for wrong in facts.wrong_suffixes.get(index, ()):
         file, _, found = wrong.partition(": ")
         note(f"written with its right suffix, since it is {found}", file)
     if turned:
         note(f"label turned as EXIF orientation {orientation} turns the image")
     if image_hw not in (mask_hw, mask_hw[::-1]):
         note(f"label resized from {mask_hw[1]}x{mask_hw[0]} to {image_hw[1]}x{image_hw[0]}")
-    mask_file = pair.mask
+    mask_file = item.mask
 
     def read_mask() -> np.ndarray:
         mask = remap(read_stored_label(mask_file).values)
         return resize_mask(_turn(mask, orientation) if turned else mask, image_hw)
 
-    return Sample(pair.name, pair.image, read_mask)
+    return Sample(item.name, item.image, read_mask)
 
 
-def _why_left_out(examined: Examined, place: int, rules: Rules) -> str:
-    """Return why a pair can't be mended; '' if it can."""
-    pair, facts = examined.pairs[place], examined.facts
-    if pair.image is None or pair.mask is None:
-        return "no image" if pair.image is None else "no label"
-    if place in facts.image_faults or place in facts.label_faults:
+def _why_left_out(examined: Examined, index: int, rules: Rules) -> str:
+    """Return why an item can't be repaired; '' if it can."""
+    item, facts = examined.items[index], examined.facts
+    if item.image is None or item.mask is None:
+        return "no image" if item.image is None else "no label"
+    if index in facts.image_faults or index in facts.label_faults:
         return "can't be read"
     try:
-        check_path(pair.name, where=str(pair.image))
+        check_path(item.name, where=str(item.image))
     except DataError as error:
         return str(error)
-    if place in rules.swapped:
+    if index in rules.swapped:
         return "its palette gives other ids to the colours of the other labels"
-    image_hw, mask_hw, orientation = _sizes(examined, place)
+    image_hw, mask_hw, orientation = _sizes(examined, index)
     if _placement(image_hw, mask_hw, orientation, rules.resize) is None:
         return f"the label is {mask_hw[1]}x{mask_hw[0]}, the image {image_hw[1]}x{image_hw[0]}"
-    if (kind := examined.kinds[place]) not in rules.remaps:
+    if (kind := examined.kinds[index]) not in rules.remaps:
         return "what its label stores can't be told"
-    found, remap = facts.values(place), rules.remaps[kind][1]
+    found, remap = facts.values(index), rules.remaps[kind][1]
     if kind == "unknown":
-        lost = ~examined.reader.knows(found.values) & (remap(found.values) == examined.classes.ignore_index)
+        lost = ~examined.reader.table.knows(found.values) & (remap(found.values) == examined.classes.ignore_index)
         if found.pixels[lost].sum() > MOST_LOST * found.pixels.sum():
             return "much of what it holds is no class"
-    in_color = facts.labels["mode"][place] in COLOR_MODES
+    in_color = facts.labels["mode"][index] in COLOR_MODES
     if isinstance(remap, Nearest) and not remap.fits(found, in_color=in_color):
         return "its values are far from those of the classes"
     return ""
@@ -157,12 +157,12 @@ def _why_left_out(examined: Examined, place: int, rules: Rules) -> str:
 Size = tuple[int, int]  # (height, width)
 
 
-def _sizes(examined: Examined, place: int) -> tuple[Size, Size, int]:
-    """Return the sizes of a pair's image and label, and the image's EXIF orientation."""
+def _sizes(examined: Examined, index: int) -> tuple[Size, Size, int]:
+    """Return the sizes of an item's image and label, and the image's EXIF orientation."""
     facts = examined.facts
-    height, width = facts.images["hw"][place].tolist()
-    mask_height, mask_width = facts.labels["hw"][place].tolist()
-    return (height, width), (mask_height, mask_width), int(facts.images["orientation"][place])
+    height, width = facts.images["hw"][index].tolist()
+    mask_height, mask_width = facts.labels["hw"][index].tolist()
+    return (height, width), (mask_height, mask_width), int(facts.images["orientation"][index])
 
 
 def _placement(image_hw: Size, mask_hw: Size, orientation: int, resize: bool) -> Literal["straight", "turned"] | None:
@@ -197,27 +197,27 @@ def _turn(mask: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _part(examined: Examined, splits: dict[str, list[int]], changes: list[Change]) -> None:
-    """Leave each picture, and each of its copies, in one split alone: the one that measures."""
+    """Leave each image, and each of its copies, in one split alone: the one that measures."""
     data = examined.data
     order = sorted(splits, key=lambda split: (split != data.train, split != data.val))
-    group_of = {place: group[0] for group in copies(examined.facts) for place in group}
+    group_of = {index: group[0] for group in copies(examined.facts) for index in group}
     taken: dict[int, str] = {}
     for split in reversed(order):
         kept = []
-        for place in splits[split]:
-            other = taken.get(group_of.get(place, place), split)
+        for index in splits[split]:
+            other = taken.get(group_of.get(index, index), split)
             if other == split:
-                kept.append(place)
+                kept.append(index)
             else:
-                pair = examined.pairs[place]
-                changes.append(Change(pair.name, str(pair.image), f"taken out of {split}: it is in {other} too"))
-        for place in kept:
-            taken[group_of.get(place, place)] = split
+                item = examined.items[index]
+                changes.append(Change(item.name, str(item.image), f"taken out of {split}: it is in {other} too"))
+        for index in kept:
+            taken[group_of.get(index, index)] = split
         splits[split] = kept
 
 
 def _of_the_set(examined: Examined) -> list[Change]:
-    """Return what isn't about a picture that was looked at."""
+    """Return what isn't about an image that was looked at."""
     inventory, data = examined.inventory, examined.data
     changes = [Change("", line.partition(":")[0], line.partition(": ")[2]) for line in inventory.problems]
     if data.mask_values is not None:
@@ -230,12 +230,12 @@ def _of_the_set(examined: Examined) -> list[Change]:
 
 
 def _names(examined: Examined, splits: dict[str, list[int]]) -> dict[int, str]:
-    """Return a name for each picture: its own, behind its split's where pictures of two splits share one."""
-    split_of = {place: split for split, places in splits.items() for place in places}
-    counts = Counter(examined.pairs[place].name for place in split_of)
+    """Return a name for each image: its own, behind its split's where images of two splits share one."""
+    split_of = {index: split for split, indices in splits.items() for index in indices}
+    counts = Counter(examined.items[index].name for index in split_of)
     return {
-        place: name if counts[name := examined.pairs[place].name] == 1 else f"{split}/{name}"
-        for place, split in split_of.items()
+        index: name if counts[name := examined.items[index].name] == 1 else f"{split}/{name}"
+        for index, split in split_of.items()
     }
 
 
@@ -247,15 +247,15 @@ def _write_changes(path: Path, changes: list[Change]) -> None:
     write_plainly(path, text.getvalue().encode())
 
 
-def describe_mended(mended: Mended) -> str:
+def describe_fixed(fixed: Fixed) -> str:
     """Return what a user reads."""
-    counts = ", ".join(f"{split} {count}" for split, count in mended.counts.items())
-    left_out = f"{count(mended.num_left_out, 'picture')} left out"
+    counts = ", ".join(f"{split} {count}" for split, count in fixed.counts.items())
+    left_out = f"{count(fixed.num_left_out, 'image')} left out"
     return "\n".join(
         [
-            f"written: {mended.output} ({counts}); {left_out}, {len(mended.changes)} changes: "
-            f"{mended.output / 'changes.csv'}",
-            *describe_use("voc", mended.output, list(mended.counts)),
-            f"check it: segkit check {shlex.quote(str(mended.output))}",
+            f"written: {fixed.output} ({counts}); {left_out}, {len(fixed.changes)} changes: "
+            f"{fixed.output / 'changes.csv'}",
+            *describe_use("voc", fixed.output, list(fixed.counts)),
+            f"check it: segkit check {shlex.quote(str(fixed.output))}",
         ]
     )

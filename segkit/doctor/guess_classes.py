@@ -1,4 +1,4 @@
-"""What the classes of a data set that names none may be: guessed from the values of its labels, and called a guess."""
+"""Guess classes and mask values of a data set that names no classes, from what its labels hold."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from segkit.classes import MAX_CLASSES, VOC_NAMES
 from segkit.config.schema import DataConfig
+from segkit.datasets.label_faults import map_object, object_value, without_rare
 from segkit.datasets.masks import COLOR_MODES, color_of
 from segkit.doctor.measure import Facts
 
-RARE = 1e-4  # of the pixels: less of a colour is taken for a soft edge
 MOST_COLORS = 64
 
 
@@ -28,9 +28,7 @@ def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
         )
     ids, colors = _count(facts)
     if not ids and colors:
-        total = sum(colors.values())
-        usual = [code for code, pixels in colors.items() if pixels >= RARE * total]
-        codes = by_frequency({code: colors[code] for code in usual})[:MOST_COLORS]
+        codes = by_frequency(without_rare(colors))[:MOST_COLORS]
         values = tuple(color_of(code) for code in codes)
         names = _numbered(max(2, len(values)))
         values = values if len(values) > 1 else ((0, 0, 0), (255, 255, 255))
@@ -39,10 +37,10 @@ def guess_classes(data: DataConfig, facts: Facts) -> tuple[DataConfig, str]:
             replace(data, classes=names, mask_values=values, ignore_values="rest"),
             f"the labels hold {len(codes)} colours: data.mask_values: {listed}",
         )
-    others = set(ids) - {0}
-    if len(others) == 1 and (value := others.pop()) <= 0xFFFF:
+    value = object_value(ids)
+    if value is not None and value <= 0xFFFF:
         mapped = None if value == 1 else (0, value)
-        line = "" if value == 1 else f", data.mask_values: [0, {value}]"
+        line = "" if value == 1 else f", {map_object(value)}"
         return (
             replace(data, classes=("background", "object"), mask_values=mapped),
             f"the labels hold 0 and {value}: data.classes: [background, object]{line}",
@@ -79,9 +77,9 @@ def _count(facts: Facts) -> tuple[Counter[int], Counter[int]]:
     """Return the pixels of every id and of every colour."""
     ids: Counter[int] = Counter()
     colors: Counter[int] = Counter()
-    for place, there in enumerate(facts.has_label):
-        if there and not facts.labels["jpeg"][place]:
-            found = facts.main_values(place)
-            kind = colors if facts.labels["mode"][place] in COLOR_MODES else ids
+    for index, there in enumerate(facts.has_label):
+        if there and not facts.labels["jpeg"][index]:
+            found = facts.main_values(index)
+            kind = colors if facts.labels["mode"][index] in COLOR_MODES else ids
             kind.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
     return ids, colors

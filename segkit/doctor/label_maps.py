@@ -1,11 +1,12 @@
-"""How what labels store becomes class ids, where that is certain: for the mended copy of a data set."""
+"""How what labels store becomes class ids, where that is certain: for the repaired copy of a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from segkit.datasets.masks import color_codes
+from segkit.datasets.label_faults import Values, snap
+from segkit.datasets.masks import ValueTable, color_codes
 from segkit.doctor.examination import Examined, Kind
 from segkit.doctor.findings.labels import (
     INTEGERS,
@@ -15,7 +16,6 @@ from segkit.doctor.findings.labels import (
     spread_values,
     two_levels,
 )
-from segkit.doctor.measure import Values, snap
 
 GREY_LEVELS = 12  # by which the channels of a grey JPEG may differ
 FAR_SHARE = 0.05  # of a label's pixels that may be far from every class's value
@@ -25,48 +25,33 @@ Remaps = dict[str, tuple[str, Remap]]  # by kind of label: what to log ('': noth
 
 
 def build_remaps(examined: Examined) -> Remaps:
-    """Return how each kind of label becomes class ids; kinds that say nothing for certain aren't there.
+    """Return how each kind of label becomes class ids; uncertain kinds are missing.
 
     Values of no class become ignored, but for instances. Colours become ids where they are those of the classes.
     """
     classes, reader = examined.classes, examined.reader
     ignored = classes.ignore_index
-    known = reader.table.copy()
-    known[known == reader.unknown] = ignored
-    remaps: Remaps = {"right": ("", _table_of(known))}
+    known = reader.table.ignoring_unknown(ignored)
+    remaps: Remaps = {"right": ("", known)}
     if not looks_like_instances(examined) and not spread_values(examined):
-        remaps["unknown"] = ("values that are no class became ignored", _table_of(known))
+        remaps["unknown"] = ("values that are no class became ignored", known)
     levels = two_levels(examined)
     if levels is not None:
-        shades = np.full(2**16, ignored, np.uint8)
-        shades[list(levels)] = 0, 1
-        remaps |= dict.fromkeys(INTEGERS, ("{} and {} became 0 and 1".format(*levels), _table_of(shades)))
+        shades = ValueTable.build({value: k for k, value in enumerate(levels)}, rest=ignored)
+        remaps |= dict.fromkeys(INTEGERS, ("{} and {} became 0 and 1".format(*levels), shades))
     elif off_by_one(examined):
-        shifted = np.full(2**16, ignored, np.uint8)
-        shifted[1 : len(classes) + 1] = np.arange(len(classes))
+        shifted = ValueTable.build({k + 1: k for k in range(len(classes))}, rest=ignored)
         said = f"1 to {len(classes)} became 0 to {len(classes) - 1}"
-        remaps["right"] = remaps["unknown"] = (said, _table_of(shifted))
+        remaps["right"] = remaps["unknown"] = (said, shifted)
     for kind in ("soft", "jpeg"):
         if examined.of_kind(kind):
             remaps[kind] = ("each pixel got the nearest value of a class", Nearest.build(examined, kind))
     if examined.of_kind("colors"):
         colors, certain = color_table(examined)
         if certain:
-            by_color = np.full(2**24, ignored, np.uint8)
-            by_color[colors] = np.arange(len(colors))
-            remaps["colors"] = ("colours became ids", _table_of(by_color))
+            by_color = ValueTable.build({color: k for k, color in enumerate(colors)}, by_color=True, rest=ignored)
+            remaps["colors"] = ("colours became ids", by_color)
     return remaps
-
-
-def _table_of(table: np.ndarray) -> Remap:
-    def remap(stored: np.ndarray) -> np.ndarray:
-        codes = _codes(stored)
-        if codes.dtype == np.uint8:
-            return table[codes]
-        inside = (codes >= 0) & (codes < len(table))
-        return np.where(inside, table[codes.clip(0, len(table) - 1)], table[-1])
-
-    return remap
 
 
 @dataclass(frozen=True)
@@ -86,9 +71,10 @@ class Nearest:
     def build(cls, examined: Examined, kind: Kind) -> "Nearest":
         """Take the values that labels should hold; of two classes, dark and bright, those that they do hold."""
         reader, ignored = examined.reader, examined.classes.ignore_index
-        listed = np.flatnonzero((reader.table != reader.unknown) & (reader.table != ignored))
-        ids = {int(value): int(reader.table[value]) for value in listed}
-        if not reader.by_color and reader.table[ignored] == ignored:
+        table = reader.table.ids
+        listed = np.flatnonzero((table != reader.table.unknown) & (table != ignored))
+        ids = {int(value): int(table[value]) for value in listed}
+        if not reader.by_color and table[ignored] == ignored:
             ids[ignored] = ignored
         bright = max((value & 255 for value in examined.held(kind)), default=0)  # of grey pixels, any channel
         if len(examined.classes) == 2 and not reader.mapped and bright > 16:
@@ -108,7 +94,11 @@ class Nearest:
         return bool(found.pixels[far].sum() <= FAR_SHARE * found.pixels.sum())
 
     def __call__(self, stored: np.ndarray) -> np.ndarray:
-        codes = stored.max(axis=2) if stored.ndim == 3 and not self.by_color else _codes(stored)
+        codes = (
+            stored.max(axis=2)
+            if stored.ndim == 3 and not self.by_color
+            else (color_codes(stored) if stored.ndim == 3 else stored)
+        )
         values = np.unique(codes)
         near = snap(values.astype(np.int64), self.values)
         ids = self.ids[np.searchsorted(self.values, near)]
@@ -127,7 +117,3 @@ class Nearest:
         reach = gap // 2 + 1 if len(classes) == 2 else max(1, gap // 4)
         far: np.ndarray = np.abs(values - near) > reach
         return far
-
-
-def _codes(stored: np.ndarray) -> np.ndarray:
-    return color_codes(stored) if stored.ndim == 3 else stored

@@ -1,38 +1,36 @@
-"""What one picture and its label are like: a few numbers about each, taken in one pass over the whole set.
+"""What one image and its label are like: a few numbers about each, taken in one pass over the whole set.
 
-So little is kept of a picture that sets of 100,000 fit into memory; what the numbers mean is for verdicts to say.
+About 1 KiB per image is kept, so 100,000 fit into memory. Not here: what the numbers mean (findings).
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from segkit.datasets.files import File
 from segkit.datasets.images import Opened, open_image, suffix_fits
-from segkit.datasets.listing import Pair
+from segkit.datasets.label_faults import MOST_VALUES, SMALL_SHARE, SOFT, Values, softness
+from segkit.datasets.layouts import ListedItem
 from segkit.datasets.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
-from segkit.datasets.shards import File
 from segkit.errors import DataError
 from segkit.runtime.machine import count_threads
+from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
-
-MOST_VALUES = 256  # stored values that are kept of a label, the most frequent ones: all ids that masks can hold
-MOST_TARGETS = 64  # values that soft edges may lie between
-SOFT = 0.9  # share of the small values' pixels that must lie between others, for a label to count as soft
-SMALL_SHARE = 0.002  # of a label's pixels: less of a value that is no class may be the soft edge of others
 
 IMAGE_FACTS = np.dtype([
     ("hw", "u4", 2),  # upright
     ("orientation", "u1"),  # EXIF's, 1 is upright
     ("grey", "?"),
+    ("highest", "u4"),  # stored value of an image of 16 bits; 0: of 8 bits
     ("sums", "f8", 3),  # of R, G, B
     ("squares", "f8", 3),
     ("digest", "u8"),  # of the file's bytes; 0: not read
     ("look", "u8"),  # perceptual hash
-    ("small", "u1", (16, 16)),  # the picture in grey
+    ("small", "u1", (16, 16)),  # the image in grey
 ])  # fmt: skip
 
 LABEL_FACTS = np.dtype([
@@ -45,22 +43,15 @@ LABEL_FACTS = np.dtype([
     ("high", "i8"),
     ("soft", "f4"),  # share of the pixels of unknown values that lie where two others meet
     ("digest", "u8"),
-    ("palette", "i4"),  # place in Facts.palettes, -1 without
+    ("palette", "i4"),  # index in Facts.palettes, -1 without
 ])  # fmt: skip
-
-
-class Values(NamedTuple):
-    """What a label stores: ids, or colours as R * 65536 + G * 256 + B, and how many pixels have each, int64 [n]."""
-
-    values: np.ndarray
-    pixels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of every pair, in order. `image_faults` and `label_faults` say what was wrong with those not read."""
+    """The facts of every item, in order. `image_faults` and `label_faults` say what was wrong with those not read."""
 
-    pairs: Sequence[Pair]
+    items: Sequence[ListedItem]
     images: np.ndarray  # IMAGE_FACTS [N]; digest 0 where there is none
     labels: np.ndarray  # LABEL_FACTS [N]; num_values 0 where there is none
     packed_values: list[bytes]
@@ -69,27 +60,27 @@ class Facts:
     label_faults: dict[int, str]
     wrong_suffixes: dict[int, tuple[str, ...]]
 
-    def values(self, place: int) -> Values:
+    def values(self, index: int) -> Values:
         """Return the values of one label, the 256 most frequent ones; none where it could not be read."""
-        both = np.frombuffer(self.packed_values[place], np.int32).reshape(2, -1).astype(np.int64)
+        both = np.frombuffer(self.packed_values[index], np.int32).reshape(2, -1).astype(np.int64)
         return Values(both[0], both[1])
 
-    def main_values(self, place: int) -> Values:
+    def main_values(self, index: int) -> Values:
         """Return the values of one label without those of soft edges: in a soft one, those of few pixels."""
-        found = self.values(place)
-        if self.labels["soft"][place] < SOFT:
+        found = self.values(index)
+        if self.labels["soft"][index] < SOFT:
             return found
-        large = found.pixels >= SMALL_SHARE * int(self.labels["hw"][place].prod())
+        large = found.pixels >= SMALL_SHARE * int(self.labels["hw"][index].prod())
         return Values(found.values[large], found.pixels[large])
 
     @property
     def has_image(self) -> np.ndarray:
-        """True for pairs whose image was read: bool [N]."""
+        """True for items whose image was read: bool [N]."""
         return self.images["digest"] != 0
 
     @property
     def has_label(self) -> np.ndarray:
-        """True for pairs whose label was read: bool [N]."""
+        """True for items whose label was read: bool [N]."""
         return self.labels["num_values"] != 0
 
 
@@ -103,63 +94,62 @@ class _Look(NamedTuple):
     wrong_suffixes: tuple[str, ...] = ()
 
 
-def gather_facts(pairs: Sequence[Pair], reader: MaskReader | None) -> Iterator["Facts | int"]:
-    """Look at every file once, by threads. Yield the number of pairs done after each one, and at last the facts.
+def gather_facts(items: Sequence[ListedItem], reader: MaskReader | None) -> Facts:
+    """Look at every file once, by threads, and show how far it is.
 
     `reader` tells which values are known, where that is known.
     """
-    images, labels = np.zeros(len(pairs), IMAGE_FACTS), np.zeros(len(pairs), LABEL_FACTS)
-    facts = Facts(pairs, images, labels, [], [], {}, {}, {})
+    images, labels = np.zeros(len(items), IMAGE_FACTS), np.zeros(len(items), LABEL_FACTS)
+    facts = Facts(items, images, labels, [], [], {}, {}, {})
     palettes: dict[bytes, int] = {}
     threads = count_threads()
-    seen = prefetch(lambda pair: _look(pair, reader), pairs, threads=threads, ahead=4 * threads)
-    for place, look in enumerate(seen):
+    seen = prefetch(lambda item: _look(item, reader), items, threads=threads, ahead=4 * threads)
+    for index, look in enumerate(progress(seen, total=len(items), title="checking", unit="files")):
         if look.image is not None:
-            images[place] = look.image
+            images[index] = look.image
         if look.label is not None:
-            labels[place] = look.label
-            labels[place]["palette"] = palettes.setdefault(look.palette, len(palettes)) if look.palette else -1
+            labels[index] = look.label
+            labels[index]["palette"] = palettes.setdefault(look.palette, len(palettes)) if look.palette else -1
         facts.packed_values.append(look.values)
         if look.image_fault:
-            facts.image_faults[place] = look.image_fault
+            facts.image_faults[index] = look.image_fault
         if look.label_fault:
-            facts.label_faults[place] = look.label_fault
+            facts.label_faults[index] = look.label_fault
         if look.wrong_suffixes:
-            facts.wrong_suffixes[place] = look.wrong_suffixes
-        yield place + 1
+            facts.wrong_suffixes[index] = look.wrong_suffixes
     facts.palettes.extend(palettes)
-    yield facts
+    return facts
 
 
 def count_unknown(facts: Facts, reader: MaskReader) -> None:
     """Fill in how many values of each label are unknown, where that couldn't be told when it was read."""
-    takes_rest = not (reader.table == reader.unknown).any()
-    for place in np.flatnonzero(facts.has_label).tolist():
-        found = facts.values(place)
-        left_out = 0 if takes_rest else int(facts.labels["num_values"][place]) - len(found.values)
-        facts.labels["num_unknown"][place] = left_out + int((~reader.knows(found.values)).sum())
+    takes_rest = not (reader.table.ids == reader.table.unknown).any()
+    for index in np.flatnonzero(facts.has_label).tolist():
+        found = facts.values(index)
+        left_out = 0 if takes_rest else int(facts.labels["num_values"][index]) - len(found.values)
+        facts.labels["num_unknown"][index] = left_out + int((~reader.table.knows(found.values)).sum())
 
 
-def _look(pair: Pair, reader: MaskReader | None) -> _Look:
+def _look(item: ListedItem, reader: MaskReader | None) -> _Look:
     look = _Look()
-    if pair.image is not None:
+    if item.image is not None:
         try:
-            opened = open_image(pair.image)
-            look = look._replace(image=_image_facts(opened), wrong_suffixes=_wrong_suffix(pair.image, opened.format))
+            opened = open_image(item.image)
+            look = look._replace(image=_image_facts(opened), wrong_suffixes=_wrong_suffix(item.image, opened.format))
         except DataError as error:
             look = look._replace(image_fault=str(error))
         except MemoryError:
-            look = look._replace(image_fault=_too_large(pair.image))
-    if pair.mask is not None:
+            look = look._replace(image_fault=_too_large(item.image))
+    if item.mask is not None:
         try:
-            stored = read_stored_label(pair.mask)
+            stored = read_stored_label(item.mask)
             facts, values, palette = _label_facts(stored, reader)
-            suffixes = (*look.wrong_suffixes, *_wrong_suffix(pair.mask, stored.format))
+            suffixes = (*look.wrong_suffixes, *_wrong_suffix(item.mask, stored.format))
             look = look._replace(label=facts, values=values, palette=palette, wrong_suffixes=suffixes)
         except DataError as error:
             look = look._replace(label_fault=str(error))
         except MemoryError:
-            look = look._replace(label_fault=_too_large(pair.mask))
+            look = look._replace(label_fault=_too_large(item.mask))
     return look
 
 
@@ -178,7 +168,7 @@ def _image_facts(opened: Opened) -> np.ndarray:
     facts["hw"], facts["orientation"] = image.shape[:2], opened.orientation
     facts["sums"], facts["squares"] = mean * size, (deviation**2 + mean**2) * size
     facts["grey"] = np.ptp(mean) == 0 and (image == image[..., :1]).all()
-    facts["digest"] = _digest(opened.encoded)
+    facts["highest"], facts["digest"] = opened.highest, _digest(opened.encoded)
     small = thumbnail(image)
     facts["look"] = perceptual_hash(small)
     facts["small"] = cv2.resize(small, (16, 16), interpolation=cv2.INTER_AREA)
@@ -192,7 +182,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(small: np.ndarray) -> int:
-    """Return 64 bits that change little when a picture is resized, compressed or brightened.
+    """Return 64 bits that change little when an image is resized, compressed or brightened.
 
     The signs of the 64 lowest frequencies but the mean of a discrete cosine transform, against their median (Zauner
     2010, Implementation and Benchmarking of Perceptual Image Hash Functions).
@@ -243,43 +233,4 @@ def _known(values: np.ndarray, stored: StoredLabel, reader: MaskReader | None) -
     """Return which values are classes or ignored: bool [n]."""
     if reader is None or reader.by_color != (stored.values.ndim == 3):
         return np.zeros(len(values), bool)
-    return reader.knows(values)
-
-
-def softness(codes: np.ndarray, found: Values, known: np.ndarray) -> float:
-    """Return which share of the pixels of small unknown values lies within 2 pixels of where two other values meet.
-
-    Near 1 where labels were smoothed, resized with interpolation or compressed; 0 where there are fewer than four such
-    values, or nothing for them to lie between. `codes` are integers [h, w], `known` bool by value.
-    """
-    large = known | (found.pixels >= SMALL_SHARE * codes.size)
-    if known.sum() < 2:  # of 0 and 255 with soft edges, 255 may be rare too
-        large[[0, -1]] = True
-    if (~large).sum() < 4 or not 2 <= large.sum() <= MOST_TARGETS:
-        return 0.0
-    nearest, is_small = snap(found.values, found.values[large]), ~large
-    if codes.dtype == np.uint8:
-        table, flags = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
-        table[found.values], flags[found.values] = nearest, is_small
-        snapped, small = cv2.LUT(codes, table), cv2.LUT(codes, flags).astype(bool)
-    else:
-        place = np.searchsorted(found.values, codes)
-        snapped, small = nearest.astype(np.int32)[place], is_small[place]
-    edges = np.zeros(codes.shape, np.uint8)
-    edges[:, 1:] |= snapped[:, 1:] != snapped[:, :-1]
-    edges[1:] |= snapped[1:] != snapped[:-1]
-    near = cv2.dilate(edges, np.ones((5, 5), np.uint8)) > 0
-    return float((small & near).sum() / small.sum())
-
-
-def snap(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return for each value the nearest of `targets`; colours (beyond 255) by the sum of their channels' distances."""
-    in_color = max(values.max(), targets.max()) > 255
-    best, nearest = np.full(len(values), np.inf), np.zeros_like(values)
-    for target in targets:
-        distance = np.abs(values - target)
-        if in_color:
-            distance = sum(np.abs((values >> bits & 255) - (target >> bits & 255)) for bits in (16, 8, 0))
-        closer = distance < best
-        best[closer], nearest[closer] = distance[closer], target
-    return nearest
+    return reader.table.knows(values)

@@ -1,5 +1,5 @@
-"""`check.html`: one file with the verdicts, their pictures, histograms and random overlays, since a look finds what no
-rule does. It needs nothing else: pictures are inside, there is no script, and no address is fetched.
+"""`check.html`: one file with the findings, their images, histograms and random overlays, since a look finds what no
+rule does. It needs nothing else: images are inside, there is no script, and no address is fetched.
 """
 
 import base64
@@ -16,29 +16,29 @@ from segkit import __version__
 from segkit.classes import voc_color
 from segkit.datasets.images import read_image
 from segkit.datasets.masks import MaskReader, read_stored_label
-from segkit.doctor.examination import Examined, Verdict
+from segkit.doctor.examination import Examined, Finding
 from segkit.doctor.statistics import Measures, measure
 from segkit.doctor.text import SHOWN, describe_outcome, describe_sizes, suggested_weights
 from segkit.errors import DataError
 from segkit.imaging.overlay import overlay
 
 MARK = "<!-- made by segkit check -->"  # of files that may be replaced
-MOST_PICTURES = 12  # of a verdict
+MOST_IMAGES = 12  # of a finding
 NUM_OVERLAYS = 12
-PICTURE_HW = (180, 320)  # what a picture in the page fits into
+IMAGE_HW = (180, 320)  # what an image in the page fits into
 CHART_HW = (240, 420)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in the page: a data URI, and the words below it."""
+    """An image in the page: a data URI, and the words below it."""
 
     source: str
     caption: str
 
 
 def check_page(
-    examined: Examined, verdicts: Sequence[Verdict], *, seed: int = 0, augmented: np.ndarray | None = None
+    examined: Examined, findings: Sequence[Finding], *, seed: int = 0, augmented: np.ndarray | None = None
 ) -> str:
     """Return the page; `augmented` is a sheet of training augmentations, uint8 RGB [h, w, 3], to show as well."""
     text = files("segkit.doctor").joinpath("templates/check.html.j2").read_text(encoding="utf-8")
@@ -51,15 +51,15 @@ def check_page(
         shown=SHOWN,
         version=__version__,
         root=examined.data.root,
-        outcome=describe_outcome(verdicts),
-        splits={split: len(places) for split, places in examined.inventory.splits.items()},
-        num_pictures=len(examined.pairs),
+        outcome=describe_outcome(findings),
+        splits={split: len(indices) for split, indices in examined.inventory.splits.items()},
+        num_images=len(examined.items),
         measures=measures,
         sizes=describe_sizes(measures) if measures else "",
         scatter=_scatter(measures) if measures else None,
         classes=_class_rows(examined),
         weights=suggested_weights(examined),
-        verdicts=[(verdict, _figures(examined, verdict)) for verdict in verdicts],
+        findings=[(finding, _figures(examined, finding)) for finding in findings],
         overlays=_overlays(examined, seed=seed),
         augmented=_as_uri(augmented) if augmented is not None else None,
     )
@@ -98,7 +98,7 @@ def _class_rows(examined: Examined) -> list[_ClassRow]:
 
 @dataclass(frozen=True)
 class _Scatter:
-    """Points (x, y, radius, title) of a chart of CHART_HW, and the ticks of its axes (place, label)."""
+    """Points (x, y, radius, title) of a chart of CHART_HW, and the ticks of its axes (position, label)."""
 
     points: list[tuple[float, float, float, str]]
     x_ticks: list[tuple[float, int]]
@@ -134,29 +134,29 @@ def _ticks(largest: int) -> list[int]:
     return [step * k for k in range(math.ceil(largest / step) + 1)]
 
 
-# ---- pictures
+# ---- images
 
 
-def _figures(examined: Examined, verdict: Verdict) -> list[Figure]:
-    """Draw the first pairs of a verdict: the image, if it can be read, and its label in colour beside it."""
-    places = list(dict.fromkeys(verdict.places))[:MOST_PICTURES]
-    return [figure for place in places if (figure := _pair_figure(examined, place)) is not None]
+def _figures(examined: Examined, finding: Finding) -> list[Figure]:
+    """Draw the first items of a finding: the image, if it can be read, and its label in colour beside it."""
+    indices = list(dict.fromkeys(finding.indices))[:MOST_IMAGES]
+    return [figure for index in indices if (figure := _item_figure(examined, index)) is not None]
 
 
-def _pair_figure(examined: Examined, place: int) -> Figure | None:
+def _item_figure(examined: Examined, index: int) -> Figure | None:
     """Draw an image, and its label in colour: over the image where it can lie there, else beside it."""
-    pair, parts = examined.pairs[place], []
+    item, parts = examined.items[index], []
     try:
-        if pair.image is not None and place not in examined.facts.image_faults:
-            parts.append(_fit(read_image(pair.image), nearest=False))
-        if pair.mask is not None and place in examined.sound:
-            parts.append(overlay(parts[0], _fit(examined.reader(pair.mask), nearest=True), examined.classes))
-        elif pair.mask is not None and place not in examined.facts.label_faults:
-            stored = read_stored_label(pair.mask).values
+        if item.image is not None and index not in examined.facts.image_faults:
+            parts.append(_fit(read_image(item.image), nearest=False))
+        if item.mask is not None and index in examined.sound:
+            parts.append(overlay(parts[0], _fit(examined.reader(item.mask), nearest=True), examined.classes))
+        elif item.mask is not None and index not in examined.facts.label_faults:
+            stored = read_stored_label(item.mask).values
             parts.append(_fit(label_in_color(stored, examined.reader), nearest=True))
     except DataError:  # it has changed, or gone, since it was looked at
         return None
-    return Figure(_as_uri(_side_by_side(parts)), pair.name) if parts else None
+    return Figure(_as_uri(_side_by_side(parts)), item.name) if parts else None
 
 
 def label_in_color(values: np.ndarray, reader: MaskReader) -> np.ndarray:
@@ -171,9 +171,9 @@ def label_in_color(values: np.ndarray, reader: MaskReader) -> np.ndarray:
     painted: np.ndarray = bright[values & 255]
     if not reader.by_color:
         held = np.unique(values)
-        known = held[reader.knows(held)]
+        known = held[reader.table.knows(held)]
         is_known = np.isin(values, known)
-        painted[is_known] = classes[reader.table[values[is_known]]]
+        painted[is_known] = classes[reader.table(values[is_known])]
     return painted
 
 
@@ -181,23 +181,23 @@ def _overlays(examined: Examined, *, seed: int) -> list[Figure]:
     rng = np.random.default_rng(seed)
     fit = examined.sound
     figures = []
-    for place in sorted(rng.permutation(len(fit))[:NUM_OVERLAYS].tolist()):
-        pair = examined.pairs[fit[place]]
-        assert pair.image is not None
-        assert pair.mask is not None
+    for index in sorted(rng.permutation(len(fit))[:NUM_OVERLAYS].tolist()):
+        item = examined.items[fit[index]]
+        assert item.image is not None
+        assert item.mask is not None
         try:
-            image, mask = read_image(pair.image), examined.reader(pair.mask)
+            image, mask = read_image(item.image), examined.reader(item.mask)
         except DataError:  # it has changed since
             continue
         blended = overlay(_fit(image, nearest=False), _fit(mask, nearest=True), examined.classes)
-        figures.append(Figure(_as_uri(_side_by_side([_fit(image, nearest=False), blended])), pair.name))
+        figures.append(Figure(_as_uri(_side_by_side([_fit(image, nearest=False), blended])), item.name))
     return figures
 
 
 def _fit(array: np.ndarray, *, nearest: bool) -> np.ndarray:
-    """Shrink [h, w, ...] to fit PICTURE_HW, or enlarge what is tiny by a whole factor."""
+    """Shrink [h, w, ...] to fit IMAGE_HW, or enlarge what is tiny by a whole factor."""
     height, width = array.shape[:2]
-    scale = min(PICTURE_HW[0] / height, PICTURE_HW[1] / width)
+    scale = min(IMAGE_HW[0] / height, IMAGE_HW[1] / width)
     if scale > 1:
         scale, nearest = float(int(scale)), True
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

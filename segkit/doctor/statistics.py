@@ -7,13 +7,13 @@ import numpy as np
 
 from segkit.doctor.measure import Facts
 
-STRIDE = 32  # most encoders shrink a picture by this; a canvas of multiples wastes nothing
+STRIDE = 32  # most encoders shrink an image by this; a canvas of multiples wastes nothing
 LONGEST = 1024  # side of a suggested canvas; beyond it a step takes long, and memory
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Sizes are (height, width) in pixels, `sizes` how many pictures have each; mean and deviation are of R, G, B over
+    """Sizes are (height, width) in pixels, `sizes` how many images have each; mean and deviation are of R, G, B over
     all pixels, in 0..1; `canvas_hw` is a suggestion for data.canvas.
     """
 
@@ -26,7 +26,7 @@ class Measures:
 
 
 def measure(facts: Facts) -> Measures | None:
-    """Measure the pictures that could be read; None if there is none.
+    """Measure the images that could be read; None if there is none.
 
     The suggested canvas has the median size, in multiples of 32, shrunk to 1,024 on its longer side.
     """

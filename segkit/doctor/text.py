@@ -1,21 +1,19 @@
-"""What `segkit check` prints: the data set in numbers, then the verdicts in order of harm."""
+"""What `segkit check` prints: the data set in numbers, then the findings in order of harm."""
 
 from collections.abc import Sequence
 
-from segkit.doctor.examination import Examined, Verdict
+from segkit.doctor.examination import Examined, Finding
 from segkit.doctor.statistics import Measures, measure
 from segkit.errors import count
 from segkit.report.class_tables import weight_rules_table
 
-SHOWN = 10  # files of a verdict
+SHOWN = 10  # files of a finding
 
 
 def describe_examined(examined: Examined) -> str:
-    """Return the data set in numbers: pictures by split, sizes, channels, classes."""
-    splits = ", ".join(f"{split} {len(places)}" for split, places in examined.inventory.splits.items())
-    lines = [
-        f"data    {examined.data.root}: {len(examined.pairs)} pictures ({splits}), {len(examined.classes)} classes"
-    ]
+    """Return the data set in numbers: images by split, sizes, channels, classes."""
+    splits = ", ".join(f"{split} {len(indices)}" for split, indices in examined.inventory.splits.items())
+    lines = [f"data    {examined.data.root}: {len(examined.items)} images ({splits}), {len(examined.classes)} classes"]
     measures = measure(examined.facts)
     if measures:
         lines += [
@@ -48,7 +46,7 @@ def describe_sizes(measures: Measures) -> str:
 
 
 def class_table(examined: Examined) -> str:
-    """Return for each class its share of the labelled pixels, and in how many pictures of each split it is shown."""
+    """Return for each class its share of the labelled pixels, and in how many images of each split it is shown."""
     splits = list(examined.inventory.splits)
     width = max(5, *(len(name) for name in examined.classes.names))
     widths = [max(6, len(split)) for split in splits]
@@ -65,18 +63,18 @@ def class_table(examined: Examined) -> str:
     return "\n".join(lines)
 
 
-def describe_verdict(verdict: Verdict, *, shown: int = SHOWN) -> str:
-    """Return a verdict's severity, count and title, its first files, and what to do."""
-    lines = [f"{verdict.severity + ':':<8} {verdict.title}: {len(verdict.lines)}"]
-    lines += [f"    {line}" for line in verdict.lines[:shown]]
-    if len(verdict.lines) > shown:
-        lines.append(f"    ... and {len(verdict.lines) - shown} more")
-    return "\n".join([*lines, f"    -> {verdict.remedy}"])
+def describe_finding(finding: Finding, *, shown: int = SHOWN) -> str:
+    """Return a finding's severity, count and title, its first files, and what to do."""
+    lines = [f"{finding.severity + ':':<8} {finding.title}: {len(finding.lines)}"]
+    lines += [f"    {line}" for line in finding.lines[:shown]]
+    if len(finding.lines) > shown:
+        lines.append(f"    ... and {len(finding.lines) - shown} more")
+    return "\n".join([*lines, f"    -> {finding.remedy}"])
 
 
-def describe_outcome(verdicts: Sequence[Verdict]) -> str:
-    """Return how many verdicts of each severity there are: '1 error, 2 warnings'."""
-    counts = [(kind, sum(verdict.severity == kind for verdict in verdicts)) for kind in ("error", "warning", "note")]
+def describe_outcome(findings: Sequence[Finding]) -> str:
+    """Return how many findings of each severity there are: '1 error, 2 warnings'."""
+    counts = [(kind, sum(finding.severity == kind for finding in findings)) for kind in ("error", "warning", "note")]
     said = [count(number, kind) for kind, number in counts if number]
     return ", ".join(said) or "nothing to complain about"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import list_items, resolve_classes
 from segkit.datasets.listing import describe_folder, splits_there
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.survey import survey
 from segkit.errors import ConfigError
 from segkit.formats.options import ReadOptions
@@ -23,7 +23,7 @@ def read_configured(config: RunConfig, splits: Sequence[str] = ()) -> SampleSet:
         DataError: anything that `list_items` or `survey` finds.
     """
     classes = resolve_classes(config.data)
-    reader = MaskReader.build(config.data, classes)
+    reader = build_mask_reader(config.data, classes)
     names = dict.fromkeys(splits or (config.data.train, config.data.val))
     found = {}
     for split in names:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.config.reading import load_config
+from segkit.datasets.label_faults import object_value
 from segkit.datasets.layouts import find_layout
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
@@ -138,7 +139,8 @@ class _Tally:
     def refuse_nothing(self) -> None:
         """Raise DataError if the masks hold only the first class and ignored pixels: 0/255 masks read as ids."""
         classes = self.samples.classes
-        if not self.shown[1 : len(classes)].any() and self.shown[classes.ignore_index]:
+        held = [value for value in (*range(len(classes)), classes.ignore_index) if self.shown[value]]
+        if object_value(held) == classes.ignore_index:
             raise DataError(
                 f"every mask holds only '{classes.names[0]}' and ignored pixels, expected another class as well; if "
                 f"they are masks of 0 and {classes.ignore_index}, say --from binary-masks"

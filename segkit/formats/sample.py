@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from segkit.classes import Classes
+from segkit.datasets.files import File
 from segkit.datasets.layouts import EVERYTHING
-from segkit.datasets.shards import File
 from segkit.errors import DataError, summarize
 
 NO_SPLIT = EVERYTHING  # the one split of a source that has none

@@ -10,8 +10,7 @@ from typing import BinaryIO
 
 from segkit.datasets.images import read_encoded
 from segkit.datasets.remote import need_webdataset
-from segkit.datasets.shard_index import VERSION, IndexedShard, ShardIndex, check_name, scan_shard
-from segkit.datasets.shard_index import Sample as IndexedSample
+from segkit.datasets.shard_index import VERSION, IndexedItem, IndexedShard, ShardIndex, check_name, scan_shard
 from segkit.errors import ConfigError
 from segkit.formats.options import WriteOptions
 from segkit.formats.sample import Sample, SampleSet
@@ -49,7 +48,7 @@ def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
         write_durably(path, write, elsewhere=ELSEWHERE)
         scanned = scan_shard(path, path.name)  # read back: the index says what the tar really holds
         pairs = zip(members, scanned.samples, strict=True)
-        indexed = [IndexedSample(member.name, *found[1:]) for member, found in pairs]
+        indexed = [IndexedItem(member.name, *found[1:]) for member, found in pairs]
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return IndexedShard(path.name, scanned.bytes, digest, tuple(indexed))

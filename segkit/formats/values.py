@@ -1,13 +1,14 @@
 """Turn the stored values of label files into class ids, by a table of ids or of colours."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from segkit.classes import RGB
-from segkit.datasets.masks import color_codes, color_of, read_label_values
-from segkit.datasets.shards import File
+from segkit.datasets.files import File
+from segkit.datasets.masks import ValueTable, color_codes, color_of, read_label_values
 from segkit.errors import DataError, listed
 
 
@@ -38,20 +39,20 @@ class LabelTable:
             kinds = ("RGB colours", "one id per pixel")
             found, expected = kinds[::-1] if self.by_color else kinds
             raise DataError(f"{path}: found {found}, expected {expected}; {self.remedy}")
-        if stored.ndim == 3:
-            stored = color_codes(stored)
-        known = np.array(sorted(self.ids))
-        index = np.searchsorted(known, stored).clip(max=len(known) - 1)
-        wrong = known[index] != stored
+        mask = self._table(stored)
+        wrong = mask == self._table.unknown
         if wrong.any():
-            row, column = (int(number) for number in np.argwhere(wrong)[0])
-            value = int(stored[row, column])
+            row, column = np.argwhere(wrong)[0].tolist()
+            value = int((color_codes(stored) if self.by_color else stored)[row, column])
             raise DataError(
                 f"{path}: found {f'the colour {color_of(value)}' if self.by_color else f'the value {value}'} at "
                 f"({row}, {column}), expected one of {self._listed()}; {self.remedy}"
             )
-        mask: np.ndarray = np.array([self.ids[value] for value in known.tolist()], np.uint8)[index]
         return mask
+
+    @functools.cached_property
+    def _table(self) -> ValueTable:
+        return ValueTable.build(self.ids, by_color=self.by_color)
 
     def _listed(self) -> str:
         return listed(color_of(value) if self.by_color else value for value in sorted(self.ids))

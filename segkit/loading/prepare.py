@@ -9,9 +9,9 @@ from pathlib import Path
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
+from segkit.datasets.files import file_size
 from segkit.datasets.layouts import Item, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
-from segkit.datasets.shards import file_size
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.survey import Survey, survey
 from segkit.errors import DataError, summarize
 from segkit.loading.batch_plan import shard_sizes
@@ -46,9 +46,7 @@ class PreparedData:
         return hashlib.sha256(json.dumps([self.files, sizes] if sizes else self.files).encode()).hexdigest()
 
 
-def prepare_data(
-    data: DataConfig, *, seed: int, held_out: Collection[str] | None = None, quiet: bool = False
-) -> PreparedData:
+def prepare_data(data: DataConfig, *, seed: int, held_out: Collection[str] | None = None) -> PreparedData:
     """List both splits, look at every file, and count the classes of the training masks.
 
     Raises:
@@ -56,21 +54,21 @@ def prepare_data(
         ConfigError: classes or mask values that contradict each other.
     """
     classes = resolve_classes(data)
-    reader = MaskReader.build(data, classes)
+    reader = build_mask_reader(data, classes)
     train = list_items(data, data.train, seed=seed, held_out=held_out)
     val = list_items(data, data.val, seed=seed, held_out=held_out)
     if both := {_picture(item) for item in train} & {_picture(item) for item in val}:
         raise DataError(
             summarize([f"{path}: in '{data.train}' and in '{data.val}'; remove it from one" for path in sorted(both)])
         )
-    found = survey(train, reader, title=f"checking {data.train}", quiet=quiet)
+    found = survey(train, reader, title=f"checking {data.train}")
     if len(found.absent(classes)) == len(classes) - 1:
         present = next(name for name in classes.names if name not in found.absent(classes))
         raise DataError(
             f"checking {data.train}: every labelled pixel is '{present}', expected at least two classes, or there is "
             "nothing to learn; check the label files, and data.mask_values"
         )
-    survey(val, reader, title=f"checking {data.val}", quiet=quiet)
+    survey(val, reader, title=f"checking {data.val}")
     drawn = [item.name for item in val] if data.val_fraction else None
     return PreparedData(classes, train, val, found, drawn)
 

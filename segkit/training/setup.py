@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from segkit.config.schema import RunConfig
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.validation import Validation
 from segkit.inference.backend import Backend
@@ -80,13 +80,13 @@ def build_training_set(config: RunConfig, data: PreparedData, *, cached: bool) -
         class_pixels=data.survey.class_pixels,
     )  # fmt: skip
     cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction) if cached else None
-    reader = MaskReader.build(config.data, data.classes)
+    reader = build_mask_reader(config.data, data.classes)
     return TrainingSet(data.train, reader, recipe, seed=config.train.seed, cache=cache)
 
 
 def build_validation_set(config: RunConfig, data: PreparedData) -> EvaluationSet:
     """Return the validation images of a run, letterboxed."""
-    return EvaluationSet(data.val, MaskReader.build(config.data, data.classes), canvas_hw=config.data.canvas)
+    return EvaluationSet(data.val, build_mask_reader(config.data, data.classes), canvas_hw=config.data.canvas)
 
 
 @dataclass

@@ -1,11 +1,15 @@
 import io
+import subprocess
+import sys
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.datasets.images import image_size_hw, read_image
+from segkit.datasets.images import _ends_well, image_size_hw, read_image
 from segkit.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -134,3 +138,94 @@ def test_fast_and_slow_decoding_agree(tmp_path: Path) -> None:
     path = save(tmp_path / "x.jpg", Image.fromarray(RNG.integers(0, 255, (60, 80, 3), np.uint8)))
     slow = np.asarray(Image.open(io.BytesIO(path.read_bytes())))
     assert np.abs(read_image(path).astype(int) - slow).max() <= 1
+
+
+# ---- sizes are read from headers
+
+
+class Counted:
+    """A file in memory that counts the bytes which are read of it: what `Inner` promises, no more."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name, self.content, self.num_read = name, content, 0
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def read_bytes(self) -> bytes:
+        self.num_read += len(self.content)
+        return self.content
+
+    def open(self, mode: str, buffering: int) -> BinaryIO:
+        counted = self
+
+        class Stream(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                chunk = super().read(size)
+                counted.num_read += len(chunk)
+                return chunk
+
+        return Stream(self.content)
+
+    def fingerprint(self) -> str:
+        return self.name
+
+
+def encode(form: str, pixels: np.ndarray, **settings: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **settings)
+    return file.getvalue()
+
+
+def with_chunk_behind_the_pixels(png: bytes, kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content).to_bytes(4, "big")
+    return png[:-12] + len(content).to_bytes(4, "big") + kind + content + checksum + png[-12:]
+
+
+NOISE = RNG.integers(0, 255, (500, 700, 3), np.uint8)  # about a MiB in every format
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF"])
+def test_a_size_is_read_without_the_pixels(form: str) -> None:
+    file = Counted(f"x.{form}", encode(form, NOISE))
+    assert image_size_hw(file) == (500, 700)
+    assert file.num_read < 16_000 < file.size / 10
+
+
+def test_a_progressive_jpeg_is_sized_without_its_scans() -> None:
+    file = Counted("x.jpg", encode("JPEG", NOISE, progressive=True))
+    assert image_size_hw(file) == (500, 700)
+    assert file.num_read < 16_000
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_exif_behind_the_pixels_of_a_png_is_found(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    png = with_chunk_behind_the_pixels(encode("PNG", NOISE), b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    (tmp_path / "x.png").write_bytes(png)
+    assert image_size_hw(tmp_path / "x.png") == ((500, 700) if orientation == 1 else (700, 500))
+    assert read_image(tmp_path / "x.png").shape[:2] == image_size_hw(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("length", [0, 1, 4093, 4094, 4095, 4096, 9000])
+@pytest.mark.parametrize("body", [b"\xff\xda..\xff\xd9", b"\xff\xd9..\xff\xda..", b"\xff\xda..", b"...."])
+def test_the_end_of_a_jpeg_is_found_before_whatever_a_camera_adds(body: bytes, length: int) -> None:
+    content = b"\xff\xd8" + b"." * 5000 + body + b"." * length
+    assert _ends_well(io.BytesIO(content)) == (body.startswith(b"\xff\xda") and body.endswith(b"\xff\xd9"))
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "0 bytes"), (b"<html>", "6 bytes, starting b'<html>'")])
+def test_a_size_of_what_is_no_image_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        image_size_hw(tmp_path / "x.png")
+    with pytest.raises(DataError, match="No such file"):
+        image_size_hw(tmp_path / "y.png")
+
+
+def test_reading_a_local_image_loads_neither_tar_nor_network_code() -> None:
+    code = "import sys, segkit.datasets.images; print(*({'tarfile', 'http.client', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

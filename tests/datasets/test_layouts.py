@@ -109,7 +109,7 @@ def test_another_seed_holds_out_another_share_and_the_same_seed_the_same(folders
     assert len(set(draws)) == 3
 
 
-def test_the_share_that_a_run_drew_stays_when_pictures_are_added(folders: Path) -> None:
+def test_the_share_that_a_run_drew_stays_when_images_are_added(folders: Path) -> None:
     data = DataConfig(root=str(folders), layout="folders", val_fraction=0.25)
     drawn = names(data, "val")
     touch(folders / "images" / "new.jpg", folders / "masks" / "new.png")
@@ -117,16 +117,16 @@ def test_the_share_that_a_run_drew_stays_when_pictures_are_added(folders: Path) 
     assert "new" in [item.name for item in list_items(data, "train", held_out=drawn)]
 
 
-def test_a_held_out_picture_that_is_gone_is_named(folders: Path) -> None:
+def test_a_held_out_image_that_is_gone_is_named(folders: Path) -> None:
     data = DataConfig(root=str(folders), layout="folders", val_fraction=0.25)
-    with pytest.raises(DataError, match="lost and 0 more pictures"):
+    with pytest.raises(DataError, match="lost and 0 more images"):
         list_items(data, "val", held_out=["lost"])
 
 
-def test_a_data_set_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_data_set_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
-    with pytest.raises(DataError, match=r"no pictures below images/"):
+    with pytest.raises(DataError, match=r"no images below images/"):
         list_items(DataConfig(root=str(tmp_path), layout="folders", val_fraction=0.2), "train")
 
 
@@ -136,7 +136,7 @@ def test_everything_is_a_split_of_its_own(folders: Path, voc: Path) -> None:
     assert names(DataConfig(root=str(voc)), "all") == ["a", "b", "c.d"]
 
 
-def test_at_least_one_picture_is_left_on_each_side(folders: Path) -> None:
+def test_at_least_one_image_is_left_on_each_side(folders: Path) -> None:
     items = list_items(DataConfig(root=str(folders), layout="folders", val_fraction=0.5), "train")
     assert len(hold_out(items[:2], 0.01, seed=0)) == len(hold_out(items[:2], 0.99, seed=0)) == 1
     with pytest.raises(DataError, match="at least 2"):
@@ -185,7 +185,7 @@ def test_names_that_leave_the_data_set_are_refused(tmp_path: Path, name: str) ->
         (None, "there are: other"),
         (b"\n \n", "is empty"),
         (b"\xff\xfe", "UTF-8"),
-        (b"a\na\n", "'a' stands there more than once"),
+        (b"a\na\n", "'a' is listed twice"),
     ],
 )
 def test_split_files_that_cannot_be_used_are_named(tmp_path: Path, content: bytes | None, words: str) -> None:
@@ -279,7 +279,7 @@ def test_real_data_sets_are_listed_whole(
     assert (len(list_items(data, "train")), len(list_items(data, "val"))) == counts
 
 
-def test_pictures_are_found_at_any_depth_and_hidden_ones_left_out(tmp_path: Path) -> None:
+def test_images_are_found_at_any_depth_and_hidden_ones_left_out(tmp_path: Path) -> None:
     touch(
         tmp_path / "b.JPG",
         tmp_path / "a" / "c.png",

@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.datasets.masks import MaskReader, read_label_values, write_mask
+from segkit.datasets.masks import MaskReader, build_mask_reader, read_label_values, write_mask
 from segkit.errors import ConfigError, DataError
 
 IDS = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
@@ -26,7 +26,7 @@ def save(path: Path, array: np.ndarray, mode: str | None = None, palette: list[i
 
 
 def reader(classes: Classes = THREE, **settings: object) -> MaskReader:
-    return MaskReader.build(DataConfig(**settings), classes)  # type: ignore[arg-type]
+    return build_mask_reader(DataConfig(**settings), classes)  # type: ignore[arg-type]
 
 
 # ---- what a file may be

@@ -22,7 +22,7 @@ from segkit.config.reading import override_config
 from segkit.config.schema import AugmentConfig, DataConfig, RunConfig
 from segkit.datasets import remote as fetching
 from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.reading import read_pair
 from segkit.datasets.remote import fetch
 from segkit.datasets.shard_index import parse_index
@@ -47,8 +47,8 @@ def fresh_handles() -> Iterator[None]:
 
 
 def make_shards(data: DataConfig, output: Path, *, splits: Sequence[str] = (), samples_per_shard: int = 1000) -> None:
-    pictures = read_configured(RunConfig(data=data), splits)
-    convert(pictures, "webdataset", output, options=WriteOptions(samples_per_shard))
+    images = read_configured(RunConfig(data=data), splits)
+    convert(images, "webdataset", output, options=WriteOptions(samples_per_shard))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +121,7 @@ def shards(root: Path | str, **settings: object) -> DataConfig:
 
 
 def pixels(data: DataConfig, split: str) -> dict[str, tuple[bytes, bytes]]:
-    reader = MaskReader.build(data, resolve_classes(data))
+    reader = build_mask_reader(data, resolve_classes(data))
     pairs = {item.name: read_pair(item, reader) for item in list_items(data, split)}
     return {name: (image.tobytes(), mask.tobytes()) for name, (image, mask) in pairs.items()}
 
@@ -135,7 +135,7 @@ def pack(path: Path, files: dict[str, bytes]) -> None:
             tar.addfile(entry, io.BytesIO(content))
 
 
-def picture(kind: str = "JPEG", *, value: int = 90) -> bytes:
+def image(kind: str = "JPEG", *, value: int = 90) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (12, 8), (value, value, value)).save(file, kind)
     return file.getvalue()
@@ -151,7 +151,7 @@ def label(value: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "all"])
-def test_shards_hold_the_same_pictures_and_ids_in_the_same_order(shapes: Path, made: Path, split: str) -> None:
+def test_shards_hold_the_same_images_and_ids_in_the_same_order(shapes: Path, made: Path, split: str) -> None:
     before, after = pixels(DataConfig(root=str(shapes)), split), pixels(shards(made), split)
     assert before == after
     assert split == "all" or list(before) == list(after)
@@ -263,20 +263,20 @@ def test_labels_are_told_from_images_by_their_suffixes(tmp_path: Path) -> None:
     pack(
         tmp_path / "train" / "x.tar",
         {
-            "./a.jpg": picture(), "./a.png": label(), "b.png": picture("PNG"), "b.seg.png": label(),
-            "c.JPG": picture(), "c.mask.png": label(), "c.json": b"{}", "notes.txt": b"", "._a.jpg": b"",
+            "./a.jpg": image(), "./a.png": label(), "b.png": image("PNG"), "b.seg.png": label(),
+            "c.JPG": image(), "c.mask.png": label(), "c.json": b"{}", "notes.txt": b"", "._a.jpg": b"",
         },
     )  # fmt: skip
     items = list_items(shards(tmp_path), "train")
     assert [(item.image.name, item.mask.name if item.mask else None) for item in items] == [
         ("a.jpg", "a.png"), ("b.png", "b.seg.png"), ("c.JPG", "c.mask.png"),
     ]  # fmt: skip
-    assert items[1].image.read_bytes() == picture("PNG")
+    assert items[1].image.read_bytes() == image("PNG")
 
 
 def test_the_shards_of_a_split_are_told_from_those_of_others(tmp_path: Path) -> None:
     for name in ("train-0", "train_1", "train2", "train-3-of-9", "train-aug-0", "train_extra"):
-        pack(tmp_path / f"{name}.tar", {f"{name}.jpg": picture(), f"{name}.png": label()})
+        pack(tmp_path / f"{name}.tar", {f"{name}.jpg": image(), f"{name}.png": label()})
     found = [item.name for item in list_items(shards(tmp_path), "train")]
     assert found == ["train-0", "train-3-of-9", "train2", "train_1"]
     assert len(list_items(shards(tmp_path), "train-aug")) == len(list_items(shards(tmp_path), "train_extra")) == 1
@@ -289,7 +289,7 @@ def test_members_can_be_sent_to_other_processes(made: Path) -> None:
 
 def test_keys_that_start_anew_in_each_shard_get_its_name(tmp_path: Path) -> None:
     for number in range(2):
-        pack(tmp_path / f"train-{number}.tar", {"0.jpg": picture(), "0.png": label()})
+        pack(tmp_path / f"train-{number}.tar", {"0.jpg": image(), "0.png": label()})
     assert [item.name for item in list_items(shards(tmp_path), "train")] == ["train-0/0", "train-1/0"]
 
 
@@ -298,7 +298,7 @@ def test_keys_that_start_anew_in_each_shard_get_its_name(tmp_path: Path) -> None
     [
         ({"a.jpg": b"x", "a.tif": b"x"}, "found .jpg .tif, expected one image"),
         ({"a.jpg": b"x"}, "a.jpg: no label for this image"),
-        ({"a.png": b"x", "a.PNG": b"x"}, "stands there more than once"),
+        ({"a.png": b"x", "a.PNG": b"x"}, "is listed twice"),
         ({"../a.jpg": b"x", "../a.png": b"x"}, "sample name '../a'"),
         ({"/a.jpg": b"x", "/a.png": b"x"}, "sample name '/a'"),
         ({}, "split 'train' is empty"),
@@ -342,7 +342,7 @@ def test_a_shard_that_changed_since_the_index_was_made_is_noticed(copied: Path) 
     path = copied / "train-000000.tar"
     path.write_bytes(path.read_bytes()[:-512])
     with pytest.raises(DataError, match=r"train-000000\.tar: found \d+ bytes, expected \d+ as its index says"):
-        prepare_data(shards(copied), seed=0, quiet=True)
+        prepare_data(shards(copied), seed=0)
 
 
 def test_a_missing_shard_is_named(copied: Path) -> None:
@@ -362,21 +362,21 @@ def test_a_shard_that_is_cut_while_it_is_read_is_noticed(copied: Path) -> None:
 
 
 def test_members_that_are_no_images_are_all_named(tmp_path: Path) -> None:
-    good = {"good.jpg": picture(), "good.png": label()}
-    pack(tmp_path / "train-0.tar", {"a.jpg": b"no", "a.png": label(), "b.jpg": picture(), "b.png": b"no", **good})
-    pack(tmp_path / "val-0.tar", {"c.jpg": picture(), "c.png": label()})
+    good = {"good.jpg": image(), "good.png": label()}
+    pack(tmp_path / "train-0.tar", {"a.jpg": b"no", "a.png": label(), "b.jpg": image(), "b.png": b"no", **good})
+    pack(tmp_path / "val-0.tar", {"c.jpg": image(), "c.png": label()})
     with pytest.raises(DataError) as error:
-        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0, quiet=True)
+        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0)
     lines = str(error.value).splitlines()
     assert "train-0.tar/a.jpg: not an image that can be read" in lines[0]
     assert "train-0.tar/b.png: the label can't be read (no known image format)" in lines[1]
 
 
-def test_a_picture_in_both_splits_is_refused(tmp_path: Path) -> None:
+def test_a_image_in_both_splits_is_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        pack(tmp_path / f"{split}-0.tar", {"a.jpg": picture(), "a.png": label()})
+        pack(tmp_path / f"{split}-0.tar", {"a.jpg": image(), "a.png": label()})
     with pytest.raises(DataError, match=r"a \(\d+ bytes, its label \d+\): in 'train' and in 'val'"):
-        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0, quiet=True)
+        prepare_data(shards(tmp_path, classes=("background", "object")), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -555,10 +555,10 @@ def test_many_readers_fit_into_a_budget_of_one_shard(made: Path, serve: Callable
 
 def test_open_files_are_bounded(tmp_path: Path) -> None:
     for number in range(OPEN_SHARDS + 5):
-        pack(tmp_path / f"train-{number:02d}.tar", {f"{number}.jpg": picture(value=number), f"{number}.png": label()})
+        pack(tmp_path / f"train-{number:02d}.tar", {f"{number}.jpg": image(value=number), f"{number}.png": label()})
     items = list_items(shards(tmp_path), "train")
     for item in items:
-        assert item.image.read_bytes() == picture(value=int(item.name))
+        assert item.image.read_bytes() == image(value=int(item.name))
     opened = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert sum(path.suffix == ".tar" for path in opened) == OPEN_SHARDS
 
@@ -585,7 +585,7 @@ def test_batches_are_the_same_bytes_with_workers_and_caches(made: Path, cache: s
         recipe = build_augment(AugmentConfig(), canvas_hw=(32, 40), ignore_index=255)
         items = list_items(data, "train")
         kept = build_cache(data, items, reduction=recipe.placement.reduction)
-        dataset = TrainingSet(items, MaskReader.build(data, resolve_classes(data)), recipe, seed=0, cache=kept)
+        dataset = TrainingSet(items, build_mask_reader(data, resolve_classes(data)), recipe, seed=0, cache=kept)
         plan = BatchPlan(12, 4, seed=0, shard_sizes=shard_sizes(items))
         stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=6, workers=workers)
         return [batch.images.numpy().tobytes() + batch.masks.numpy().tobytes() for batch in stream]
@@ -600,10 +600,10 @@ def test_items_know_the_sizes_of_their_shards(shapes: Path, made: Path) -> None:
     assert shard_sizes(list_items(DataConfig(root=str(shapes)), "train")) is None
 
 
-def test_the_same_pictures_in_other_shards_are_other_data(made: Path, tmp_path: Path) -> None:
+def test_the_same_images_in_other_shards_are_other_data(made: Path, tmp_path: Path) -> None:
     make_shards(shards(made), tmp_path / "again", samples_per_shard=5)
     make_shards(shards(made), tmp_path / "other", samples_per_shard=6)
-    ids = [prepare_data(shards(root), seed=0, quiet=True).id for root in (made, tmp_path / "again", tmp_path / "other")]
+    ids = [prepare_data(shards(root), seed=0).id for root in (made, tmp_path / "again", tmp_path / "other")]
     assert ids[0] == ids[1] != ids[2]
 
 

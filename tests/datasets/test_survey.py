@@ -9,18 +9,18 @@ from PIL import Image
 from segkit.config.schema import DataConfig
 from segkit.datasets import survey as doctor
 from segkit.datasets.layouts import Item, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.survey import survey
 from segkit.errors import DataError
 from segkit.loading.prepare import prepare_data
 
 
 def look(data: DataConfig, split: str = "train") -> doctor.Survey:
-    reader = MaskReader.build(data, resolve_classes(data))
-    return survey(list_items(data, split), reader, title="checking", quiet=True)
+    reader = build_mask_reader(data, resolve_classes(data))
+    return survey(list_items(data, split), reader, title="checking")
 
 
-def test_pixels_and_pictures_are_counted_by_class(write_folders: Callable[..., DataConfig]) -> None:
+def test_pixels_and_images_are_counted_by_class(write_folders: Callable[..., DataConfig]) -> None:
     masks = {
         "a": np.array([[0, 0, 1]], np.uint8),
         "b": np.array([[0, 255, 255]], np.uint8),
@@ -35,7 +35,7 @@ def test_pixels_and_pictures_are_counted_by_class(write_folders: Callable[..., D
     assert found.ignored_pixels == 2
 
 
-def test_a_survey_knows_which_classes_each_picture_shows(write_folders: Callable[..., DataConfig]) -> None:
+def test_a_survey_knows_which_classes_each_image_shows(write_folders: Callable[..., DataConfig]) -> None:
     names = tuple(f"class {k}" for k in range(11))  # more than a byte's worth
     rows = np.random.default_rng(0).integers(0, 11, (20, 5)).astype(np.uint8)
     data = write_folders({f"{k:02d}": row[None] for k, row in enumerate(rows)}, classes=names, val_fraction=0.0)
@@ -47,7 +47,7 @@ def test_a_survey_knows_which_classes_each_picture_shows(write_folders: Callable
 
 
 @pytest.mark.parametrize("change", ["missing", "cut", "other"])
-def test_a_memory_that_does_not_say_what_pictures_show_is_looked_at_again(
+def test_a_memory_that_does_not_say_what_images_show_is_looked_at_again(
     write_folders: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "memory"))
@@ -126,15 +126,15 @@ def test_a_damaged_memory_is_no_problem(
     assert look(data) == first
 
 
-def test_a_picture_in_both_splits_is_refused(shapes: Path) -> None:
+def test_a_image_in_both_splits_is_refused(shapes: Path) -> None:
     with pytest.raises(DataError, match=r"in 'train' and in 'train'; remove it from one"):
-        prepare_data(DataConfig(root=str(shapes), val="train"), seed=0, quiet=True)
+        prepare_data(DataConfig(root=str(shapes), val="train"), seed=0)
 
 
 def test_a_training_set_of_one_class_is_refused(write_folders: Callable[..., DataConfig]) -> None:
     data = write_folders({name: np.zeros((4, 4), np.uint8) for name in "abcd"})
     with pytest.raises(DataError, match="every labelled pixel is 'background'"):
-        prepare_data(data, seed=0, quiet=True)
+        prepare_data(data, seed=0)
 
 
 def test_items_survive_the_way_to_other_ranks() -> None:
@@ -146,5 +146,5 @@ def test_items_survive_the_way_to_other_ranks() -> None:
 
 @pytest.mark.parametrize("name", ["camvid", "voc2012_sample", "weizmann_horses", "drive", "leaf_black_rot"])
 def test_real_data_sets_are_sound(shared_data: Callable[[str], Path], name: str) -> None:
-    prepared = prepare_data(DataConfig(root=str(shared_data(name))), seed=0, quiet=True)
+    prepared = prepare_data(DataConfig(root=str(shared_data(name))), seed=0)
     assert sum(prepared.survey.class_pixels) > 0

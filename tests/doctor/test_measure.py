@@ -9,55 +9,47 @@ from PIL import Image
 from segkit.config.schema import DataConfig
 from segkit.datasets.images import read_image
 from segkit.datasets.listing import take_inventory
-from segkit.doctor.measure import Facts, Values, gather_facts, perceptual_hash, snap, softness, thumbnail
+from segkit.doctor.measure import Facts, gather_facts, perceptual_hash, thumbnail
 from segkit.doctor.statistics import measure
 
 
 def facts_of(root: Path) -> Facts:
-    *_, facts = gather_facts(take_inventory(DataConfig(root=str(root))).pairs, None)
-    assert isinstance(facts, Facts)
-    return facts
+    return gather_facts(take_inventory(DataConfig(root=str(root))).items, None)
 
 
 def test_facts_are_those_of_the_files(shapes: Path) -> None:
     facts = facts_of(shapes)
-    for place, pair in enumerate(facts.pairs):
-        assert isinstance(pair.image, Path)
-        assert isinstance(pair.mask, Path)
-        pixels, mask = np.array(Image.open(pair.image)), np.array(Image.open(pair.mask))
-        row = facts.images[place]
+    for index, item in enumerate(facts.items):
+        assert isinstance(item.image, Path)
+        assert isinstance(item.mask, Path)
+        pixels, mask = np.array(Image.open(item.image)), np.array(Image.open(item.mask))
+        row = facts.images[index]
         assert row["hw"].tolist() == list(pixels.shape[:2])
         assert np.allclose(row["sums"], pixels.reshape(-1, 3).sum(axis=0))
         assert np.allclose(row["squares"], (pixels.reshape(-1, 3).astype(float) ** 2).sum(axis=0))
         values, counts = np.unique(mask, return_counts=True)
-        found = facts.values(place)
+        found = facts.values(index)
         assert found.values.tolist() == values.tolist()
         assert found.pixels.tolist() == counts.tolist()
 
 
-def test_progress_counts_to_the_number_of_pictures(shapes: Path) -> None:
-    pairs = take_inventory(DataConfig(root=str(shapes))).pairs
-    *steps, _ = gather_facts(pairs, None)
-    assert steps == list(range(1, len(pairs) + 1))
-
-
-def test_a_picture_takes_less_than_a_kibibyte_beside_its_paths(shapes: Path) -> None:
+def test_a_image_takes_less_than_a_kibibyte_beside_its_paths(shapes: Path) -> None:
     facts = facts_of(shapes)
     num_bytes = facts.images.nbytes + facts.labels.nbytes + sum(sys.getsizeof(packed) for packed in facts.packed_values)
-    assert num_bytes / len(facts.pairs) < 1024
+    assert num_bytes / len(facts.items) < 1024
 
 
 def test_the_mean_and_deviation_are_those_of_all_pixels(shapes: Path) -> None:
     measures = measure(facts_of(shapes))
     assert measures
-    images = take_inventory(DataConfig(root=str(shapes))).pairs
-    pixels = np.concatenate([read_image(pair.image).reshape(-1, 3) for pair in images if pair.image]) / 255
+    images = take_inventory(DataConfig(root=str(shapes))).items
+    pixels = np.concatenate([read_image(item.image).reshape(-1, 3) for item in images if item.image]) / 255
     assert np.allclose(measures.mean, pixels.mean(axis=0))
     assert np.allclose(measures.deviation, pixels.std(axis=0))
 
 
-def test_the_hash_changes_little_with_size_compression_and_brightness_and_much_between_pictures(shapes: Path) -> None:
-    images = [read_image(pair.image) for pair in take_inventory(DataConfig(root=str(shapes))).pairs if pair.image]
+def test_the_hash_changes_little_with_size_compression_and_brightness_and_much_between_images(shapes: Path) -> None:
+    images = [read_image(item.image) for item in take_inventory(DataConfig(root=str(shapes))).items if item.image]
 
     def bits(first: np.ndarray, second: np.ndarray) -> int:
         return (perceptual_hash(thumbnail(first)) ^ perceptual_hash(thumbnail(second))).bit_count()
@@ -70,27 +62,6 @@ def test_the_hash_changes_little_with_size_compression_and_brightness_and_much_b
     assert all(bits(images[0], other) >= 16 for other in images[1:])
 
 
-def test_soft_edges_are_told_from_small_objects() -> None:
-    mask = np.zeros((100, 100), np.uint8)
-    cv2.circle(mask, (50, 50), 30, 255, -1, lineType=cv2.LINE_AA)
-    values, pixels = np.unique(mask, return_counts=True)
-    known = np.isin(values, [0, 255])
-    assert softness(mask, Values(values, pixels), known) > 0.95
-    objects = np.zeros((100, 100), np.uint8)
-    for k in range(6):  # far from each other, in the middle of one class
-        objects[15 * k + 5, 20:24] = 10 * k + 7
-    objects[:, 60:] = 255
-    values, pixels = np.unique(objects, return_counts=True)
-    known = np.isin(values, [0, 255])
-    assert softness(objects, Values(values, pixels), known) < 0.5
-
-
-def test_values_snap_to_the_nearest_by_number_or_by_colour() -> None:
-    assert snap(np.array([0, 3, 100, 254]), np.array([0, 128, 255])).tolist() == [0, 0, 128, 255]
-    red, nearly = 0xFF0000, 0xF0100A
-    assert snap(np.array([nearly, 0x0A0505]), np.array([0, red])).tolist() == [red, 0]
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 def test_labels_of_every_mode_are_counted(tmp_path: Path, mode: str) -> None:
     for folder in ("images", "masks"):
@@ -99,7 +70,6 @@ def test_labels_of_every_mode_are_counted(tmp_path: Path, mode: str) -> None:
     Image.fromarray(mask * (255 if mode in ("1", "RGB") else 1)).convert(mode).save(tmp_path / "masks" / "a.png")
     Image.new("RGB", (2, 2)).save(tmp_path / "images" / "a.png")
     data = DataConfig(root=str(tmp_path), layout="folders")
-    *_, facts = gather_facts(take_inventory(data, ["all"]).pairs, None)
-    assert isinstance(facts, Facts)
+    facts = gather_facts(take_inventory(data, ["all"]).items, None)
     assert facts.values(0).pixels.tolist() == [1, 3]
     assert facts.labels["mode"][0] == mode

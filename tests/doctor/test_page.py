@@ -11,9 +11,10 @@ from PIL import Image
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.images import image_size_hw
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.doctor.check import check, write_page
-from segkit.doctor.page import label_in_color
+from segkit.doctor.examination import Finding
+from segkit.doctor.page import check_page, label_in_color
 
 
 class Page(HTMLParser):
@@ -47,7 +48,7 @@ def spoiled(shapes: Path, tmp_path: Path) -> Path:
 
 
 def page_of(root: Path, tmp_path: Path, *, augment: bool = False) -> str:
-    write_page(check(root, quiet=True), tmp_path / "c.html", augment=augment)
+    write_page(check(root), tmp_path / "c.html", augment=augment)
     return (tmp_path / "c.html").read_text()
 
 
@@ -65,7 +66,14 @@ def test_names_can_hold_no_markup(spoiled: Path, tmp_path: Path) -> None:
     assert "&lt;b&gt;data" in text
 
 
-def test_verdicts_come_with_pictures_and_remedies(spoiled: Path, tmp_path: Path) -> None:
+def test_of_very_many_files_a_thousand_are_listed_and_the_rest_is_counted(spoiled: Path) -> None:
+    lines = tuple(f"file {k}" for k in range(1234))
+    text = check_page(check(spoiled).examined, [Finding("some-code", "note", "many files", lines, "look")])
+    assert "and 234 that are not listed here" in text
+    assert text.count("<li>file ") == 1000
+
+
+def test_findings_come_with_images_and_remedies(spoiled: Path, tmp_path: Path) -> None:
     text = page_of(spoiled, tmp_path)
     section = re.search(r'id="unknown-id">(.*?)</section>', text, re.DOTALL)
     assert section
@@ -91,7 +99,7 @@ def test_a_real_set_has_a_page(shared_data: Callable[[str], Path], tmp_path: Pat
 
 def test_ids_that_are_no_class_are_painted_brightly() -> None:
     classes = Classes.build(["background", "object"])
-    reader = MaskReader.build(DataConfig(), classes)
+    reader = build_mask_reader(DataConfig(), classes)
     painted = label_in_color(np.array([[0, 1, 7, 255, 256]], np.int32), reader)
     assert painted.shape == (1, 5, 3)
     assert painted[0, 4].min() >= 64

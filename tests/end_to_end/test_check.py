@@ -1,4 +1,4 @@
-"""Each verdict on a data set spoiled for it, and silence on sound ones."""
+"""Each finding on a data set spoiled for it, and silence on sound ones."""
 
 import shlex
 import shutil
@@ -13,14 +13,14 @@ from PIL import Image
 from segkit.cli import main
 from segkit.datasets.shapes import draw_data_set
 from segkit.doctor.check import Checked, check, write_page
-from segkit.doctor.examination import Verdict
-from segkit.doctor.findings.labels import VERDICTS as LABEL_VERDICTS
-from segkit.doctor.findings.splits import VERDICTS
+from segkit.doctor.examination import Finding
+from segkit.doctor.findings.labels import RULES as LABEL_RULES
+from segkit.doctor.findings.splits import RULES
 from segkit.errors import ConfigError, DataError
 
 
 class DataSet:
-    """A drawn data set in VOC layout that a test may spoil: 24 pictures to train on, 12 to validate, 4 classes."""
+    """A drawn data set in VOC layout that a test may spoil: 24 images to train on, 12 to validate, 4 classes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -51,10 +51,10 @@ class DataSet:
         return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
     def check(self) -> Checked:
-        return check(self.root, quiet=True)
+        return check(self.root)
 
-    def find(self, code: str) -> Verdict:
-        found = {verdict.code: verdict for verdict in self.check().verdicts}
+    def find(self, code: str) -> Finding:
+        found = {finding.code: finding for finding in self.check().findings}
         assert code in found, list(found)
         return found[code]
 
@@ -72,7 +72,7 @@ def clean(drawn: Path, tmp_path: Path) -> DataSet:
     return DataSet(tmp_path / "data")
 
 
-# ---- one way to spoil a data set for each verdict: the code it must raise, and words of the line
+# ---- one way to spoil a data set for each finding: the code it must raise, and words of the line
 
 
 def drop_image(data: DataSet) -> str:
@@ -132,7 +132,7 @@ def unlist(data: DataSet) -> str:
 
 def repeat_line(data: DataSet) -> str:
     data.split("train").write_text("\n".join([*data.train, data.name]))
-    return f"'{data.name}' stands there more than once"
+    return f"'{data.name}' is listed twice"
 
 
 def cut_label(data: DataSet) -> str:
@@ -206,7 +206,7 @@ def soft(data: DataSet) -> str:
 
 
 def other_palettes(data: DataSet) -> str:
-    for k, name in enumerate(data.train[:3]):  # the colours of 1 and 2 change places in the file, as quantisers do it
+    for k, name in enumerate(data.train[:3]):  # the colours of 1 and 2 are swapped in the file, as quantisers do it
         mask = data.mask(name)
         mask[0, :2] = 1, 2
         swapped = Image.fromarray(np.choose(mask, [0, 2, 1, 3]).astype(np.uint8))
@@ -225,7 +225,7 @@ def ignore_all(data: DataSet) -> str:
 def ignore_split(data: DataSet) -> str:
     for name in data.val:
         data.write(name, np.full_like(data.mask(name), 255))
-    return "val: not one labelled pixel in 12 pictures"
+    return "val: not one labelled pixel in 12 images"
 
 
 def only_background(data: DataSet) -> str:
@@ -246,17 +246,27 @@ def drop_class(data: DataSet) -> str:
     return "train: no pixel of 1 of 4 classes, which can't be learned: star"
 
 
+def write_twelve_bits(data: DataSet) -> str:
+    """Replace two images by 16-bit ones, as microscopes and industrial cameras write them."""
+    for name, highest in zip(data.train[:2], (4095, 1023), strict=True):
+        stored = np.linspace(0, highest, 64 * 80).reshape(64, 80).astype(np.uint16)
+        Image.fromarray(stored).save(data.image(name).with_suffix(".png"))
+        data.image(name).unlink()
+        data.write(name, np.arange(64 * 80).reshape(64, 80).astype(np.uint8) % 4)
+    return f"{data.name}.png: up to 4095 of 65535"
+
+
 def make_rare(data: DataSet) -> str:
     drop_class(data)
     mask = data.mask(data.name)
     mask[0, 0] = 3
     data.write(data.name, mask)
-    return "in 1 picture of train"
+    return "in 1 image of train"
 
 
 def shorten_val(data: DataSet) -> str:
     data.split("val").write_text("\n".join(data.val[:3]))
-    return "val: 3 pictures, expected 10 or more"
+    return "val: 3 images, expected 10 or more"
 
 
 def in_both(data: DataSet) -> str:
@@ -264,32 +274,32 @@ def in_both(data: DataSet) -> str:
     return f"{data.name}: in 'train' and in 'val'"
 
 
-def copy_picture(data: DataSet, target: str, split: str) -> None:
+def copy_image(data: DataSet, target: str, split: str) -> None:
     shutil.copy(data.image(data.name), data.image(target))
     shutil.copy(data.label(data.name), data.label(target))
     data.split(split).write_text(data.split(split).read_text() + f"\n{target}")
 
 
 def same_bytes_across(data: DataSet) -> str:
-    copy_picture(data, "again", "val")
+    copy_image(data, "again", "val")
     return "again.jpg (val)"
 
 
 def same_bytes_within(data: DataSet) -> str:
-    copy_picture(data, "again", "train")
+    copy_image(data, "again", "train")
     data.write("again", np.zeros_like(data.mask(data.name)))
     return "their labels differ"
 
 
 def nearly_same(data: DataSet) -> str:
-    copy_picture(data, "again", "val")
+    copy_image(data, "again", "val")
     image = Image.open(data.image(data.name))
     image.point(lambda value: min(255, int(value * 1.08))).save(data.image("again"), quality=80)
     return "again.jpg (val)"
 
 
 def sequence(data: DataSet) -> str:
-    """A camera that moves over one large picture, its frames dealt to both splits."""
+    """A camera that moves over one large image, its frames dealt to both splits."""
     rng = np.random.default_rng(0)
     world = cv2.resize(rng.integers(0, 255, (12, 60, 3), np.uint8), (600, 64), interpolation=cv2.INTER_CUBIC)
     for k in range(12):
@@ -302,7 +312,7 @@ def sequence(data: DataSet) -> str:
 
 def empty_train(data: DataSet) -> str:
     data.split("train").write_text("\n")
-    return "train: no picture"
+    return "train: no image"
 
 
 def drop_val(data: DataSet) -> str:
@@ -361,54 +371,55 @@ SPOILED: list[tuple[str, str, Callable[[DataSet], str]]] = [
     ("unnamed-classes", "warning", unname),
     ("unlisted", "note", unlist),
     ("grey", "note", grey),
+    ("low-bits", "note", write_twelve_bits),
     ("empty-split", "error", empty_train),
     ("no-validation", "warning", drop_val),
 ]
 
 
-def test_a_sound_data_set_has_no_verdict(clean: DataSet) -> None:
+def test_a_sound_data_set_has_no_finding(clean: DataSet) -> None:
     checked = clean.check()
-    assert checked.verdicts == []
+    assert checked.findings == []
     assert checked.exit_code == 0
 
 
 @pytest.mark.parametrize(("code", "severity", "spoil"), SPOILED, ids=[spoil.__name__ for _, _, spoil in SPOILED])
-def test_each_fault_has_its_verdict_file_and_remedy(
+def test_each_fault_has_its_finding_file_and_remedy(
     clean: DataSet, code: str, severity: str, spoil: Callable[[DataSet], str]
 ) -> None:
     words = spoil(clean)
     checked = clean.check()
-    found = {verdict.code: verdict for verdict in checked.verdicts}
+    found = {finding.code: finding for finding in checked.findings}
     assert code in found, list(found)
     assert found[code].severity == severity
     assert any(words in line for line in found[code].lines), found[code].lines
     assert found[code].remedy
     expected = {"error": 2, "warning": 1, "note": 0}
-    assert checked.exit_code == max(expected[verdict.severity] for verdict in checked.verdicts)
+    assert checked.exit_code == max(expected[finding.severity] for finding in checked.findings)
 
 
-def test_every_verdict_is_tested_here() -> None:
+def test_every_finding_is_tested_here() -> None:
     tested = {code for code, _, _ in SPOILED} | {"id-label", "zero-255"}
-    assert len(tested) == len(VERDICTS)
-    assert set(LABEL_VERDICTS) <= set(VERDICTS)
+    assert len(tested) == len(RULES)
+    assert set(LABEL_RULES) <= set(RULES)
 
 
 @pytest.mark.parametrize("name", ["camvid", "voc2012_sample", "weizmann_horses", "drive", "leaf_black_rot"])
 def test_real_data_sets_have_no_error(shared_data: Callable[[str], Path], name: str) -> None:
-    checked = check(shared_data(name), quiet=True)
-    assert [verdict for verdict in checked.verdicts if verdict.severity == "error"] == []
+    checked = check(shared_data(name))
+    assert [finding for finding in checked.findings if finding.severity == "error"] == []
 
 
 def test_camvid_is_told_apart_from_numbered_photos(shared_data: Callable[[str], Path]) -> None:
-    camvid = {verdict.code: verdict for verdict in check(shared_data("camvid"), quiet=True).verdicts}
+    camvid = {finding.code: finding for finding in check(shared_data("camvid")).findings}
     assert camvid["sequence"].lines == ("0016E5_#: 204 in train, 101 in val", "0001TP_#: 62 in train, 62 in test")
-    horses = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses"), quiet=True).verdicts}
+    horses = {finding.code: finding for finding in check(shared_data("weizmann_horses")).findings}
     assert "sequence" not in horses
 
 
 def test_the_photo_that_weizmann_horses_have_in_both_splits_is_found(shared_data: Callable[[str], Path]) -> None:
     """horse175 and horse205 differ in a few grey levels only; nothing else there is alike."""
-    found = {verdict.code: verdict for verdict in check(shared_data("weizmann_horses"), quiet=True).verdicts}
+    found = {finding.code: finding for finding in check(shared_data("weizmann_horses")).findings}
     (line,) = found["near-duplicate"].lines
     assert "horse175.jpg (train)" in line
     assert "horse205.jpg (val)" in line
@@ -424,7 +435,7 @@ def test_masks_of_0_and_255_are_named_with_the_line_that_reads_them(clean: DataS
     assert "data.mask_values: [0, 255]" in clean.find("zero-255").remedy
     for name in clean.train:
         clean.write(name, clean.mask(name) // 255)
-    assert "zero-255" not in {verdict.code for verdict in clean.check().verdicts}
+    assert "zero-255" not in {finding.code for finding in clean.check().findings}
 
 
 def test_ids_that_start_at_1_come_with_their_values(clean: DataSet) -> None:
@@ -456,7 +467,7 @@ def test_the_colour_table_is_found(clean: DataSet) -> None:
 def test_ids_where_the_config_says_colours(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  mask_values: [[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]]\n")
-    assert "id-label" in {verdict.code for verdict in check(config, quiet=True).verdicts}
+    assert "id-label" in {finding.code for finding in check(config).findings}
 
 
 def test_other_colours_under_the_same_ids_alone_are_a_warning(clean: DataSet) -> None:
@@ -499,7 +510,7 @@ def test_values_below_0_are_called_so(clean: DataSet) -> None:
 
 
 def codes(data: DataSet) -> set[str]:
-    return {verdict.code for verdict in data.check().verdicts}
+    return {finding.code for finding in data.check().findings}
 
 
 def test_a_hundred_classes_are_no_fault(clean: DataSet) -> None:
@@ -548,14 +559,14 @@ def test_what_0_and_255_cause_is_said_once(clean: DataSet) -> None:
 
 
 def test_a_copy_within_val_is_found_beside_one_in_train(clean: DataSet) -> None:
-    copy_picture(clean, "first", "val")
-    copy_picture(clean, "second", "val")
-    found = {verdict.code: verdict for verdict in clean.check().verdicts}
+    copy_image(clean, "first", "val")
+    copy_image(clean, "second", "val")
+    found = {finding.code: finding for finding in clean.check().findings}
     assert len(found["identical"].lines) == 1
     assert "second.jpg (val)" in found["copies"].lines[0]
 
 
-def test_a_fixed_camera_is_found_however_many_pictures_it_took(clean: DataSet) -> None:
+def test_a_fixed_camera_is_found_however_many_images_it_took(clean: DataSet) -> None:
     rng = np.random.default_rng(0)
     scene = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (80, 64), interpolation=cv2.INTER_CUBIC)
     for k in range(300):
@@ -571,7 +582,7 @@ def test_a_fixed_camera_is_found_however_many_pictures_it_took(clean: DataSet) -
 def test_training_on_the_validation_split_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  val: train\n")
-    assert "overlap" in {verdict.code for verdict in check(config, quiet=True).verdicts}
+    assert "overlap" in {finding.code for finding in check(config).findings}
 
 
 def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: DataSet, tmp_path: Path) -> None:
@@ -580,11 +591,11 @@ def test_a_test_split_that_a_held_out_share_takes_from_is_an_overlap(clean: Data
     (clean.root / "test.txt").write_text("\n".join(clean.val))
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
-    found = {verdict.code: verdict for verdict in check(config, quiet=True).verdicts}
+    found = {finding.code: finding for finding in check(config).findings}
     assert len(found["overlap"].lines) == len(clean.val)
 
 
-def test_a_picture_that_goes_away_meanwhile_is_left_out_of_the_page(clean: DataSet, tmp_path: Path) -> None:
+def test_a_image_that_goes_away_meanwhile_is_left_out_of_the_page(clean: DataSet, tmp_path: Path) -> None:
     foreign_id(clean)
     checked = clean.check()
     clean.image(clean.name).unlink()
@@ -620,19 +631,42 @@ def test_names_without_their_folder_are_told_where_they_are(clean: DataSet) -> N
     assert "without its folder" in clean.find("missing-image").remedy
 
 
+@pytest.mark.parametrize(("channels", "suffix"), [(1, "png"), (1, "tif"), (3, "png"), (3, "tif"), (4, "png")])
+@pytest.mark.parametrize("highest", [1023, 4095, 4096, 65535])
+def test_sixteen_bit_images_of_twelve_bits_are_noted(clean: DataSet, channels: int, suffix: str, highest: int) -> None:
+    for name in clean.train:
+        stored = np.full((64, 80, channels), highest // 3, np.uint16)
+        stored[:8, :8] = highest
+        stored[..., 3:] = 65535  # alpha says nothing of the pixels
+        clean.image(name).unlink()
+        assert cv2.imwrite(str(clean.image(name).with_suffix(f".{suffix}")), stored)
+    found = {finding.code: finding for finding in clean.check().findings}
+    assert ("low-bits" in found) == (highest < 4096)
+    if highest < 4096:
+        assert len(found["low-bits"].lines) == len(clean.train)
+        assert f"by {65536 // (highest + 1)}" in found["low-bits"].remedy
+
+
+def test_one_bright_image_shows_that_all_use_sixteen_bits(clean: DataSet) -> None:
+    write_twelve_bits(clean)
+    Image.fromarray(np.full((64, 80), 60000, np.uint16)).save(clean.image(clean.train[2]).with_suffix(".png"))
+    clean.image(clean.train[2]).unlink()
+    assert "low-bits" not in codes(clean)
+
+
 # ---- sources
 
 
 def sizes(checked: Checked) -> dict[str, int]:
-    return {split: len(places) for split, places in checked.examined.inventory.splits.items()}
+    return {split: len(indices) for split, indices in checked.examined.inventory.splits.items()}
 
 
 def test_a_config_s_own_splits_and_classes_count(clean: DataSet, tmp_path: Path) -> None:
     clean.split("mine").write_text("\n".join(clean.train[:20]))
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  train: mine\n")
-    checked = check(config, ["data.val=val"], quiet=True)
-    assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
+    checked = check(config, ["data.val=val"])
+    assert {split: len(indices) for split, indices in checked.examined.inventory.splits.items()} == {
         "mine": 20,
         "val": 12,
     }
@@ -643,8 +677,8 @@ def test_a_share_held_out_by_seed_is_checked_as_training_would_draw_it(clean: Da
     (clean.root / "SegmentationClass").rename(clean.root / "masks")
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {clean.root}\n  layout: folders\n  val_fraction: 0.25\n")
-    checked = check(config, quiet=True)
-    assert {split: len(places) for split, places in checked.examined.inventory.splits.items()} == {
+    checked = check(config)
+    assert {split: len(indices) for split, indices in checked.examined.inventory.splits.items()} == {
         "train": 27,
         "val": 9,
     }
@@ -655,26 +689,26 @@ def test_shards_are_checked_too(clean: DataSet, tmp_path: Path) -> None:
     assert main(["convert", str(clean.root), "--to", "webdataset", str(tmp_path / "shards")]) == 0
     config = tmp_path / "c.yaml"
     config.write_text(f"data:\n  root: {tmp_path / 'shards'}\n  layout: webdataset\n")
-    checked = check(config, quiet=True)
-    assert checked.verdicts == []
+    checked = check(config)
+    assert checked.findings == []
     assert sizes(checked) == {"train": 24, "val": 12}
 
 
 def test_sources_that_are_none_are_refused(tmp_path: Path, clean: DataSet) -> None:
     with pytest.raises(DataError, match="found nothing there, expected a data set's folder"):
-        check(tmp_path / "nowhere", quiet=True)
+        check(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found a file that is no config"):
-        check(clean.root / "classes.txt", quiet=True)
+        check(clean.root / "classes.txt")
     with pytest.raises(DataError, match="found neither images/ and masks/"):
-        check(tmp_path, quiet=True)
+        check(tmp_path)
     with pytest.raises(ConfigError, match=r"data\.vall: unknown key"):
-        check(clean.root, ["data.vall=val"], quiet=True)
+        check(clean.root, ["data.vall=val"])
     shutil.rmtree(clean.root / "JPEGImages")
     (clean.root / "JPEGImages").mkdir()
     clean.split("train").write_text("")
     clean.split("val").write_text("")
-    with pytest.raises(DataError, match="no pictures"):
-        check(clean.root, quiet=True)
+    with pytest.raises(DataError, match="no images"):
+        check(clean.root)
 
 
 # ---- the command
@@ -704,6 +738,19 @@ def test_only_ten_files_are_printed(clean: DataSet, tmp_path: Path, capsys: pyte
     said = capsys.readouterr().out
     assert said.count(": no label") == 10
     assert "... and 14 more" in said
+
+
+def test_the_page_is_written_where_the_user_is_and_not_beside_the_data(
+    clean: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(clean.root.rglob("*"))
+    main(["check", str(clean.root)])
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["check.html"]
+    assert sorted(clean.root.rglob("*")) == before
+    main(["check", str(clean.root), "--html", str(clean.root / "mine.html")])
+    assert (clean.root / "mine.html").is_file()
 
 
 def test_a_file_that_is_not_ours_is_not_overwritten(

@@ -9,7 +9,7 @@ from torch import nn
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
@@ -40,7 +40,7 @@ def painter() -> TorchBackend:
 def scenes(root: Path, canvas_hw: tuple[int, int]) -> tuple[EvaluationSet, Classes]:
     data = DataConfig(root=str(root))
     classes = resolve_classes(data)
-    return EvaluationSet(list_items(data, "val"), MaskReader.build(data, classes), canvas_hw=canvas_hw), classes
+    return EvaluationSet(list_items(data, "val"), build_mask_reader(data, classes), canvas_hw=canvas_hw), classes
 
 
 def test_logits_come_back_at_the_original_size_before_the_argmax() -> None:

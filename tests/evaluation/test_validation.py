@@ -12,7 +12,7 @@ from torch import nn
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import DeviceError
 from segkit.evaluation.validation import Validation
 from segkit.imaging.letterbox import LetterBox
@@ -41,7 +41,7 @@ def validation(write_folders: Callable[..., DataConfig]) -> Validation:
     data = write_folders({name: np.zeros(size_hw, np.uint8) for name, size_hw in SIZES_HW.items()}, val_fraction=0.0)
     (Path(data.root) / "val.txt").write_text("a\nb\nc\nd\n")
     dataset = EvaluationSet(
-        list_items(data, "val"), MaskReader.build(data, resolve_classes(data)), canvas_hw=data.canvas
+        list_items(data, "val"), build_mask_reader(data, resolve_classes(data)), canvas_hw=data.canvas
     )
     return Validation(dataset, 1)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import ConfigError
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
@@ -62,7 +62,7 @@ def test_epochs_are_the_same_bytes_with_a_cache(
         items = list_items(data, "train")
         cache = build_cache(data, items, reduction=recipe.placement.reduction)
         assert (cache is None) == (kind == "none")
-        dataset = TrainingSet(items, MaskReader.build(data, resolve_classes(data)), recipe, seed=0, cache=cache)
+        dataset = TrainingSet(items, build_mask_reader(data, resolve_classes(data)), recipe, seed=0, cache=cache)
         plan = BatchPlan(12, 4, seed=0)
         stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=9, workers=workers)
         found = [batch.images.numpy().tobytes() + batch.masks.numpy().tobytes() for batch in stream]
@@ -77,7 +77,7 @@ def test_pictures_are_decoded_once(pictures: DataConfig) -> None:
     items = list_items(data, "train")
     recipe = build_augment(AugmentConfig(), canvas_hw=(16, 16), ignore_index=255)
     cache = build_cache(data, items, reduction=recipe.placement.reduction)
-    dataset = TrainingSet(items, MaskReader.build(data, resolve_classes(data)), recipe, seed=0, cache=cache)
+    dataset = TrainingSet(items, build_mask_reader(data, resolve_classes(data)), recipe, seed=0, cache=cache)
     before = dataset[0, 0].image
     Image.new("RGB", (1, 1)).save(items[0].image)
     assert (dataset[0, 0].image == before).all()

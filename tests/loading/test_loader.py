@@ -12,7 +12,7 @@ from PIL import Image
 from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.datasets.images import decoded_size_hw, read_image
 from segkit.datasets.layouts import Item, list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import MaskReader, build_mask_reader
 from segkit.datasets.reading import read_pair
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
 from segkit.loading.augment.pipeline import augment, build_augment
@@ -26,7 +26,7 @@ CANVAS = (32, 40)
 def training_set(root: Path) -> TrainingSet:
     data = DataConfig(root=str(root))
     recipe = build_augment(AugmentConfig(), canvas_hw=CANVAS, ignore_index=255)
-    return TrainingSet(list_items(data, "train"), MaskReader.build(data, resolve_classes(data)), recipe, seed=0)
+    return TrainingSet(list_items(data, "train"), build_mask_reader(data, resolve_classes(data)), recipe, seed=0)
 
 
 # ---- the ring
@@ -89,7 +89,7 @@ def photo(tmp_path: Path) -> Item:
 
 
 def reader() -> MaskReader:
-    return MaskReader.build(DataConfig(), SHAPE_CLASSES)
+    return build_mask_reader(DataConfig(), SHAPE_CLASSES)
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import ConfigError, DataError
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
@@ -25,14 +25,14 @@ CANVAS = (32, 40)
 
 def training_set(root: Path, *, seed: int = 0) -> TrainingSet:
     data = DataConfig(root=str(root))
-    reader = MaskReader.build(data, resolve_classes(data))
+    reader = build_mask_reader(data, resolve_classes(data))
     steps = build_augment(AugmentConfig(), canvas_hw=CANVAS, ignore_index=255)
     return TrainingSet(list_items(data, "train"), reader, steps, seed=seed)
 
 
 def evaluation_set(root: Path) -> EvaluationSet:
     data = DataConfig(root=str(root))
-    return EvaluationSet(list_items(data, "val"), MaskReader.build(data, resolve_classes(data)), canvas_hw=CANVAS)
+    return EvaluationSet(list_items(data, "val"), build_mask_reader(data, resolve_classes(data)), canvas_hw=CANVAS)
 
 
 def digests(
@@ -214,7 +214,7 @@ def test_a_broken_picture_stops_the_loader_with_its_own_message(
     write_folders: Callable[..., DataConfig], workers: int
 ) -> None:
     data = write_folders({"a": np.zeros((8, 8), np.uint8), "b": np.full((8, 8), 9, np.uint8)})
-    reader = MaskReader.build(data, resolve_classes(data))
+    reader = build_mask_reader(data, resolve_classes(data))
     dataset = TrainingSet(
         [*list_items(data, "train"), *list_items(data, "val")],
         reader,
@@ -230,7 +230,7 @@ def test_a_broken_picture_stops_the_loader_with_its_own_message(
 def test_sizes_that_differ_are_refused(write_folders: Callable[..., DataConfig]) -> None:
     data = write_folders({name: np.zeros((8, 12), np.uint8) for name in "ab"})
     Image.new("RGB", (8, 12)).save(Path(data.root) / "images" / "a.png")
-    reader = MaskReader.build(data, resolve_classes(data))
+    reader = build_mask_reader(data, resolve_classes(data))
     item = next(i for split in ("train", "val") for i in list_items(data, split) if i.name == "a")
     with pytest.raises(DataError, match=r"a\.png: the label is 12x8 pixels, its image a\.png is 8x12; .*turned by 90"):
         next(evaluation_batches(EvaluationSet([item], reader, canvas_hw=(16, 16)), batch_size=1, workers=0))

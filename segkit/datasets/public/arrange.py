@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import VOC_NAMES, Classes
-from segkit.config.schema import DataConfig
 from segkit.datasets.masks import MaskReader, write_mask
 from segkit.errors import DataError, first_line
 from segkit.runtime.machine import count_threads
@@ -130,7 +129,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def _reader(names: Sequence[str], *, values: Iterable[int], ignored: int) -> MaskReader:
-    return MaskReader.build(DataConfig(mask_values=tuple(values), ignore_values=(ignored,)), Classes.build(names))
+    return MaskReader.build(Classes.build(names), mask_values=tuple(values), ignore_values=(ignored,))
 
 
 def _assemble(

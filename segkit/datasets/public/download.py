@@ -17,7 +17,7 @@ import pooch
 
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.public.catalog import PUBLIC_SETS, PublicSet
 from segkit.datasets.public.fetch import obtain
 from segkit.datasets.public.unpack import SUFFIXES, unpack
@@ -157,7 +157,7 @@ def _check(known: PublicSet, root: Path, name: str) -> dict[str, int]:
                 f"{expected} and {known.num_classes}; its publisher may have changed it, see {known.home}"
             )
         if any(file.digest is None for file in known.files):
-            survey(items, MaskReader.build(data, classes), title=f"checking {split}")
+            survey(items, build_mask_reader(data, classes), title=f"checking {split}")
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Verdicts about what labels store: values that are no classes, and what they most likely are.
+"""Findings about what labels store: values that are no classes, and what they most likely are.
 
 Each label has one kind (`Examined.kinds`), so no file is reported twice. What all labels of a kind hold together tells
 what they are: 0/255 masks, ids that start at 1, instances. A guess is offered as a line to type, never applied.
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from segkit.datasets.label_faults import SOFT, map_from_one, map_object, object_value, start_at_one, without_rare
 from segkit.datasets.masks import code_of, color_of
-from segkit.doctor.examination import Examined, Kind, Verdict, verdict
-from segkit.doctor.guess_classes import RARE, by_frequency
-from segkit.doctor.measure import SOFT
+from segkit.doctor.examination import Examined, Finding, Kind, finding
+from segkit.doctor.guess_classes import by_frequency
 
 MOST_LISTED = 24  # values or colours in a message
 MANY = 0.05  # share of the labels that must hold what is said of all
@@ -21,17 +21,17 @@ CREAM = 0xE0E0C0  # VOC's border
 INTEGERS: tuple[Kind, ...] = ("right", "unknown", "deep")  # labels of ids
 
 
-def jpeg_labels(examined: Examined) -> Verdict | None:
+def jpeg_labels(examined: Examined) -> Finding | None:
     return _of_kind(
         examined,
         "jpeg",
         "JPEG labels",
-        "JPEG changes ids near every edge: export the labels again as PNG; if they can't be had any more, --fix OUT "
+        "JPEG changes ids near every edge: export the labels again as PNG; where that is impossible, --fix OUT "
         "gives each pixel the nearest of the values that classes have",
     )
 
 
-def color_labels(examined: Examined) -> Verdict | None:
+def color_labels(examined: Examined) -> Finding | None:
     if not examined.of_kind("colors"):
         return None
     table, certain = color_table(examined)
@@ -45,17 +45,17 @@ def color_labels(examined: Examined) -> Verdict | None:
             f"found these colours, the most frequent first: {listed}{more}; put them into the order of the classes "
             f"({names}) as data.mask_values, which segkit can't guess. --fix OUT of such a config writes ids"
         )
-    if any(examined.facts.labels["soft"][place] >= SOFT for place in examined.of_kind("colors")):
+    if any(examined.facts.labels["soft"][index] >= SOFT for index in examined.of_kind("colors")):
         remedy += ". Their edges are soft: set data.ignore_values: rest as well"
     return _of_kind(examined, "colors", "colours where ids are expected", remedy)
 
 
-def id_labels(examined: Examined) -> Verdict | None:
+def id_labels(examined: Examined) -> Finding | None:
     remedy = "data.mask_values are colours, these labels hold single values: write values there, or leave it out"
     return _of_kind(examined, "ids", "ids where colours are expected", remedy)
 
 
-def soft_labels(examined: Examined) -> Verdict | None:
+def soft_labels(examined: Examined) -> Finding | None:
     return _of_kind(
         examined,
         "soft",
@@ -65,25 +65,25 @@ def soft_labels(examined: Examined) -> Verdict | None:
     )
 
 
-def zero_255(examined: Examined) -> Verdict | None:
+def zero_255(examined: Examined) -> Finding | None:
     """0/255 masks of two classes: with 255 as ignore they read as nothing but background."""
     classes = examined.classes
     if two_levels(examined) != (0, classes.ignore_index):
         return None
-    places = [
-        place for place in examined.of_kind("right") if classes.ignore_index in examined.facts.values(place).values
+    indices = [
+        index for index in examined.of_kind("right") if classes.ignore_index in examined.facts.values(index).values
     ]
-    lines = [f"{examined.pairs[place].mask}: 0 and {classes.ignore_index}" for place in places]
+    lines = [f"{examined.items[index].mask}: 0 and {classes.ignore_index}" for index in indices]
     remedy = (
-        f"{classes.ignore_index} means 'ignore', and no pixel holds 1: set data.mask_values: "
-        f"[0, {classes.ignore_index}]; or let --fix OUT write 0 and 1"
+        f"{classes.ignore_index} means 'ignore', and no pixel holds 1: set "
+        f"{map_object(classes.ignore_index)}; or let --fix OUT write 0 and 1"
     )
-    return verdict("zero-255", "error", "masks of 0 and 255", places, lines, remedy)
+    return finding("zero-255", "error", "masks of 0 and 255", indices, lines, remedy)
 
 
-def unknown_ids(examined: Examined) -> Verdict | None:
-    places = examined.of_kind("unknown")
-    if not places:
+def unknown_ids(examined: Examined) -> Finding | None:
+    indices = examined.of_kind("unknown")
+    if not indices:
         return None
     classes, reader = examined.classes, examined.reader
     held = examined.held("unknown")
@@ -97,10 +97,10 @@ def unknown_ids(examined: Examined) -> Verdict | None:
         remedy = "add them to data.mask_values with their class, or to data.ignore_values"
     elif off_by_one(examined):
         title = "ids that start at 1"
-        remedy = f"set data.mask_values: {list(range(1, len(classes) + 1))}; or let --fix OUT write 0 to {last}"
+        remedy = f"set {map_from_one(len(classes))}; or let --fix OUT write 0 to {last}"
     elif levels := two_levels(examined):
         title = "masks of {} and {}".format(*levels)
-        remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
+        remedy = f"set {map_object(levels[1])}; or let --fix OUT write 0 and 1"
     elif spread := spread_values(examined):
         title = "values that are no ids, as many as there are classes"
         remedy = f"if they are the classes in their order, set data.mask_values: {spread}"
@@ -111,28 +111,28 @@ def unknown_ids(examined: Examined) -> Verdict | None:
         shown = ", ".join(map(str, everything[:MOST_LISTED])) + (", ..." if len(everything) > MOST_LISTED else "")
         shift = ""
         if everything[-1] == last + 1:
-            shift = f" If ids start at 1 and 0 means unlabelled: data.mask_values: {list(range(1, last + 2))} and "
+            shift = f" If ids start at 1 and 0 means unlabelled: {map_from_one(len(classes))} and "
             shift += "data.ignore_values: [0]."
         remedy = (
             f"the labels hold {shown}; classes are 0..{last}. Name the missing ones in data.classes, map values with "
             f"data.mask_values, or ignore them: data.ignore_values: {_unknown(examined, held)[:MOST_LISTED]}.{shift}"
         )
     lines = []
-    for place in places:
-        found = examined.facts.values(place)
+    for index in indices:
+        found = examined.facts.values(index)
         unknown = _unknown(examined, found.values.tolist())
         pixels = int(found.pixels[np.isin(found.values, unknown)].sum())
         said = [list(color_of(value)) for value in unknown[:8]] if reader.by_color else unknown[:8]
         lines.append(
-            f"{examined.pairs[place].mask}: {str(said)[1:-1]}{', ...' if len(unknown) > 8 else ''} ({pixels} pixels)"
+            f"{examined.items[index].mask}: {str(said)[1:-1]}{', ...' if len(unknown) > 8 else ''} ({pixels} pixels)"
         )
-    return verdict("unknown-id", "error", title, places, lines, remedy)
+    return finding("unknown-id", "error", title, indices, lines, remedy)
 
 
-def deep_labels(examined: Examined) -> Verdict | None:
+def deep_labels(examined: Examined) -> Finding | None:
     if levels := two_levels(examined):
-        remedy = f"set data.mask_values: {list(levels)}; or let --fix OUT write 0 and 1"
-    elif any(examined.facts.labels["low"][place] < 0 for place in examined.of_kind("deep")):
+        remedy = f"set {map_object(levels[1])}; or let --fix OUT write 0 and 1"
+    elif any(examined.facts.labels["low"][index] < 0 for index in examined.of_kind("deep")):
         remedy = "some values are below 0, which no mask can hold: write unlabelled pixels as data.ignore_index (255)"
     else:
         remedy = (
@@ -142,14 +142,14 @@ def deep_labels(examined: Examined) -> Verdict | None:
     return _of_kind(examined, "deep", "16-bit or instance-id labels", remedy)
 
 
-def palettes_differ(examined: Examined) -> Verdict | None:
+def palettes_differ(examined: Examined) -> Finding | None:
     """Palette labels whose files give an id different colours: each was made with a palette of its own."""
     odd = _odd_palettes(examined)
     swapped = any(own is not None for _, _, _, own in odd.values())
     lines = [
-        f"{examined.pairs[place].mask}: {value} is {list(color)}, elsewhere {list(usual)}"
+        f"{examined.items[index].mask}: {value} is {list(color)}, elsewhere {list(usual)}"
         + ("" if own is None else f", the colour of {own}")
-        for place, (value, color, usual, own) in odd.items()
+        for index, (value, color, usual, own) in odd.items()
     ]
     remedy = (
         "the same colour has other ids in other files: each was saved with a palette of its own, so ids mean nothing "
@@ -158,19 +158,19 @@ def palettes_differ(examined: Examined) -> Verdict | None:
         else "ids are read, colours are not: look whether ids mean the same in these files"
     )
     title = "palettes that differ from the others'"
-    return verdict("palette", "error" if swapped else "warning", title, list(odd), lines, remedy)
+    return finding("palette", "error" if swapped else "warning", title, list(odd), lines, remedy)
 
 
-def unnamed_classes(examined: Examined) -> Verdict | None:
+def unnamed_classes(examined: Examined) -> Finding | None:
     lines = [examined.guessed] if examined.guessed else []
     mapped = ", with that data.mask_values" if examined.data.mask_values is not None else ""
     remedy = f"name them in a config, in the order of the values: data.classes{mapped}"
     if not mapped:
         remedy += f"; or write {examined.data.root}/classes.txt, one name per line"
-    return verdict("unnamed-classes", "warning", "classes have no names", lines=lines, remedy=remedy)
+    return finding("unnamed-classes", "warning", "classes have no names", lines=lines, remedy=remedy)
 
 
-VERDICTS: tuple[Callable[[Examined], Verdict | None], ...] = (
+RULES: tuple[Callable[[Examined], Finding | None], ...] = (
     jpeg_labels,
     color_labels,
     id_labels,
@@ -183,7 +183,7 @@ VERDICTS: tuple[Callable[[Examined], Verdict | None], ...] = (
 )
 
 
-# ---- what labels hold together; also for those who mend them
+# ---- what labels hold together; fix needs them too
 
 
 def two_levels(examined: Examined) -> tuple[int, int] | None:
@@ -191,8 +191,9 @@ def two_levels(examined: Examined) -> tuple[int, int] | None:
     classes, reader = examined.classes, examined.reader
     if len(classes) != 2 or reader.mapped or reader.by_color:
         return None
-    held = sorted({value for kind in INTEGERS for value in examined.held(kind)})
-    return (0, held[1]) if len(held) == 2 and held[0] == 0 and 1 < held[1] < 2**16 else None
+    held = {value for kind in INTEGERS for value in examined.held(kind)}
+    other = object_value(held)
+    return (0, other) if 0 in held and other is not None and 1 < other < 2**16 else None
 
 
 def spread_values(examined: Examined) -> list[int] | None:
@@ -214,27 +215,27 @@ def off_by_one(examined: Examined) -> bool:
         return False
     held = examined.held("unknown") + examined.held("right")
     num_labels = len(examined.of_kind("unknown")) + len(examined.counted)
-    last = max((value for value in held if value != classes.ignore_index), default=0)
-    return 0 not in held and 1 in held and last == len(classes) and held[last] >= MANY * num_labels
+    last = len(classes)
+    return start_at_one(held, last, ignored=classes.ignore_index) and held[last] >= MANY * num_labels
 
 
 def swapped_palettes(examined: Examined) -> frozenset[int]:
-    """Return the pairs whose palette gives the colour that other labels have for one id to another."""
-    return frozenset(place for place, (_, _, _, own) in _odd_palettes(examined).items() if own is not None)
+    """Return the items whose palette gives the colour that other labels have for one id to another."""
+    return frozenset(index for index, (_, _, _, own) in _odd_palettes(examined).items() if own is not None)
 
 
 @functools.lru_cache(maxsize=1)
 def _odd_palettes(examined: Examined) -> dict[int, tuple[int, bytes, bytes, int | None]]:
-    """Return for each odd palette's pair an id, its colour here and elsewhere, and which id has that colour there."""
+    """Return for each odd palette's item an id, its colour here and elsewhere, and which id has that colour there."""
     facts = examined.facts
     entries = {}
     counts: Counter[tuple[int, bytes]] = Counter()
-    for place in examined.of_kind("right"):
-        if facts.labels["palette"][place] >= 0:
-            palette = facts.palettes[facts.labels["palette"][place]]
-            values = facts.values(place).values.tolist()
-            entries[place] = [(value, palette[3 * k : 3 * k + 3]) for k, value in enumerate(values)]
-            counts.update(entries[place])
+    for index in examined.of_kind("right"):
+        if facts.labels["palette"][index] >= 0:
+            palette = facts.palettes[facts.labels["palette"][index]]
+            values = facts.values(index).values.tolist()
+            entries[index] = [(value, palette[3 * k : 3 * k + 3]) for k, value in enumerate(values)]
+            counts.update(entries[index])
     usual: dict[int, bytes] = {}
     for (value, color), _ in counts.most_common():
         usual.setdefault(value, color)
@@ -242,14 +243,14 @@ def _odd_palettes(examined: Examined) -> dict[int, tuple[int, bytes, bytes, int 
     for value, color in usual.items():
         home[color] = None if color in home else value  # the colour of two ids tells nothing
     odd = {}
-    for place, held in entries.items():
+    for index, held in entries.items():
         other = [(value, color) for value, color in held if usual[value] != color]
         if not other:
             continue
         distinct = len({color for _, color in held}) == len(held)
         wandered = [entry for entry in other if distinct and home.get(entry[1]) not in (None, entry[0])]
         value, color = (wandered or other)[0]
-        odd[place] = (value, color, usual[value], home[color] if wandered else None)
+        odd[index] = (value, color, usual[value], home[color] if wandered else None)
     return odd
 
 
@@ -260,44 +261,42 @@ def color_table(examined: Examined) -> tuple[list[int], bool]:
     (rare, and many of them) are left out.
     """
     counts: Counter[int] = Counter()
-    total = 0
-    for place in examined.of_kind("colors"):
-        found = examined.facts.main_values(place)
+    for index in examined.of_kind("colors"):
+        found = examined.facts.main_values(index)
         counts.update(dict(zip(found.values.tolist(), found.pixels.tolist(), strict=True)))
-        total += int(found.pixels.sum())
     own = [code_of(color) for color in examined.classes.colors]
     if counts and set(counts) <= {*own, CREAM}:
         return own, True
     if len(counts) > MOST_LISTED:
-        counts = Counter({code: pixels for code, pixels in counts.items() if pixels >= RARE * total})
+        return by_frequency(without_rare(counts)), False
     return by_frequency(counts), False
 
 
 def _unknown(examined: Examined, values: Iterable[int]) -> list[int]:
     reader = examined.reader
     listed = np.array(sorted(values), np.int64)
-    unknown: list[int] = listed[~reader.knows(listed)].tolist()
+    unknown: list[int] = listed[~reader.table.knows(listed)].tolist()
     return unknown
 
 
 def looks_like_instances(examined: Examined) -> bool:
     """True if unknown ids run from 0 or 1 without a gap in nearly every label, up to another number in each."""
-    places = examined.of_kind("unknown")
+    indices = examined.of_kind("unknown")
     last, gapless = set(), 0
-    for place in places:
-        values = examined.facts.values(place).values
+    for index in indices:
+        values = examined.facts.values(index).values
         values = values[values != examined.classes.ignore_index]
         gapless += bool(len(values) > 1 and values[0] <= 1 and values[-1] - values[0] == len(values) - 1)
         last.add(int(values[-1]) if len(values) else 0)
-    return len(places) > 2 and gapless >= 0.9 * len(places) and len(last) > 2
+    return len(indices) > 2 and gapless >= 0.9 * len(indices) and len(last) > 2
 
 
-def _of_kind(examined: Examined, kind: Kind, title: str, remedy: str) -> Verdict | None:
-    places = examined.of_kind(kind)
+def _of_kind(examined: Examined, kind: Kind, title: str, remedy: str) -> Finding | None:
+    indices = examined.of_kind(kind)
     labels = examined.facts.labels
     lines = [
-        f"{examined.pairs[place].mask}: {labels['mode'][place]}, {labels['num_values'][place]} different values"
-        for place in places
+        f"{examined.items[index].mask}: {labels['mode'][index]}, {labels['num_values'][index]} different values"
+        for index in indices
     ]
     codes = {
         "jpeg": "jpeg-label",
@@ -306,4 +305,4 @@ def _of_kind(examined: Examined, kind: Kind, title: str, remedy: str) -> Verdict
         "soft": "soft-label",
         "deep": "deep-label",
     }
-    return verdict(codes[kind], "error", title, places, lines, remedy)
+    return finding(codes[kind], "error", title, indices, lines, remedy)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.classes import Classes
+from segkit.datasets.label_faults import looks_soft, object_value
 from segkit.datasets.masks import color_codes, color_of, read_label_values
 from segkit.errors import ConfigError, DataError, count, listed
 from segkit.formats.masks.pairing import find_pairs
@@ -55,13 +56,13 @@ def read_object(path: Path) -> np.ndarray:
     by_color = stored.ndim == 3
     if by_color:
         stored = color_codes(stored)
-    values = np.unique(stored)
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        found = listed(color_of(value) if by_color else value for value in values.tolist())
-        if len(values) > 8:
-            remedy = f"{len(values)} values look like soft edges (resized, or once a JPEG); export it with hard ones"
-        else:
-            remedy = "for more than one class use --from color-masks or id-masks"
+    values: list[int] = np.unique(stored).tolist()
+    if object_value(values) is None and values != [0]:
+        found = listed(color_of(value) if by_color else value for value in values)
+        remedy = "for more than one class use --from color-masks or id-masks"
+        if looks_soft(values):
+            soft = f"{len(values)} values look like soft edges (resized, or once a JPEG); export it with hard ones"
+            remedy = f"{soft}, or {remedy}"
         raise DataError(f"{path}: found {found}, expected 0 and one other value; {remedy}")
     inside: np.ndarray = stored != 0
     return inside

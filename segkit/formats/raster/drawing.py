@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from segkit.datasets.files import File
 from segkit.datasets.images import image_size_hw
-from segkit.datasets.shards import File
 from segkit.errors import DataError
 from segkit.formats.raster.polygons import fill_polygon
 
