@@ -182,7 +182,7 @@ def test_a_test_split_that_is_there_stays_out_of_the_others(data: Path, capsys: 
     assert main(["split", str(data), "--val", "4", "--test", "8"]) == 0
     tested = (data / "splits" / "test.txt").read_text()
     assert main(["split", str(data), "--folds", "4"]) == 0
-    assert re.search(r"the 8 \w+ of the test split", capsys.readouterr().out)
+    assert re.search(r"the 8 images of the existing test split", capsys.readouterr().out)
     folds = {name for path in (data / "splits").glob("fold*.txt") for name in path.read_text().split()}
     assert len(folds) == 32
     assert folds.isdisjoint(tested.split())
@@ -244,7 +244,7 @@ def test_the_command_prints_who_got_what(data: Path, capsys: pytest.CaptureFixtu
     rows = {
         line.split()[0]: [int(word) for word in line.split()[1:]] for line in said.splitlines()[2:6] if "-" not in line
     }
-    assert rows["pictures"] == [30, 10]
+    assert rows["images"] == [30, 10]
     assert [road + car for road, car in zip(rows["road"], rows["car"], strict=True)] == [30, 10]
     assert sum(rows["car"]) == 10
     assert rows["car"][1] in (2, 3)
