@@ -7,7 +7,7 @@ split files: `segkit split` makes them.
 
 from pathlib import Path
 
-from segkit.datasets.layouts import voc_root
+from segkit.datasets.split_folders import voc_root
 from segkit.formats.sample import NO_SPLIT, Picture, PictureSet, tell_apart
 from segkit.formats.writing import copy_image, each_picture, encode_mask, read_mask, write_plainly, write_text
 
