@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.config.schema import DataConfig
-from segkit.datasets.layouts import check_root, voc_root
+from segkit.datasets.layouts import check_root
+from segkit.datasets.split_folders import voc_root
 from segkit.errors import ConfigError, DataError, summarize
 
 _SPLIT_FILE = re.compile(r"(repeat([1-9][0-9]*)_)?fold([1-9][0-9]*)_(train|val)")

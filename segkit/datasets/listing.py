@@ -9,22 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segkit.config.schema import DataConfig
-from segkit.datasets.layouts import (
-    EVERYTHING,
+from segkit.datasets.layouts import EVERYTHING, check_root, hold_out, list_items
+from segkit.datasets.split_files import parse_split
+from segkit.datasets.split_folders import (
     FolderIndex,
     ListedItem,
     SplitFolders,
-    check_root,
     find_layout,
     find_split,
     has_split,
-    hold_out,
     index_files,
     index_folders,
-    list_items,
     split_folders,
 )
-from segkit.datasets.split_files import parse_split
 from segkit.errors import DataError
 
 KNOWN_SPLITS = ("train", "val", "valid", "validation", "test")  # what a folder without a config is looked through for

@@ -16,19 +16,10 @@ import numpy as np
 
 from segkit.config.schema import DataConfig
 from segkit.datasets.label_faults import MOST_VALUES, object_value
-from segkit.datasets.layouts import (
-    EVERYTHING,
-    Item,
-    find_layout,
-    find_split,
-    has_class_file,
-    has_split,
-    list_items,
-    resolve_classes,
-    voc_root,
-)
+from segkit.datasets.layouts import EVERYTHING, Item, has_class_file, list_items, resolve_classes
 from segkit.datasets.masks import color_codes, read_label_values
 from segkit.datasets.split_files import parse_split
+from segkit.datasets.split_folders import find_layout, find_split, has_split, voc_root
 from segkit.errors import ConfigError, DataError
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads

@@ -80,7 +80,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def sequences(facts: Facts, split_of: list[list[str]]) -> list[Sequence]:
-    """Return sequences that stand in more than one split, the largest first.
+    """Return sequences of which more than one split has frames, the largest first.
 
     Names must differ in their last number alone, and neighbours look more alike than any two images of the set:
     numbered collections of photos are no sequences.

@@ -12,9 +12,9 @@ import numpy as np
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
 from segkit.datasets.label_faults import SOFT
-from segkit.datasets.layouts import ListedItem
 from segkit.datasets.listing import Inventory
 from segkit.datasets.masks import COLOR_MODES, MaskReader
+from segkit.datasets.split_folders import ListedItem
 from segkit.datasets.survey import Survey
 from segkit.doctor.measure import Facts
 

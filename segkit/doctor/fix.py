@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from segkit.datasets.images import QUARTER_TURNS
-from segkit.datasets.layouts import voc_root
 from segkit.datasets.masks import COLOR_MODES, read_stored_label
+from segkit.datasets.split_folders import voc_root
 from segkit.doctor.duplicates import copies
 from segkit.doctor.examination import Examined
 from segkit.doctor.findings.labels import swapped_palettes

@@ -14,8 +14,8 @@ import numpy as np
 from segkit.datasets.files import File
 from segkit.datasets.images import Opened, open_image, suffix_fits
 from segkit.datasets.label_faults import MOST_VALUES, SMALL_SHARE, SOFT, Values, softness
-from segkit.datasets.layouts import ListedItem
 from segkit.datasets.masks import JPEG_FORMATS, MaskReader, StoredLabel, color_codes, read_stored_label
+from segkit.datasets.split_folders import ListedItem
 from segkit.errors import DataError
 from segkit.runtime.machine import count_threads
 from segkit.runtime.progress import progress

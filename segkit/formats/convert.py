@@ -14,7 +14,7 @@ import numpy as np
 
 from segkit.config.reading import load_config
 from segkit.datasets.label_faults import object_value
-from segkit.datasets.layouts import find_layout
+from segkit.datasets.split_folders import find_layout
 from segkit.errors import ConfigError, DataError, SegkitError
 from segkit.formats.configured import read_configured
 from segkit.formats.options import ReadOptions, WriteOptions

@@ -7,7 +7,7 @@ split files: `segkit split` makes them.
 
 from pathlib import Path
 
-from segkit.datasets.layouts import voc_root
+from segkit.datasets.split_folders import voc_root
 from segkit.formats.options import WriteOptions
 from segkit.formats.sample import NO_SPLIT, Sample, SampleSet, make_names_unique
 from segkit.formats.writing import copy_image, each_sample, encode_mask, read_mask, write_plainly, write_text

@@ -6,7 +6,7 @@ from PIL import Image
 
 from segkit.classes import Classes
 from segkit.config.schema import DataConfig
-from segkit.datasets.masks import MaskReader, build_mask_reader, read_label_values, write_mask
+from segkit.datasets.masks import MaskReader, ValueTable, build_mask_reader, read_label_values, write_mask
 from segkit.errors import ConfigError, DataError
 
 IDS = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
@@ -175,3 +175,47 @@ def test_a_truncated_label_is_refused(tmp_path: Path) -> None:
 def test_mask_values_that_make_no_sense_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         reader(TWO, **settings)
+
+
+# ---- the table of stored values
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_table_gives_each_value_its_id_and_the_others_none(dtype: type) -> None:
+    table = ValueTable.build({0: 3, 200: 1, 7: 255})
+    stored = np.array([[0, 7], [200, 9]], dtype)
+    assert table(stored).tolist() == [[3, 255], [1, table.unknown]]
+    assert table.unknown not in (3, 1, 255)
+    assert table.knows(stored.astype(np.int64)).tolist() == [[True, True], [True, False]]
+
+
+def test_a_table_holds_values_below_0_and_knows_where_it_ends() -> None:
+    table = ValueTable.build({-1: 255, 0: 0, 65535: 1})
+    assert table(np.array([[-1, 0, 65535, -2, 65536]], np.int32)).tolist() == [
+        [255, 0, 1, table.unknown, table.unknown]
+    ]
+    assert table(np.array([[0, 5]], np.uint8)).tolist() == [[0, table.unknown]]
+    assert table.knows(np.array([-2, -1, 65535, 65536])).tolist() == [False, True, True, False]
+
+
+def test_the_rest_of_a_table_may_have_an_id_beyond_its_end_too() -> None:
+    table = ValueTable.build({5: 0}, rest=255)
+    assert table(np.array([[5, 6, 70_000, -1]], np.int32)).tolist() == [[0, 255, 255, 255]]
+    assert table.knows(np.array([5, 6])).all()
+
+
+def test_a_table_of_colours_is_by_code() -> None:
+    table = ValueTable.build({0x0A0B0C: 1}, by_color=True)
+    assert table(np.array([[[10, 11, 12], [12, 11, 10]]], np.uint8)).tolist() == [[1, table.unknown]]
+
+
+def test_what_a_table_does_not_know_can_be_ignored() -> None:
+    table = ValueTable.build({0: 0, 1: 1}).ignoring_unknown(255)
+    assert table(np.array([[0, 1, 2, 70_000]], np.int32)).tolist() == [[0, 1, 255, 255]]
+
+
+def test_a_reader_can_be_made_without_a_config(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.png", np.array([[0, 9, 255]], np.uint8))
+    plain = MaskReader.build(TWO, mask_values=(0, 255), ignore_values=(9,))
+    assert plain(path).tolist() == [[0, 255, 1]]
+    assert plain(path).tolist() == reader(TWO, mask_values=(0, 255), ignore_values=(9,))(path).tolist()

@@ -10,7 +10,8 @@ import pytest
 
 from segkit.config.schema import DataConfig
 from segkit.datasets.layouts import list_items
-from segkit.datasets.split import Unit, deal, find_layout, make_units, split_data_set
+from segkit.datasets.split import Unit, deal, make_units, split_data_set
+from segkit.datasets.split_folders import find_layout
 from segkit.errors import ConfigError, DataError
 
 WriteFolders = Callable[..., DataConfig]

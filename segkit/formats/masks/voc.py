@@ -10,8 +10,8 @@ label; those of classes that options.classes don't name become background.
 from pathlib import Path
 
 from segkit.classes import RGB, VOC_NAMES, voc_color
-from segkit.datasets.layouts import voc_root
 from segkit.datasets.masks import code_of
+from segkit.datasets.split_folders import voc_root
 from segkit.errors import DataError
 from segkit.formats.masks.color_table import read_color_table
 from segkit.formats.masks.pairing import find_pairs
