@@ -112,7 +112,7 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         largest = _largest_batch(config, memory_share, num_train=len(data.train))
         config = _with_batch(config, largest)
     device = select_device(config.train.device)
-    workers = count_workers(config.train.workers, device)
+    workers = count_workers(config.train.workers, device, start_method=config.train.start_method)
     num_steps = max(num_steps, WARM_UP_STEPS + 2 * AHEAD * workers)  # beyond what workers have loaded ahead at first
     batches = BatchPlan(len(data.train), config.train.fixed_batch_size, seed=0, views=views)
     steps_per_epoch = batches.batches_per_epoch

@@ -166,7 +166,7 @@ def _train(
         config.augment, canvas_hw=config.data.canvas, ignore_index=classes.ignore_index,
         class_pixels=data.survey.class_pixels,
     )  # fmt: skip
-    cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction)
+    cache = build_cache(config.data, data.train, recipe)
     steps_per_epoch = plan.batches_per_epoch
     num_steps = settings.epochs * steps_per_epoch
     thaw_step = settings.freeze_epochs * steps_per_epoch
@@ -200,7 +200,7 @@ def _train(
         if average and old.ema:
             restore(average.model, old.ema, model=config.model)
             average.updates = old.ema_updates
-    example = torch.zeros(1, 3, *recipe.placement.canvas_hw, device=device)
+    example = torch.zeros(1, 3, *recipe.canvas_hw, device=device)
     unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
     plain = None  # the model in one piece, where the one that trains is spread over ranks
     if settings.sharding == "fsdp2" and ranks.size > 1:
@@ -309,7 +309,8 @@ def _train(
         rank=ranks.rank,
         first_step=progress.step,
         num_steps=num_steps,
-        workers=count_workers(settings.workers, device),
+        workers=count_workers(settings.workers, device, start_method=settings.start_method),
+        start_method=settings.start_method,
         timeout=settings.timeout_minutes * 60,
         device=device,
     )

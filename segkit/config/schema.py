@@ -112,6 +112,7 @@ class TrainConfig:
     on_nonfinite: Literal["stop", "skip"] = "stop"
     checkpoint_every_steps: Annotated[int, Ge(0)] = 0
     checkpoint_every_minutes: NonNegative = 10.0
+    start_method: Literal["auto", "fork", "spawn"] = "auto"
     timeout_minutes: Positive = 10.0
     profile: bool = False
 

@@ -15,7 +15,7 @@ from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import segment
 from segkit.inference.ensemble import Ensemble
-from segkit.loading.collate import SceneBatch
+from segkit.loading.collate import EvaluationBatch
 from segkit.losses.table import WeightedLoss
 from segkit.models.segmenter import Segmenter
 from segkit.runtime.device import sum_dtype
@@ -34,7 +34,7 @@ class Evaluation:
 
 def evaluate(
     model: Segmenter | Ensemble,
-    batches: Iterable[SceneBatch],
+    batches: Iterable[EvaluationBatch],
     *,
     classes: Classes,
     precision: torch.dtype,
