@@ -107,7 +107,7 @@ def make_plan(config: RunConfig, *, num_steps: int = 12, memory_share: float = 0
         largest = _largest_batch(config, memory_share, num_train=len(data.train))
         config = _with_batch(config, largest)
     device = select_device(config.train.device)
-    workers = count_workers(config.train.workers, device)
+    workers = count_workers(config.train.workers, device, start_method=config.train.start_method)
     num_steps = max(num_steps, WARM_UP_STEPS + 2 * AHEAD * workers)  # beyond what workers have loaded ahead at first
     steps_per_epoch = build_plan(config, data).batches_per_epoch
     if num_steps - WARM_UP_STEPS >= steps_per_epoch:  # whole epochs, since saving a checkpoint makes a step slow

@@ -17,7 +17,7 @@ from segkit.errors import DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import Backend
-from segkit.loading.collate import SceneBatch
+from segkit.loading.collate import EvaluationBatch
 from segkit.losses.table import WeightedLoss
 from segkit.runtime.device import sum_dtype
 from segkit.runtime.machine import count_threads
@@ -35,7 +35,7 @@ class Evaluation:
 
 def evaluate(
     model: Backend,
-    batches: Iterable[SceneBatch],
+    batches: Iterable[EvaluationBatch],
     *,
     classes: Classes,
     ranks: Ranks | None = None,

@@ -11,7 +11,7 @@ from segkit.evaluation.evaluate import Evaluation, evaluate
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
 from segkit.inference.backend import Backend
-from segkit.loading.collate import collate_scenes
+from segkit.loading.collate import collate_evaluation
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.losses.table import WeightedLoss
@@ -77,9 +77,9 @@ class Validation:
         """
         self.score(model, num_batches=2)
         if largest:
-            scene = self.dataset[self.largest_image()]
+            sample = self.dataset[self.largest_image()]
             classes = self.dataset.reader.classes
-            evaluate(model, [collate_scenes([scene])], classes=classes)
+            evaluate(model, [collate_evaluation([sample])], classes=classes)
 
     def largest_image(self) -> int:
         """Return the index of the image with the most pixels, by the files' headers."""
@@ -92,9 +92,9 @@ class Validation:
         """Yield name, and image, truth and prediction side by side (uint8 RGB [h, w, 3]), of the same few images."""
         count = min(count, len(self.dataset))
         for k in range(count):
-            scene = self.dataset[k * len(self.dataset) // count]
-            logits = model(scene.image[None])[0]
-            inner = scene.box.inner
-            image = scene.image.permute(1, 2, 0).numpy()[inner]
-            masks = [scene.canvas_mask.numpy()[inner], argmax(logits)[inner]]
-            yield scene.name, panel(image, masks, self.dataset.reader.classes)
+            sample = self.dataset[k * len(self.dataset) // count]
+            logits = model(sample.image[None])[0]
+            inner = sample.box.inner
+            image = sample.image.permute(1, 2, 0).numpy()[inner]
+            masks = [sample.canvas_mask.numpy()[inner], argmax(logits)[inner]]
+            yield sample.name, panel(image, masks, self.dataset.reader.classes)

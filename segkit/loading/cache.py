@@ -1,4 +1,4 @@
-"""Decoded pictures and masks, kept for the next epoch: in memory that all workers of a process share, or in a file.
+"""Decoded images and masks, kept for the next epoch: in memory that all workers of a process share, or in a file.
 
 What is kept is what `read_pair` returned, so a run gives the same numbers with a cache or without. A file is removed
 from its folder as soon as it is made: it vanishes with the run, also when that is killed. Not here: sharing between
@@ -8,7 +8,7 @@ ranks, each of which keeps its own.
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from segkit.config.schema import DataConfig
 from segkit.datasets.images import decoded_size_hw
 from segkit.datasets.layouts import Item
 from segkit.errors import ConfigError, DataError
+from segkit.loading.augment.pipeline import Recipe
 from segkit.runtime.machine import count_threads, free_disk, free_memory, processes_here, user_cache
 from segkit.runtime.threads import prefetch
 
@@ -24,9 +25,9 @@ GIB = 2**30
 
 
 class PixelCache:
-    """Places for images uint8 [h, w, 3] and masks uint8 [h, w] of known sizes, filled as they come.
+    """Slots for images uint8 [h, w, 3] and masks uint8 [h, w] of known sizes, filled as they are read.
 
-    Made before the workers are forked, which then share it. A picture that two workers decode at the same time is
+    Made before the workers are forked, which then share it. An image that two workers decode at the same time is
     written twice, with the same bytes.
     """
 
@@ -44,41 +45,39 @@ class PixelCache:
 
     def get(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the image and mask of an item, to be read only; None where they haven't been put yet."""
-        return self._place(index) if self._filled[index] else None
+        return self._slot(index) if self._filled[index] else None
 
     def put(self, index: int, image: np.ndarray, mask: np.ndarray) -> None:
         """Keep an item. One of another size than was announced (the file changed) is not kept."""
         if image.shape[:2] == self.sizes_hw[index]:
-            place = self._place(index)
-            place[0][:], place[1][:] = image, mask
+            slot = self._slot(index)
+            slot[0][:], slot[1][:] = image, mask
             self._filled[index] = 1  # last, so that a half-written item is never seen
 
-    def _place(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _slot(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         height, width = self.sizes_hw[index]
         pixels = self._bytes[self.offsets[index] : self.offsets[index + 1]]
         split = 3 * height * width
         return pixels[:split].reshape(height, width, 3), pixels[split:].reshape(height, width)
 
 
-def build_cache(
-    data: DataConfig, items: Sequence[Item], *, reduction: Callable[[tuple[int, int]], int]
-) -> PixelCache | None:
-    """Return the cache that `data.cache` asks for, or None. `reduction` is that with which the items will be read.
+def build_cache(data: DataConfig, items: Sequence[Item], recipe: Recipe) -> PixelCache | None:
+    """Return the cache that `data.cache` asks for, or None. `recipe` is what the images are read for.
 
     Raises:
-        ConfigError: the decoded pictures exceed data.cache_gib, or the memory or disk that is free.
-        DataError: a picture can't be read.
+        ConfigError: the decoded images exceed data.cache_gib, or the memory or disk that is free.
+        DataError: an image can't be read.
     """
     kind, budget_gib = data.cache, data.cache_gib
     if kind == "none":
         return None
     sizes_hw = list(
-        prefetch(lambda item: decoded_size_hw(item.image, reduction), items, threads=count_threads(), ahead=64)
+        prefetch(lambda item: decoded_size_hw(item.image, recipe.reduction), items, threads=count_threads(), ahead=64)
     )
     num_ranks = processes_here()  # each has a cache of its own
     needed = num_ranks * sum(4 * height * width + 1 for height, width in sizes_hw)
     folder = user_cache() if kind == "disk" else None
-    words = f"data.cache: {kind} needs {needed / GIB:.2f} GiB for {len(sizes_hw)} decoded pictures"
+    words = f"data.cache: {kind} needs {needed / GIB:.2f} GiB for {len(sizes_hw)} decoded images"
     if num_ranks > 1:
         words += f" in each of {num_ranks} processes"
     if needed > budget_gib * GIB:

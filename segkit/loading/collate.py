@@ -9,6 +9,14 @@ import torch
 from segkit.imaging.letterbox import LetterBox
 
 
+class Sample(NamedTuple):
+    """One augmented image on the canvas."""
+
+    image: torch.Tensor  # uint8 RGB [3, H, W]
+    mask: torch.Tensor  # uint8 [H, W]
+    name: str
+
+
 class Batch(NamedTuple):
     """Samples side by side; `onehot` only where a caller asked for it."""
 
@@ -18,8 +26,8 @@ class Batch(NamedTuple):
     onehot: torch.Tensor | None = None  # float32 [B, H, W, C+1], last channel = ignored pixels
 
 
-class Scene(NamedTuple):
-    """One picture for evaluation: letterboxed pixels, and the mask both on the canvas and untouched."""
+class EvaluationSample(NamedTuple):
+    """One image for evaluation: letterboxed pixels, and the mask both on the canvas and untouched."""
 
     image: torch.Tensor  # uint8 RGB [3, H, W]
     canvas_mask: torch.Tensor  # uint8 [H, W], for the validation loss
@@ -28,14 +36,32 @@ class Scene(NamedTuple):
     name: str
 
 
-class SceneBatch(NamedTuple):
-    """Scenes side by side; their untouched masks keep their own sizes."""
+class EvaluationBatch(NamedTuple):
+    """Evaluation samples side by side; their untouched masks keep their own sizes."""
 
     images: torch.Tensor  # uint8 RGB [B, 3, H, W]
     canvas_masks: torch.Tensor  # uint8 [B, H, W]
     masks: list[np.ndarray]  # B times uint8 [h, w]
     boxes: list[LetterBox]
     names: list[str]
+
+
+def collate(samples: Sequence[Sample], onehot_classes: int | None = None) -> Batch:
+    """Stack samples; with `onehot_classes` (the number of classes C) also give their masks one-hot.
+
+    For a DataLoader: `collate_fn=collate`, or `functools.partial(collate, onehot_classes=C)`.
+    """
+    masks = _stack_masks([sample.mask for sample in samples])
+    onehot = None if onehot_classes is None else one_hot(masks, onehot_classes)
+    return Batch(
+        _stack_images([sample.image for sample in samples]), masks, [sample.name for sample in samples], onehot
+    )
+
+
+def collate_evaluation(samples: Sequence[EvaluationSample]) -> EvaluationBatch:
+    """Stack what has the canvas's size, list what has its own."""
+    images, canvas_masks, masks, boxes, names = zip(*samples, strict=True)
+    return EvaluationBatch(_stack_images(images), _stack_masks(canvas_masks), list(masks), list(boxes), list(names))
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
@@ -50,7 +76,7 @@ def one_hot(masks: torch.Tensor, num_classes: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(ids, num_classes + 1).float()
 
 
-def _stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
+def _stack_images(images: Sequence[torch.Tensor]) -> torch.Tensor:
     """B times [3, H, W] -> [B, 3, H, W], channels_last as they are.
 
     By numpy: torch's threads would go on spinning after this, and take the cores of those that load.
@@ -58,8 +84,5 @@ def _stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.from_numpy(np.stack([image.permute(1, 2, 0).numpy() for image in images])).permute(0, 3, 1, 2)
 
 
-def collate_scenes(scenes: Sequence[Scene]) -> SceneBatch:
-    """Stack what has the canvas' size, list what has its own."""
-    images, canvas_masks, masks, boxes, names = zip(*scenes, strict=True)
-    ids = torch.from_numpy(np.stack([mask.numpy() for mask in canvas_masks]))
-    return SceneBatch(_stack(images), ids, list(masks), list(boxes), list(names))
+def _stack_masks(masks: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([mask.numpy() for mask in masks]))

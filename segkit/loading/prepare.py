@@ -1,4 +1,4 @@
-"""The data of a run, looked at and found sound: classes, items of both splits, and what the training masks hold."""
+"""The data of a run, examined: classes, items of both splits, and what the training masks hold."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ from segkit.loading.batch_plan import shard_sizes
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Two splits whose every file has been looked at. `held_out` names the share that `val_fraction` drew, if any."""
+    """Two splits whose every file has been examined. `held_out` names the share that `val_fraction` drew, if any."""
 
     classes: Classes
     train: list[Item]
@@ -29,7 +29,7 @@ class PreparedData:
 
     @functools.cached_property
     def files(self) -> list[tuple[str, str, int, int]]:
-        """A row for every picture of both splits, in order: split, name, bytes of the image and of the mask."""
+        """A row for every image of both splits, in order: split, name, bytes of the image and of the mask."""
         return [
             (split, item.name, file_size(item.image), file_size(item.mask) if item.mask else 0)
             for split, items in (("train", self.train), ("val", self.val))
@@ -38,7 +38,7 @@ class PreparedData:
 
     @functools.cached_property
     def id(self) -> str:
-        """A digest of `files`: which pictures there are, in which order, and how large their files are.
+        """A digest of `files`: which images there are, in which order, and how large their files are.
 
         Where they are in shards, also of how they are divided, since the order of an epoch depends on that.
         """
@@ -47,17 +47,17 @@ class PreparedData:
 
 
 def prepare_data(data: DataConfig, *, seed: int, held_out: Collection[str] | None = None) -> PreparedData:
-    """List both splits, look at every file, and count the classes of the training masks.
+    """List both splits, examine every file, and count the classes of the training masks.
 
     Raises:
-        DataError: anything that `list_items` or `survey` finds, or a picture that stands in both splits.
+        DataError: anything that `list_items` or `survey` finds, or an image that is in both splits.
         ConfigError: classes or mask values that contradict each other.
     """
     classes = resolve_classes(data)
     reader = build_mask_reader(data, classes)
     train = list_items(data, data.train, seed=seed, held_out=held_out)
     val = list_items(data, data.val, seed=seed, held_out=held_out)
-    if both := {_picture(item) for item in train} & {_picture(item) for item in val}:
+    if both := {_identity(item) for item in train} & {_identity(item) for item in val}:
         raise DataError(
             summarize([f"{path}: in '{data.train}' and in '{data.val}'; remove it from one" for path in sorted(both)])
         )
@@ -73,8 +73,8 @@ def prepare_data(data: DataConfig, *, seed: int, held_out: Collection[str] | Non
     return PreparedData(classes, train, val, found, drawn)
 
 
-def _picture(item: Item) -> str:
-    """Return what tells a picture from others: its path; in shards, of which each split has its own, name and sizes."""
+def _identity(item: Item) -> str:
+    """Return what distinguishes an image: its path; in shards, of which each split has its own, name and sizes."""
     if isinstance(item.image, Path) or item.mask is None:
         return str(item.image)
     return f"{item.name} ({file_size(item.image)} bytes, its label {file_size(item.mask)})"

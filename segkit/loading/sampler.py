@@ -1,8 +1,8 @@
-"""How often each picture is seen in an epoch: by a rule from the classes that it shows.
+"""How often each image is seen in an epoch: by a rule from the classes that it shows.
 
-A rule gives expected views, real numbers; an epoch gives each picture the whole number below or above, so that its
+A rule gives expected views, real numbers; an epoch gives each image the whole number below or above, so that its
 length is the same in every epoch and the mean over epochs is what the rule says. Not here: the order in which they
-come (segkit/data/dataset.py), and how a loss weighs classes (segkit/losses/table.py).
+come (batch_plan.py), and how a loss weighs classes (segkit/losses/table.py).
 """
 
 import math
@@ -17,38 +17,38 @@ _GRID = 2**24  # steps of the random offset: a number of draws plus an offset is
 
 
 def uniform(presence: np.ndarray, *, threshold: float) -> np.ndarray:
-    """Return 1 for every picture."""
+    """Return 1 for every image."""
     return np.ones(len(presence))
 
 
 def repeat_factor(presence: np.ndarray, *, threshold: float) -> np.ndarray:
-    """Return max over a picture's classes of max(1, sqrt(threshold / share of pictures that show the class)).
+    """Return max over an image's classes of max(1, sqrt(threshold / share of images that show the class)).
 
     Repeat factor sampling of Gupta et al. 2019, LVIS, whose threshold is 0.001, for over a thousand classes. An epoch
-    gets longer; every picture is still seen in it.
+    gets longer; every image is still seen in it.
     """
-    pictures = presence.sum(axis=0)
-    factors = np.sqrt(np.maximum(1.0, threshold * len(presence) / np.maximum(pictures, 1)))
+    images = presence.sum(axis=0)
+    factors = np.sqrt(np.maximum(1.0, threshold * len(presence) / np.maximum(images, 1)))
     views: np.ndarray = np.where(presence, factors, 1.0).max(axis=1)
     return views
 
 
 def class_balanced(presence: np.ndarray, *, threshold: float) -> np.ndarray:
-    """Return views with which each class that occurs is drawn equally often, over as many draws as there are pictures.
+    """Return views with which each class that occurs is drawn equally often, over as many draws as there are images.
 
-    As if a class were drawn first and then one of the n_c pictures that show it: the sum over a picture's classes of
-    N / (number of classes that occur * n_c). A picture of common classes alone is not seen in every epoch, and one
+    As if a class were drawn first and then one of the n_c images that show it: the sum over an image's classes of
+    N / (number of classes that occur * n_c). An image of common classes alone is not seen in every epoch, and one
     without any label never.
     """
-    pictures = presence.sum(axis=0)
+    images = presence.sum(axis=0)
     views = np.zeros(len(presence))
-    occurring = np.flatnonzero(pictures)
+    occurring = np.flatnonzero(images)
     for k in occurring:  # one after the other: the same bits on every machine, which a matrix product doesn't promise
-        views += presence[:, k] * (len(presence) / (len(occurring) * pictures[k]))
+        views += presence[:, k] * (len(presence) / (len(occurring) * images[k]))
     return views
 
 
-# Each takes which classes each picture shows, bool [N, C], and returns its expected views per epoch, float64 [N].
+# Each takes which classes each image shows, bool [N, C], and returns its expected views per epoch, float64 [N].
 SAMPLERS: dict[str, Callable[..., np.ndarray]] = {
     "uniform": uniform,
     "class_balanced": class_balanced,
@@ -57,19 +57,19 @@ SAMPLERS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def expected_views(data: DataConfig, presence: np.ndarray) -> tuple[float, ...]:
-    """Return how often each picture is seen per epoch on average, by `data.sampler`.
+    """Return how often each image is seen per epoch on average, by `data.sampler`.
 
     presence: bool [N, C]. The views are enlarged by less than one draw in all, so that they sum to a whole number.
 
     Raises:
-        ConfigError: the rule changes nothing, since no class is rare enough, or all pictures show the same ones.
+        ConfigError: the rule changes nothing, since no class is rare enough, or all images show the same ones.
     """
     views = SAMPLERS[data.sampler](presence, threshold=data.repeat_threshold)
     if data.sampler != "uniform" and np.allclose(views, 1, rtol=0, atol=1e-9):
         shares = presence.mean(axis=0)
-        least, why = shares[shares > 0].min(), "every picture shows the same classes"
+        least, why = shares[shares > 0].min(), "every image shows the same classes"
         if data.sampler == "repeat_factor":
-            why = f"every class is shown in at least {least:.3f} of the pictures, more than data.repeat_threshold"
+            why = f"every class is shown in at least {least:.3f} of the images, more than data.repeat_threshold"
         raise ConfigError(
             f"data.sampler: found {data.sampler}, which changes nothing here, since {why}; expected uniform"
             + (", or a higher data.repeat_threshold" if data.sampler == "repeat_factor" and least < 1 else "")
@@ -84,12 +84,12 @@ def num_draws(views: Sequence[float]) -> int:
 
 
 def count_views(views: Sequence[float], *, seed: int, epoch: int) -> np.ndarray:
-    """Return how often each picture is seen in one epoch: its expected views, rounded down or up; int64 [N].
+    """Return how often each image is seen in one epoch: its expected views, rounded down or up; int64 [N].
 
     Systematic resampling (Kitagawa 1996, Monte Carlo filter and smoother): the views are laid end to end, and counted
     is how many points of a grid of step 1, which is moved by one random offset per epoch, fall on each. So a stretch
-    of neighbours, such as a shard, also gets its views to within one. A function of (seed, epoch) alone; its key is
-    another than those of samples and of the order.
+    of neighbours, such as a shard, also gets its views to within one. A function of (seed, epoch) alone; it uses
+    Philox key [seed, 2]; samples use [seed, 0], the order [seed, 1].
     """
     total = num_draws(views)
     rng = np.random.Generator(np.random.Philox(key=[seed, 2], counter=[0, 0, epoch, 0]))

@@ -5,7 +5,6 @@ the model normalises on its own device.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,25 +14,22 @@ from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import read_pair
 from segkit.loading.augment.pipeline import Recipe, augment
+from segkit.loading.batch_plan import Key
 from segkit.loading.cache import PixelCache
-from segkit.loading.collate import to_tensor
-
-
-class Sample(NamedTuple):
-    """One augmented picture on the canvas."""
-
-    image: torch.Tensor  # uint8 RGB [3, H, W]
-    mask: torch.Tensor  # uint8 [H, W]
-    name: str
+from segkit.loading.collate import Sample, to_tensor
 
 
 class TrainingSet(Dataset[Sample]):
-    """Items, read and augmented. A key is (epoch, view), so that an epoch needs no hidden state in the workers.
+    """Items, read and augmented: a map-style data set for segkit's own loader and for any DataLoader.
 
-    View number index + occurrence * len(items) is a picture's view of that occurrence: a picture that is seen several
-    times in an epoch is augmented differently each time, and its first view has the number of the picture.
+    A key is (epoch, view). It holds all that is random, so there is nothing to seed in workers and no epoch to set:
+    `BatchPlan.epoch` gives batches of keys. A plain integer is that image's first view in epoch 0; a DataLoader that
+    draws integers therefore shows an image the same way in every epoch.
 
-    With a `cache`, a picture is decoded once and then kept.
+    View number index + occurrence * len(items) is an image's view of that occurrence: an image that is seen several
+    times in an epoch is augmented differently each time, and its first view has the number of the image.
+
+    With a `cache`, an image is decoded once and then kept.
     """
 
     def __init__(
@@ -50,18 +46,23 @@ class TrainingSet(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: Key | int) -> Sample:
+        """Return a sample in memory of its own.
+
+        Raises:
+            DataError: as `read_pair`.
+        """
+        if not isinstance(key, tuple):
+            key = (0, range(len(self))[key])  # raises IndexError, which ends a plain `for sample in dataset`
         image, mask = self.draw(key)
         return Sample(to_tensor(image), torch.from_numpy(mask), self.item(key).name)
 
-    def item(self, key: tuple[int, int]) -> Item:
+    def item(self, key: Key) -> Item:
         """Return the item that a key is a view of."""
         return self.items[key[1] % len(self.items)]
 
-    def draw(
-        self, key: tuple[int, int], *, out: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the augmented picture of a key, uint8 RGB [H, W, 3], and its class ids, uint8 [H, W], or fill `out`.
+    def draw(self, key: Key, *, out: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the augmented image of a key, uint8 RGB [H, W, 3], and its class ids, uint8 [H, W], or fill `out`.
 
         Raises:
             DataError: as `read_pair`.
@@ -71,10 +72,10 @@ class TrainingSet(Dataset[Sample]):
         return augment(self.recipe, sample_rng(self.seed, epoch, index, occurrence), *self._decoded(index), out=out)
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        kept = self.cache.get(index) if self.cache else None
-        if kept is not None:
-            return kept
-        pair = read_pair(self.items[index], self.reader, reduction=self.recipe.placement.reduction)
+        cached = self.cache.get(index) if self.cache else None
+        if cached is not None:
+            return cached
+        pair = read_pair(self.items[index], self.reader, reduction=self.recipe.reduction)
         if self.cache:
             self.cache.put(index, *pair)
         return pair

@@ -2,7 +2,7 @@
 
 They are forked, so jobs find the data set and the shared memory in place. Each has a pipe of its own and shares no
 lock with the others: whatever becomes of one, the main process learns of it and the others can be ended.
-Not here: what a job is (segkit/loading/loader.py).
+Not here: what a job is (loader.py), and processes that can't be forked (spawned.py).
 """
 
 import atexit
@@ -49,7 +49,7 @@ def map_in_processes(
     at. Job k + ahead * workers is handed out when result k is asked for. The processes end with the generator.
 
     Raises:
-        SegkitError: the one that `function` raised, in its turn.
+        SegkitError: the one that `function` raised, when its result is due.
         DataError: a process died, or has been at one part for more than `timeout` seconds; names the part, and shows
             where in the code it was.
         RuntimeError: any other exception of `function`, with its traceback.
@@ -62,7 +62,7 @@ def map_in_processes(
             crew.append(_Worker(function, beacon, inherited=[worker.connection for worker in crew]))
         for number, job in enumerate(jobs):
             worker = crew[number % workers]
-            with contextlib.suppress(OSError):  # a dead one: its oldest job will tell, in its turn
+            with contextlib.suppress(OSError):  # a dead one: its oldest job will tell, when that is due
                 worker.connection.send(job)
             pending.append((worker, job))
             if len(pending) > ahead * workers:
@@ -88,7 +88,7 @@ class _Worker:
         )
         self.process.start()
         theirs.close()
-        _running.add(self.process)
+        end_with_program(self.process)
 
     def answer(self, job: Any, timeout: float, describe: Callable[[Any, int], str]) -> Any:
         """Return what the process made of its oldest job; see `map_in_processes`."""
@@ -110,7 +110,7 @@ class _Worker:
                 end = _how_it_ended(self.process.exitcode)
                 raise DataError(
                     f"{describe(job, int(part))}: the process that was loading it {end}{self._whereabouts()}\n"
-                    "lower train.workers (0: no processes), and go on with --resume"
+                    "lower train.workers (0: no processes), and resume with --resume"
                 )
             if time.monotonic() - max(since, waiting_since) > timeout:
                 # its fault handler writes where it is; one that waits for a dead disk can't even do that
@@ -119,7 +119,7 @@ class _Worker:
                 raise DataError(
                     f"{describe(job, int(part))}: the process that was loading it has been at it for {timeout:.0f} s, "
                     f"expected less than train.timeout_minutes{self._whereabouts()}\n"
-                    "check the disk or network share that the file is on, and go on with --resume"
+                    "check the disk or network share that the file is on, and resume with --resume"
                 )
 
     def end(self) -> None:
@@ -137,11 +137,11 @@ class _Worker:
 
 def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is None:
-        return "broke off"
+        return "stopped answering"
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name
-    why = ", often the kernel's for want of memory" if name == "SIGKILL" else ""
+    why = ", often the kernel's for lack of memory" if name == "SIGKILL" else ""
     return f"was ended by {name}{why}"
 
 
@@ -182,6 +182,11 @@ def _work(
 
 
 _running: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
+
+
+def end_with_program(process: multiprocessing.process.BaseProcess) -> None:
+    """Have a process killed when the program ends, if it is still running then."""
+    _running.add(process)
 
 
 @atexit.register

@@ -85,16 +85,17 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def count_workers(setting: int | str, device: torch.device) -> int:
+def count_workers(setting: int | str, device: torch.device, *, start_method: str = "auto") -> int:
     """Turn `train.workers` into a number of loading processes for this rank.
 
     `auto`: beside a GPU up to 8 of this rank's share of the cores; on a CPU none, since its cores compute, and then
-    load between two steps. Always none where processes can't be forked (Windows).
+    load between two steps. Where processes can't be forked (Windows), auto is none unless spawned ones are asked for:
+    each imports torch anew, so they take long to start and much memory.
     """
-    if not hasattr(os, "fork"):
-        return 0
     if isinstance(setting, int):
         return setting
+    if start_method == "auto" and not hasattr(os, "fork"):
+        return 0
     return count_threads() if device.type == "cuda" else 0
 
 

@@ -79,7 +79,7 @@ def build_training_set(config: RunConfig, data: PreparedData, *, cached: bool) -
         config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index,
         class_pixels=data.survey.class_pixels,
     )  # fmt: skip
-    cache = build_cache(config.data, data.train, reduction=recipe.placement.reduction) if cached else None
+    cache = build_cache(config.data, data.train, recipe) if cached else None
     reader = build_mask_reader(config.data, data.classes)
     return TrainingSet(data.train, reader, recipe, seed=config.train.seed, cache=cache)
 
@@ -131,7 +131,8 @@ class Run:
             rank=self.ranks.rank,
             first_step=self.state.progress.step,
             num_steps=self.num_steps,
-            workers=count_workers(settings.workers, self.device),
+            workers=count_workers(settings.workers, self.device, start_method=settings.start_method),
+            start_method=settings.start_method,
             timeout=settings.timeout_minutes * 60,
             device=self.device,
         )
@@ -239,7 +240,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         if average and old.ema:
             restore(average.model, old.ema, model=config.model)
             average.updates = old.ema_updates
-    example = torch.zeros(1, 3, *training_set.recipe.placement.canvas_hw, device=device)
+    example = torch.zeros(1, 3, *training_set.recipe.canvas_hw, device=device)
     unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
     unsharded = None
     if settings.sharding == "fsdp2" and ranks.size > 1:

@@ -584,7 +584,7 @@ def test_batches_are_the_same_bytes_with_workers_and_caches(made: Path, cache: s
         data = shards(made, cache=cache)
         recipe = build_augment(AugmentConfig(), canvas_hw=(32, 40), ignore_index=255)
         items = list_items(data, "train")
-        kept = build_cache(data, items, reduction=recipe.placement.reduction)
+        kept = build_cache(data, items, recipe)
         dataset = TrainingSet(items, build_mask_reader(data, resolve_classes(data)), recipe, seed=0, cache=kept)
         plan = BatchPlan(12, 4, seed=0, shard_sizes=shard_sizes(items))
         stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=6, workers=workers)

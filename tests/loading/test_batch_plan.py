@@ -31,7 +31,7 @@ def test_every_sample_comes_in_every_epoch_and_batches_are_full(sizes: tuple[int
     for epoch in range(3):
         seen = [index for keys in found for number, index in keys if number == epoch]
         assert set(seen) == set(range(sum(sizes)))
-        assert len(seen) - sum(sizes) < batch  # what comes twice only fills the last places up
+        assert len(seen) - sum(sizes) < batch  # what comes twice only fills the last batch up
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -46,7 +46,7 @@ def test_ranks_and_micro_batches_share_the_same_batches(sizes: tuple[int, ...], 
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_a_stream_that_starts_late_goes_on_as_the_whole_one(ranks: int) -> None:
+def test_a_stream_that_starts_late_continues_as_the_whole_one(ranks: int) -> None:
     plan = plan_for((20, 1, 13, 8, 8, 30), 8, ranks=ranks)
     whole = steps(plan, rank=ranks - 1, epochs=2)
     for first in range(len(whole)):
@@ -59,7 +59,7 @@ def test_a_stream_that_starts_late_goes_on_as_the_whole_one(ranks: int) -> None:
 def test_each_rank_reads_its_share_of_the_shards(size: int, ranks: int, epoch: int) -> None:
     num_shards, batch = 64, 16
     plan = plan_for((size,) * num_shards, batch, ranks=ranks)
-    stretch = plan.batches_per_epoch * batch // ranks  # that many places of the order in a row
+    stretch = plan.batches_per_epoch * batch // ranks  # that many positions of the order in a row
     touched = [
         {index // size for keys in steps(plan, rank=rank, epochs=epoch + 1) for e, index in keys if e == epoch}
         for rank in range(ranks)
@@ -90,3 +90,16 @@ def test_without_shards_nothing_changes(shapes: Path) -> None:
     order = rng.permutation(10).tolist()
     assert plan.permutation(1) == order
     assert steps(plan, first=3, epochs=2) == [[(1, index) for index in (order + order)[k : k + 4]] for k in (0, 4, 8)]
+
+
+@pytest.mark.parametrize(("accumulate", "ranks"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_an_epoch_is_its_part_of_the_run(accumulate: int, ranks: int) -> None:
+    plan = BatchPlan(10, 4, 3, accumulate, ranks)
+    for rank in range(ranks):
+        epochs = [plan.epoch(number, rank=rank) for number in range(3)]
+        assert [key for epoch in epochs for keys in epoch for key in keys] == [
+            key for keys in plan.micro_batches(rank=rank, first_step=0, num_steps=9) for key in keys
+        ]
+        for epoch in epochs:
+            assert list(epoch) == list(epoch)  # iterating leaves nothing behind
+            assert len(epoch) == len(list(epoch)) == 3 * accumulate

@@ -15,9 +15,10 @@ from segkit.datasets.layouts import Item, list_items, resolve_classes
 from segkit.datasets.masks import MaskReader, build_mask_reader
 from segkit.datasets.reading import read_pair
 from segkit.datasets.shapes import SHAPE_CLASSES, draw_scene
-from segkit.loading.augment.pipeline import augment, build_augment
+from segkit.loading.augment.geometric import RareCrops
+from segkit.loading.augment.pipeline import augment, build_augment, draw
 from segkit.loading.batch_plan import BatchPlan
-from segkit.loading.loader import Ring, training_batches
+from segkit.loading.loader import training_batches
 from segkit.loading.training_set import TrainingSet, sample_rng
 
 CANVAS = (32, 40)
@@ -39,7 +40,7 @@ def test_a_batch_holds_until_a_steps_worth_of_further_batches_was_asked_for(
     dataset = training_set(shapes)
     plan = BatchPlan(12, 6, seed=0, accumulate=accumulate)
     stream = training_batches(dataset, plan, rank=0, first_step=0, num_steps=20, workers=workers)
-    keys = plan.micro_batches(rank=0, first_step=0, num_steps=20)
+    keys = iter(plan.micro_batches(rank=0, first_step=0, num_steps=20))
     for _ in range(20):
         step = [(next(stream), next(keys)) for _ in range(accumulate)]
         for batch, expected in step:  # looked at after the whole step was loaded
@@ -47,14 +48,6 @@ def test_a_batch_holds_until_a_steps_worth_of_further_batches_was_asked_for(
                 sample = dataset[key]
                 assert torch.equal(image, sample.image)
                 assert torch.equal(mask, sample.mask)
-
-
-def test_a_slot_holds_uint8_pixels_and_ids_and_nothing_more() -> None:
-    ring = Ring(num_slots=3, batch_size=4, canvas_hw=CANVAS, pinned=False)
-    images, masks = ring.batch(2)
-    assert images.shape == (4, 3, *CANVAS)
-    assert images.is_contiguous(memory_format=torch.channels_last)
-    assert images.nbytes + masks.nbytes == 4 * 4 * CANVAS[0] * CANVAS[1]  # uint8: 3 colours and an id
 
 
 def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers(shapes: Path) -> None:
@@ -80,7 +73,7 @@ raise SystemExit(3)
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Item:
-    """A picture much larger than the canvas, as a camera takes it."""
+    """An image much larger than the canvas, as a camera takes it."""
     image, mask = draw_scene(np.random.default_rng(0), (603, 805))
     image = cv2.GaussianBlur(image, (0, 0), 3)
     Image.fromarray(image).save(tmp_path / "photo.jpg", quality=95)
@@ -93,7 +86,7 @@ def reader() -> MaskReader:
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])
-def test_a_reduced_jpeg_is_the_picture_at_the_announced_size(photo: Item, reduction: int) -> None:
+def test_a_reduced_jpeg_is_the_image_at_the_announced_size(photo: Item, reduction: int) -> None:
     small = read_image(photo.image, reduction=reduction)
     assert small.shape[:2] == decoded_size_hw(photo.image, lambda hw: reduction)
     whole = Image.fromarray(read_image(photo.image))
@@ -108,7 +101,7 @@ def test_a_cmyk_jpeg_is_decoded_in_full_and_announced_so(tmp_path: Path) -> None
     assert decoded_size_hw(tmp_path / "a.jpg", lambda hw: 4) == (48, 64)
 
 
-def test_the_first_of_several_pictures_in_one_jpeg_is_reduced(tmp_path: Path) -> None:
+def test_the_first_of_several_images_in_one_jpeg_is_reduced(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (64, 48), (200, 10, 10)), Image.new("RGB", (64, 48))
     first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
     small = read_image(tmp_path / "a.jpg", reduction=4)
@@ -132,25 +125,24 @@ def test_a_png_is_decoded_in_full_whatever_is_allowed(tmp_path: Path) -> None:
         ((0.25, 2.0), 0.3, 8),
     ],
 )
-def test_the_reduction_never_makes_a_picture_smaller_than_it_will_be_placed(
+def test_the_reduction_never_makes_an_image_smaller_than_it_will_be_shown(
     scale: tuple[float, float], aspect: float, expected: int
 ) -> None:
     recipe = build_augment(AugmentConfig(scale=scale, aspect=aspect), canvas_hw=CANVAS, ignore_index=255)
     source_hw = (640, 800)
-    reduction = recipe.placement.reduction(source_hw)
+    reduction = recipe.reduction(source_hw)
     assert reduction == expected
     for seed in range(200):
-        place = recipe.placement.sample(np.random.default_rng(seed), source_hw)
-        for axis in (0, 1):
-            seen = place.source[axis].stop - place.source[axis].start
-            placed = place.target[axis].stop - place.target[axis].start
+        placement, _ = draw(recipe, np.random.default_rng(seed), np.zeros(source_hw, np.uint8))
+        for source, target in zip(*placement.rectangles(), strict=True):
+            seen, placed = source.stop - source.start, target.stop - target.start
             assert reduction == 1 or placed <= seen / reduction * 1.05 + 1
 
 
-def test_image_and_mask_of_a_reduced_picture_stay_aligned(photo: Item) -> None:
+def test_image_and_mask_of_a_reduced_image_stay_aligned(photo: Item) -> None:
     off = AugmentConfig(scale=(1, 1), aspect=0, flip=0, hue=0, saturation=0, value=0)
     recipe = build_augment(off, canvas_hw=(60, 80), ignore_index=255)
-    reduced = read_pair(photo, reader(), reduction=recipe.placement.reduction)
+    reduced = read_pair(photo, reader(), reduction=recipe.reduction)
     assert reduced[0].shape[:2] == reduced[1].shape == (76, 101)
     rng = sample_rng(0, 0, 0)
     small_image, small_mask = augment(recipe, rng, *reduced)
@@ -159,24 +151,24 @@ def test_image_and_mask_of_a_reduced_picture_stay_aligned(photo: Item) -> None:
     assert (small_mask == mask).mean() > 0.98  # but for pixels on an outline
 
 
-def test_rare_crops_find_their_pixels_in_reduced_pictures_too(photo: Item) -> None:
+def test_rare_crops_find_their_pixels_in_reduced_images_too(photo: Item) -> None:
     assert photo.mask is not None
     mask = np.zeros((603, 805), np.uint8)
     mask[500:516, 30:46] = 3
     Image.fromarray(mask).save(photo.mask)
     config = AugmentConfig(crop=(15, 20), scale=(1, 2), rare_crops=1)
     recipe = build_augment(config, canvas_hw=(60, 80), ignore_index=255, class_pixels=[603 * 805, 0, 0, 256])
-    assert recipe.placement.reduction(mask.shape) > 1
+    assert recipe.reduction(mask.shape) > 1
     shares = []
     for rare_crops in (0.0, 1.0):
-        changed = replace(recipe.placement, rare_crops=rare_crops, rarity=(0.0, 0.0, 0.0, 1.0))
-        dataset = TrainingSet([photo], reader(), replace(recipe, placement=changed), seed=0)
+        steps = *recipe.steps[:4], RareCrops(rare_crops, (0.0, 0.0, 0.0, 1.0))
+        dataset = TrainingSet([photo], reader(), replace(recipe, steps=steps), seed=0)
         shares.append(np.mean([bool((dataset[0, view].mask == 3).any()) for view in range(100)]))
     assert shares[0] < 0.15
     assert shares[1] > 0.85  # at times only an edge of it lies in the crop, and is lost in shrinking
 
 
-def test_a_mask_of_another_size_is_refused_for_a_reduced_picture_too(photo: Item) -> None:
+def test_a_mask_of_another_size_is_refused_for_a_reduced_image_too(photo: Item) -> None:
     from segkit.errors import DataError
 
     assert photo.mask is not None

@@ -139,6 +139,18 @@ def test_workers_are_as_asked_or_fit_the_device(setting: int | str, device: str,
     assert count_workers(setting, torch.device(device)) == expected
 
 
+@pytest.mark.parametrize(
+    ("setting", "start_method", "expected"),
+    [("auto", "auto", 0), ("auto", "spawn", 5), (2, "auto", 2), (2, "spawn", 2)],
+)
+def test_without_fork_there_are_workers_only_where_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, setting: int | str, start_method: str, expected: int
+) -> None:
+    monkeypatch.delattr("os.fork")
+    monkeypatch.setattr("segkit.runtime.device.count_threads", lambda: 5)
+    assert count_workers(setting, torch.device("cuda"), start_method=start_method) == expected
+
+
 def test_the_environment_names_what_a_figure_depends_on() -> None:
     environment = describe_environment(CPU)
     for key in (

@@ -1,4 +1,5 @@
-"""Augmentation.
+"""Augmentation: a list of steps, drawn once per sample.
 
-geometric: where pixels go. photometric: what colour they have. pipeline: the steps of a run, and how they are applied.
+geometric: where an image comes to lie on the canvas. warp: the one resampling that image and mask share. photometric:
+what colour pixels have. pipeline: the table of steps, the list of a run, and how it is applied.
 """

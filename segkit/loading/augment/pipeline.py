@@ -1,62 +1,89 @@
-"""What training does to a picture and its mask: placement on the canvas, and colour.
+"""What training does to an image and its mask: a list of steps, built from the table `STEPS`.
 
-Parameters are sampled once and applied by type, so image and mask can't disagree. To add an augmentation, write a
-class with `sample(rng, hw)`, `image(pixels, parameters)` and `mask(ids, parameters)`, and a line in `build_augment`.
-The recipe is the usual one of UNet/VOC pipelines: aspect jitter, scale, flip, placement, then HSV jitter.
+To add an augmentation, write a GeometricStep or a PhotometricStep, and a line in `STEPS`. The list is the usual one of
+U-Net and VOC pipelines: aspect jitter, scale, position, flip, then HSV jitter.
 """
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from segkit.config.schema import AugmentConfig
-from segkit.imaging.letterbox import BAR_GREY
-from segkit.imaging.resize import resize_image, resize_mask
-from segkit.loading.augment.geometric import Placement, RandomPlacement, Size, _lengths
-from segkit.loading.augment.photometric import ColorJitter
+from segkit.loading.augment.geometric import (
+    Aspect,
+    Flip,
+    GeometricStep,
+    Placement,
+    Position,
+    RareCrops,
+    Scale,
+    Size,
+    rarity,
+)
+from segkit.loading.augment.photometric import HsvJitter, PhotometricStep
+from segkit.loading.augment.warp import Change, warp
 
+Step = GeometricStep | PhotometricStep
 
-class Augmentation(Protocol):
-    """One step: draw parameters for a picture of size (height, width), then apply them to pixels and to class ids."""
-
-    def sample(self, rng: np.random.Generator, hw: Size) -> Any: ...
-
-    def image(self, image: np.ndarray, parameters: Any) -> np.ndarray: ...
-
-    def mask(self, mask: np.ndarray, parameters: Any) -> np.ndarray: ...
+# Each takes the config and how many pixels of each class the training set has, and returns its step, or None if that
+# would change nothing. Parameters are drawn in this order, so a new step belongs at the end, or it changes the numbers
+# that the steps behind it draw. The first four always draw, as they did when they were one step.
+STEPS: dict[str, Callable[[AugmentConfig, Sequence[int]], Step | None]] = {
+    "aspect": lambda config, _: Aspect(config.aspect),
+    "scale": lambda config, _: Scale(*config.scale),
+    "position": lambda config, _: Position(),
+    "flip": lambda config, _: Flip(config.flip),
+    "rare_crops": lambda config, class_pixels: (
+        RareCrops(config.rare_crops, rarity(class_pixels)) if config.rare_crops else None
+    ),
+    "hsv": lambda config, _: (
+        HsvJitter(config.hue, config.saturation, config.value)
+        if config.hue or config.saturation or config.value
+        else None
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What happens to a picture: a placement, and changes of colour where it is smaller, before or after."""
+    """The steps of a run, in the order in which they draw, and the canvas that they fill.
 
-    placement: RandomPlacement
-    colour: Sequence[Augmentation] = ()
+    `fit_hw` is the canvas of validation: at scale 1 an image just fits it. `ignore_index` fills a mask's bars.
+    """
+
+    steps: tuple[Step, ...]
+    canvas_hw: Size
+    fit_hw: Size
+    ignore_index: int
+
+    def reduction(self, size_hw: Size) -> int:
+        """Return by how much (1, 2, 4 or 8) an image can be shrunk beforehand without ever having to grow here.
+
+        It depends on the image's size alone, not on what is drawn, so decoded images can be cached.
+        """
+        geometric = [step for step in self.steps if isinstance(step, GeometricStep)]
+        most = math.prod(step.max_stretch for step in geometric)
+        rows = min(self.fit_hw[0] / size_hw[0], self.fit_hw[1] / size_hw[1] * most)
+        columns = min(self.fit_hw[0] / size_hw[0] * most, self.fit_hw[1] / size_hw[1])
+        largest = math.prod(step.max_growth for step in geometric) * max(rows, columns)
+        return next((factor for factor in (8, 4, 2) if factor * largest <= 1), 1)
 
 
 def build_augment(
     config: AugmentConfig, *, canvas_hw: Size, ignore_index: int, class_pixels: Sequence[int] = ()
 ) -> Recipe:
-    """Return the steps of `config`, those that change nothing left out.
+    """Return the recipe of `config`, steps that change nothing left out.
 
     `class_pixels`, how many pixels of each class the training set has, is needed for augment.rare_crops.
     """
     assert class_pixels or not config.rare_crops, "augment.rare_crops needs class_pixels"
-    placement = RandomPlacement(
-        canvas_hw=config.crop or canvas_hw,
-        fit_hw=canvas_hw,
-        scale=config.scale,
-        aspect=config.aspect,
-        flip=config.flip,
-        ignore_index=ignore_index,
-        rare_crops=config.rare_crops,
-        rarity=tuple(sum(class_pixels) / pixels if pixels else 0.0 for pixels in class_pixels),
-    )
-    colour = ColorJitter(config.hue, config.saturation, config.value)
-    changes_colour = config.hue or config.saturation or config.value
-    return Recipe(placement, (colour,) if changes_colour else ())
+    built = [build(config, class_pixels) for build in STEPS.values()]
+    steps = tuple(step for step in built if step is not None)
+    return Recipe(steps, canvas_hw=config.crop or canvas_hw, fit_hw=canvas_hw, ignore_index=ignore_index)
 
 
 def augment(
@@ -71,23 +98,40 @@ def augment(
 
     Returns uint8 RGB [H, W, 3] and ids [H, W], in the arrays of `out` where they are given.
     """
-    placement = recipe.placement
-    where = placement.sample(rng, mask.shape, mask)
-    drawn = [(step, step.sample(rng, mask.shape)) for step in recipe.colour]
+    placement, changes = draw(recipe, rng, mask)
+    early: list[Change] = []
+    late: list[Change] = []
+    for step, parameters in changes:
+        change = functools.partial(step.apply, parameters=parameters)
+        (early if step.pointwise and not late else late).append(change)
+    out = out or (np.empty((*recipe.canvas_hw, 3), np.uint8), np.empty(recipe.canvas_hw, np.uint8))
+    warp(
+        image,
+        mask,
+        placement,
+        out=out,
+        ignore_index=recipe.ignore_index,
+        before_growing=_in_order(early),
+        change=_in_order(late),
+    )
+    return out
 
-    def change_colour(pixels: np.ndarray) -> np.ndarray:
-        for step, parameters in drawn:
-            pixels = step.image(pixels, parameters)
-        return pixels
 
-    canvas, ids = out or (np.empty((*placement.canvas_hw, 3), np.uint8), np.empty(placement.canvas_hw, np.uint8))
-    placement.put(mask, where, ids, bars=placement.ignore_index, resize=resize_mask)
-    grows = np.prod(_lengths(where.target)) > np.prod(_lengths(where.source))
-    if grows and drawn:
-        image = change_colour(image[where.source])
-        whole = Placement((slice(None), slice(None)), where.target, where.flip)
-        placement.put(image, whole, canvas, bars=BAR_GREY, resize=resize_image)
-    else:
-        placement.put(image, where, canvas, bars=BAR_GREY, resize=resize_image)
-        canvas[where.target] = change_colour(canvas[where.target])
-    return canvas, ids
+def draw(
+    recipe: Recipe, rng: np.random.Generator, mask: np.ndarray
+) -> tuple[Placement, list[tuple[PhotometricStep, Any]]]:
+    """Draw the parameters of one sample, step by step: where it comes to lie, and how its pixels change."""
+    placement = Placement(mask.shape, recipe.canvas_hw, recipe.fit_hw)
+    changes: list[tuple[PhotometricStep, Any]] = []
+    for step in recipe.steps:
+        if isinstance(step, GeometricStep):
+            placement = step.sample(rng, placement, mask)
+        else:
+            changes.append((step, step.sample(rng)))
+    return placement, changes
+
+
+def _in_order(changes: Sequence[Change]) -> Change | None:
+    if not changes:
+        return None
+    return lambda pixels: functools.reduce(lambda changed, change: change(changed), changes, pixels)
