@@ -46,7 +46,7 @@ def shared_data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         folder = SHARED / name
         if not folder.is_dir():
-            pytest.skip(f"needs the real data set {folder}, which isn't there")
+            pytest.skip(f"needs the real data set {folder}, which is missing")
         return folder
 
     return find

@@ -34,7 +34,7 @@ def namespace(node: int) -> str:
 
 @pytest.fixture
 def cable() -> Iterator[Callable[[str], None]]:
-    """Two namespaces and a veth pair between them; call with down or up to cut it and to mend it."""
+    """Two namespaces and a veth pair between them; call with down or up to cut it and to repair it."""
     try:
         made = ip("netns", "add", namespace(0), check=False)
     except OSError:

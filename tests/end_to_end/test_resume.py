@@ -272,7 +272,7 @@ sys.stdin.read()
     assert not (tmp_path / "run" / ".lock").exists()
 
 
-# ---- losses that are no number
+# ---- non-finite losses
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def test_a_slot_holds_uint8_pixels_and_ids_and_nothing_more() -> None:
     assert images.nbytes + masks.nbytes == 4 * 4 * CANVAS[0] * CANVAS[1]  # uint8: 3 colours and an id
 
 
-# ---- pinning, with a driver that isn't there
+# ---- pinning, with a driver that is missing
 
 
 class Driver:

@@ -1,6 +1,6 @@
 """Fetch a public data set by its name, and leave a folder that can be trained on at once.
 
-While that goes on, everything is in the folder's .download/; the data set is moved out of it at the end, download.json
+Everything is first in the folder's .download/; the data set is moved out of it at the end, download.json
 last. After any interruption the same command resumes. Which sets exist: catalog.
 """
 
