@@ -89,9 +89,7 @@ def record(out: Path, tree: Path, *, resume_from: Path | None) -> None:
     train("accumulate", "train.epochs=3", "train.accumulate=2", "train.ema=0.9", "train.freeze_epochs=1")
     train("weighted", "train.epochs=2", "loss.focal=0.5", "loss.class_weights=log", "augment.rare_crops=0.5",
           "data.sampler=repeat_factor", "data.repeat_threshold=0.9")  # fmt: skip
-    settings = ("data.root=segkit_demo/dataset", "data.layout=folders", "--splits", "train", "val")
-    if (out / "segkit_demo" / "dataset" / "JPEGImages").is_dir():
-        settings = ("data.root=segkit_demo/dataset", "--splits", "train", "val")
+    settings = ("data.root=segkit_demo/dataset", "--splits", "train", "val")
     run(*cli, "convert", tree / "configs" / "demo.yaml", *settings, "--to", "webdataset", "shards")
     train("webdataset", "train.epochs=2", "data.root=shards", "data.layout=webdataset")
 
