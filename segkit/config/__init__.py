@@ -1,7 +1,7 @@
 """One YAML file per experiment.
 
-schema: the sections, their keys, what each means, and its default.
-keys: every key by its dotted name, with its marks.
+schema: the sections, their keys, what each means, its default, and whether it may change on resume or in eval.
+keys: every key by its dotted name.
 reading: load, override, check, write.
 explain: mistakes in a user's words.
 contradictions: settings without effect, and settings that exclude each other.

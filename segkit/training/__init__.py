@@ -1,7 +1,7 @@
 """What a training run needs beside its loop.
 
-setup: everything before the first step. state: what changes from step to step. requests: to stop, to save, to give up.
-saver: checkpoints written in the background. optim, schedule, ema: the optimizer, its rate, the average of the weights.
-resume: may this run continue? divergence: losses that became non-finite. run_folder: the files of a run. console: what
-a run prints. profile: where its time went.
+setup: everything before the first step. state: what changes from step to step. requests: asked between two steps, to
+stop, to save, to give up. saver: which checkpoint is written first, in the background, and repaired. optim, schedule,
+ema: the optimizer, its rate, the average of the weights. resume: may this run continue? divergence: losses that
+became non-finite. run_folder: the files of a run. console: what a run prints. profile: where its time went.
 """
