@@ -142,7 +142,7 @@ def process_group(device: str, *, timeout_minutes: float = 10) -> Iterator[Ranks
         if size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise DeviceError(
                 f"process {rank} of {size}: another process of the run is gone or silent ({first_line(error)}); its "
-                "own message says why. Under torchrun --max-restarts N, --auto-resume continues from the last checkpoint"
+                "own message says why. Under torchrun --max-restarts N, --auto-resume continues from last.pt"
             ) from error
         raise
     finally:
