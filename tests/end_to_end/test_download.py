@@ -218,7 +218,7 @@ def test_a_downloaded_set_trains_with_the_settings_that_are_printed(
     assert cli.main(["download", name, "--output", str(tmp_path / "my set")]) == 0
     words = shlex.split(capsys.readouterr().out.rpartition("train: ")[2])
     settings = dict(word.removeprefix("data.").split("=") for word in words)
-    prepared = prepare_data(DataConfig(**settings), seed=0, quiet=True)
+    prepared = prepare_data(DataConfig(**settings), seed=0)
     assert len(prepared.classes) == known.num_classes
     for split, count in known.splits.items():
         assert len(list_items(config(tmp_path / "my set", name), split)) == count
