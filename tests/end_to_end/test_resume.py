@@ -22,7 +22,7 @@ from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
 from segkit.inference.predictor import Predictor
-from segkit.losses.table import LossValue
+from segkit.losses.table import LossValue, WeightedLoss
 from segkit.models.checkpoint import Checkpoint
 from segkit.train import TrainResult, train
 from segkit.training.resume import load_newest
@@ -280,27 +280,19 @@ def bad_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make the loss of some steps (from 0) NaN."""
 
     def arrange(*steps: int) -> None:
-        seed = module.seed_step
-        build = module.build_loss
+        seed, call = module.seed_step, WeightedLoss.__call__
         now = [-1]
 
         def note(seed_value: int, step: int, rank: int) -> None:
             now[0] = step
             seed(seed_value, step, rank)
 
-        def build_bad_loss(*arguments: object, **settings: object) -> object:
-            loss = build(*arguments, **settings)  # type: ignore[arg-type]
-            call = type(loss).__call__
-
-            def spoil(self: object, *inputs: torch.Tensor) -> LossValue:
-                value = call(loss, *inputs)
-                return value._replace(total=value.total * float("nan")) if now[0] in steps else value
-
-            monkeypatch.setattr(type(loss), "__call__", spoil)
-            return loss
+        def spoil(self: WeightedLoss, *inputs: torch.Tensor) -> LossValue:
+            value = call(self, *inputs)
+            return value._replace(total=value.total * float("nan")) if now[0] in steps else value
 
         monkeypatch.setattr(module, "seed_step", note)
-        monkeypatch.setattr(module, "build_loss", build_bad_loss)
+        monkeypatch.setattr(WeightedLoss, "__call__", spoil)
 
     return arrange
 
