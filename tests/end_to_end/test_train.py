@@ -16,7 +16,10 @@ from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError, DataError, DeviceError, RunFolderError, TrainingDiverged
 from segkit.eval_miou import eval_miou
 from segkit.models.checkpoint import Checkpoint
+from segkit.runtime.ranks import Ranks
 from segkit.train import TrainResult, train
+from segkit.training.run_folder import RunFolder
+from segkit.training.setup import set_up
 
 MakeConfig = Callable[..., RunConfig]
 TIMES = ("seconds", "images_per_second")
@@ -169,17 +172,60 @@ def test_the_moving_average_is_what_is_validated(trained: TrainResult) -> None:
     assert same(built, best.ema)
 
 
+@pytest.fixture(scope="module")
+def plain_weights(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """What two epochs of the small config come to."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train(make_config(folder, "train.precision=fp32"))
+    return weights_of(folder)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("optim.name=sgd", "optim.schedule=cosine", "train.clip_norm=1.0"),
-        ("optim.name=adam", "optim.schedule=step", "optim.step_epochs=[1]", "train.channels_last=false"),
-        ("loss.cross_entropy=0", "loss.focal=1", "loss.class_weights=median_frequency", "train.precision=bf16"),
-        ("eval.every=5", "augment.crop=[32, 48]", "train.workers=1"),
+        ("train.precision=bf16",),
+        ("optim.name=sgd",),
+        ("optim.name=adam",),
+        ("optim.schedule=cosine",),
+        ("optim.schedule=step", "optim.step_epochs=[1]"),
+        ("optim.encoder_lr=0.1",),
+        ("train.clip_norm=0.001",),
+        ("train.seed=1",),
+        ("loss.cross_entropy=0", "loss.focal=1"),
+        ("loss.class_weights=median_frequency",),
+        ("augment.crop=[32, 48]",),
     ],
+    ids=lambda overrides: overrides[0],
 )
-def test_every_setting_has_its_way(make_config: MakeConfig, tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    assert train(make_config(tmp_path / "run", *overrides, "train.epochs=1")).scores is not None
+def test_a_setting_of_training_changes_what_is_learned(
+    make_config: MakeConfig, tmp_path: Path, plain_weights: dict[str, torch.Tensor], overrides: tuple[str, ...]
+) -> None:
+    precision = () if overrides[0].startswith("train.precision") else ("train.precision=fp32",)
+    train(make_config(tmp_path / "run", *precision, *overrides))
+    found = weights_of(tmp_path / "run")
+    assert not torch.equal(found["network.head.weight"], plain_weights["network.head.weight"])
+    assert all(torch.isfinite(tensor).all() for tensor in found.values())
+
+
+@pytest.mark.parametrize("override", ["eval.every=5", "train.workers=1", "eval.batch_size=1", "data.cache=ram"])
+def test_a_setting_of_loading_or_validation_changes_nothing_that_is_learned(
+    make_config: MakeConfig, tmp_path: Path, plain_weights: dict[str, torch.Tensor], override: str
+) -> None:
+    train(make_config(tmp_path / "run", "train.precision=fp32", override))
+    assert same(weights_of(tmp_path / "run"), plain_weights)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_format_is_the_one_that_was_asked_for(
+    make_config: MakeConfig, tmp_path: Path, channels_last: bool
+) -> None:
+    config = make_config(tmp_path / "run", f"train.channels_last={str(channels_last).lower()}")
+    run = set_up(config, RunFolder(tmp_path / "run"), Ranks(), resume=False)
+    run.folder.close()
+    weights = [module.weight for module in run.state.segmenter.modules() if isinstance(module, torch.nn.Conv2d)]
+    wide = [weight for weight in weights if weight.shape[1] > 1 and weight.shape[2] > 1]
+    assert wide
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) is channels_last for weight in wide)
 
 
 def test_epochs_without_validation_leave_their_columns_empty(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -1,14 +1,35 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from segkit.runtime.sharding import _called_once, _units, fit_state, local, whole
 
 
-def test_whole_tensors_stay_as_they_are() -> None:
-    value = {"a": [torch.ones(2), 3], "b": {"c": "d"}}
-    assert whole(value)["a"][0] is value["a"][0]  # type: ignore[index]
-    assert whole(value)["b"] == {"c": "d"}
-    assert local([value["a"][0]])[0] is value["a"][0]  # type: ignore[index,list-item]
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
+    """A group of this process alone: its tensors are sharded all the same."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        yield init_device_mesh("cpu", (1,))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_sharded_tensors_are_collected_wherever_they_are_and_plain_ones_stay_themselves(mesh: DeviceMesh) -> None:
+    full, plain = torch.arange(6.0), torch.ones(2)
+    sharded = distribute_tensor(full, mesh, [Shard(0)])
+    found = whole({"a": [sharded, 3], "b": {"c": plain}})
+    assert type(found["a"][0]) is torch.Tensor
+    assert torch.equal(found["a"][0], full)
+    assert found["a"][1] == 3
+    assert found["b"]["c"] is plain
+    assert type(local([sharded])[0]) is torch.Tensor
 
 
 def test_optimizer_state_gets_the_memory_order_of_its_parameter() -> None:
