@@ -152,18 +152,19 @@ def test_a_damaged_checkpoint_gives_way_to_the_generation_before_it(
     assert (straight.folder / "checkpoints" / "last.damaged.pt").is_file()
 
 
-def test_best_weights_that_are_gone_are_mentioned_and_the_next_ones_saved(
+def test_best_weights_that_are_lost_are_written_again_and_lost_rows_are_said(
     make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(make_config(tmp_path / "run", "train.epochs=1"))
-    (tmp_path / "run" / "checkpoints" / "best.pt").unlink()
+    result = train(make_config(tmp_path / "run", "train.epochs=1"))
+    before = Checkpoint.load(result.best)
+    result.best.unlink()
     (tmp_path / "run" / "log.csv").unlink()
     with caplog.at_level(logging.WARNING):
-        result = train(make_config(tmp_path / "run"), resume=True)
-    assert "best.pt is missing or damaged; the next validated epoch counts as best" in caplog.text
+        train(make_config(tmp_path / "run", "train.epochs=1"), resume=True)  # the last epoch is the best one
     assert "log.csv is missing: the rows of the first 1 epochs are lost" in caplog.text
-    assert result.best_epoch == 2
-    assert result.best.is_file()
+    again = Checkpoint.load(result.best)
+    assert again.progress == before.progress
+    assert all(torch.equal(again.weights[name], tensor) for name, tensor in before.weights.items())
 
 
 def test_two_damaged_generations_are_both_named(trained: TrainResult, tmp_path: Path) -> None:
