@@ -291,7 +291,7 @@ def test_classes_are_described_before_training(
         (("data.train=missing",), DataError, "no such split file; there are: train, val"),
         (("data.classes=[background, disc]",), DataError, "is no class"),
         (("model.encoder=resnet1",), ConfigError, "did you mean resnet18"),
-        (("train.device=cuda:77",), DeviceError, "isn't there"),
+        (("train.device=cuda:77",), DeviceError, "doesn't exist"),
         (("train.precision=fp16",), DeviceError, "fp16 needs a GPU"),
         (("loss.class_weights=[1, 2]",), ConfigError, "found 2 numbers, expected 4"),
         (("data.sampler=repeat_factor", "data.repeat_threshold=0.01"), ConfigError, "which changes nothing here"),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from segkit.config.schema import AugmentConfig, DataConfig
 from segkit.datasets.layouts import list_items, resolve_classes
-from segkit.datasets.masks import MaskReader
+from segkit.datasets.masks import build_mask_reader
 from segkit.errors import ConfigError, DataError
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan
@@ -31,7 +31,7 @@ def training_set(root: Path) -> TrainingSet:
     recipe = build_augment(
         AugmentConfig(rare_crops=0.5), canvas_hw=(32, 40), ignore_index=255, class_pixels=[100, 10, 20, 30]
     )
-    return TrainingSet(list_items(data, "train"), MaskReader.build(data, resolve_classes(data)), recipe, seed=0)
+    return TrainingSet(list_items(data, "train"), build_mask_reader(data, resolve_classes(data)), recipe, seed=0)
 
 
 def loaded(root: Path, *, workers: int, start_method: str) -> list[tuple[bytes, bytes, list[str]]]:
