@@ -23,7 +23,7 @@ def draw_data_set(
 ) -> None:
     """Write a data set in VOC layout below `root`: JPEGImages, SegmentationClass, split files and classes.txt.
 
-    Picture sizes vary by up to a quarter around `size_hw`. The same seed gives the same images.
+    Image sizes vary by up to a quarter around `size_hw`. The same seed gives the same images.
     """
     splits = root / "ImageSets" / "Segmentation"
     for folder in (root / "JPEGImages", root / "SegmentationClass", splits):
