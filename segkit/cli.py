@@ -18,10 +18,8 @@ from types import ModuleType
 
 from segkit import __version__
 from segkit.commands import check, convert, demo, download, eval, plan, predict, split, train
-from segkit.commands.output import LogHandler, is_first_rank
+from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
-
-INTERRUPTED = 130
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,

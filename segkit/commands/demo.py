@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segkit.commands.output import say
+from segkit.commands.output import INTERRUPTED, say
 from segkit.commands.train import say_trained
 from segkit.config.schema import (
     AugmentConfig,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130
 ENCODER = "tu-tf_efficientnet_lite0"
 NUM_TRAIN, NUM_VAL, NUM_NEW, NUM_SHOWN = 160, 40, 12, 8
 

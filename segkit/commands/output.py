@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 
+INTERRUPTED = 130  # the exit code after Ctrl-C or SIGTERM
+
 
 class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Log lines to a terminal or a pipe; a reader that leaves, as `| head` does, ends the lines, not the command."""

@@ -314,10 +314,11 @@ def _open_folder(run: Run, old: Checkpoint | None) -> tuple[int, list[list[int]]
 def _describe(run: Run, weights: list[float] | None, *, resumed: bool) -> None:
     """Log what is trained, on what, and where it resumes."""
     config, data, step = run.config, run.data, run.state.progress.step
+    assert run.plan.views is not None  # as build_plan makes it
     log.info("run     %s", config.run)
     about_data = describe_data(
         config.data.root, data.classes, data.survey, num_val=len(data.val), class_weights=weights,
-        views=expected_views(config.data, data.survey.presence),
+        views=run.plan.views,
     )  # fmt: skip
     log.info("%s", about_data)
     about_run = describe_run(
