@@ -4,8 +4,9 @@ Not here: training augmentation, which is random and need not be inverted (segki
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
+import cv2
 import numpy as np
 
 from segkit.imaging.argmax import resized_argmax
@@ -61,7 +62,13 @@ class LetterBox:
         resize_mask(mask, self.inner_hw, out=canvas[self.inner])
         return canvas
 
-    def invert(self, logits: "torch.Tensor") -> "torch.Tensor":
+    @overload
+    def invert(self, logits: "torch.Tensor") -> "torch.Tensor": ...
+
+    @overload
+    def invert(self, logits: np.ndarray) -> np.ndarray: ...
+
+    def invert(self, logits: "torch.Tensor | np.ndarray") -> "torch.Tensor | np.ndarray":
         """Take scores [C, H, W] on the canvas back to the source [C, h, w]: bars cut off, then bilinear.
 
         Scores are resized, never class ids; take the argmax afterwards, or call `mask`, which needs less memory.
@@ -70,6 +77,10 @@ class LetterBox:
         inner = logits[:, *self.inner]
         if self.inner_hw == self.source_hw:
             return inner
+        if isinstance(inner, np.ndarray):
+            size = self.source_hw[::-1]
+            planes = inner.astype(np.float32, copy=False)
+            return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in planes])
         import torch.nn.functional as F  # the floor below torch: what only letterboxes images starts without it
 
         return F.interpolate(inner[None].float(), self.source_hw, mode="bilinear", align_corners=False)[0]

@@ -99,7 +99,7 @@ def inference_comparison(device: torch.device) -> Comparison:
     image = torch.from_numpy(draw_scene(rng, CANVAS)[0]).permute(2, 0, 1)[None].to(device)
     normalised = ((image - plain.mean) / plain.std).contiguous()
     folded = for_inference(plain.to_device(device, channels_last=True), canvas_hw=CANVAS, precision=precision)
-    ready = TorchBackend(folded, Classes.build(SHAPE_CLASSES), CANVAS, precision)
+    ready = TorchBackend(folded, SHAPE_CLASSES, CANVAS, precision)
     reference = build_model(config, len(SHAPE_CLASSES)).eval().to(device).network
     reference.load_state_dict(plain.network.state_dict())
 
