@@ -1,288 +1,206 @@
-"""Predict masks for images, files and folders of them, by one model or by several together.
+"""Predict masks for images, folders, patterns, lists and numbered frames, by one model or by several together.
 
-The path from pixels to mask is that of evaluation (segkit/evaluation/evaluate.py). Not here: video, other runtimes.
+Three stages run side by side: load | segment | save. The path from pixels to mask is that of evaluation
+(segkit/evaluation/evaluate.py). The parts are in segkit/prediction.
 """
 
 import contextlib
-import csv
-import errno
-import functools
-import glob
-import io
-import itertools
 import logging
 import os
-import stat
-import time
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-import torch
-
-from segkit.classes import Classes
-from segkit.datasets.images import IMAGE_SUFFIXES, read_image
-from segkit.datasets.layouts import list_images
-from segkit.datasets.masks import write_mask
-from segkit.errors import DataError, RunFolderError, first_line
-from segkit.imaging.codec import encode_jpeg, fits_jpeg, write_png
-from segkit.imaging.letterbox import LetterBox
-from segkit.imaging.overlay import overlay
+from segkit.datasets.masks import read_label_values
+from segkit.errors import RunFolderError
 from segkit.inference.predictor import Predictor
+from segkit.prediction.clock import Clock
+from segkit.prediction.inputs import find_inputs
+from segkit.prediction.names import output_names
+from segkit.prediction.outputs import Output, build_outputs
+from segkit.prediction.rows import Predicted, Rows, count_pixels, earlier_row, read_rows
+from segkit.prediction.stages import Stages, in_batches
 from segkit.runtime.files import write_bytes_durably, writing
 from segkit.runtime.machine import count_threads, keep_freed_memory
 from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
 
+if TYPE_CHECKING:
+    from segkit.runtime.ranks import Ranks
+
 log = logging.getLogger(__name__)
 
-OVERLAY_QUALITY = 90  # of a JPEG
-REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # too long, or bytes that the file system doesn't take
+PROBE_BYTES = 2**20
+MAX_MEGAPIXELS = 1000.0  # of an image that is decoded whole: 3 GB of memory
+
+
+# ---- a job: what is predicted, and where it goes
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What became of one input: its size, seconds and pixels by class, or its error."""
+class Job:
+    """Images, the names of their outputs, and the folder that those are written to."""
 
-    name: str
-    hw: tuple[int, int] | None = None
-    pixels: tuple[int, ...] = ()
-    seconds: float = 0.0
-    error: str = ""
+    source: str
+    output: Path
+    paths: list[Path]
+    names: list[str]
+    skip_existing: bool = False
+
+    def is_done(self, k: int) -> bool:
+        """True if an earlier job has predicted image k: its mask, which is written last, exists."""
+        return self.skip_existing and self.mask(k) is not None
+
+    def mask(self, k: int) -> Path | None:
+        """Return the mask file of image k, where it exists."""
+        files = (self.output / "masks" / f"{self.names[k]}{suffix}" for suffix in (".png", ".tif"))
+        return next((file for file in files if file.is_file()), None)
 
 
-def predict_files(
-    predictor: Predictor, source: str, output: Path, *, overlays: bool = True, overwrite: bool = False
-) -> list[Predicted]:
-    """Write `masks/`, `overlays/`, `classes.txt` and `predictions.csv` below `output` for what `source` means.
-
-    Masks are palette PNGs of class ids at the image's size; overlays are JPEGs, or PNGs where a side is too long for a
-    JPEG; the folder structure of the source is kept (see `output_names`). An input that can't be read or written
-    becomes a row with its error, and the others are done. predictions.csv is UTF-8 whatever the names are: a byte that
-    is none, E9 for instance, is written as \\udce9.
+def prepare(source: str, output: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Job:
+    """Find the images that `source` means (see `find_inputs`), and see that `output` can be written to.
 
     Raises:
         DataError: `source` means no image.
-        RunFolderError: `output` holds masks already (they may have been corrected by hand) and not `overwrite`, or
-            can't be written.
+        RunFolderError: `output` holds masks already (they may have been corrected by hand) and neither `overwrite` nor
+            `skip_existing`; or it can't be written to, or its disk is full.
     """
-    root, inputs = find_inputs(source, outside=output)
-    keep_freed_memory()
-    pipeline = _Pipeline(predictor, output, overlays=overlays)
-    names = output_names([path.relative_to(root) for path in inputs])
-    threads = count_threads()
-    with writing(output, remedy="choose another folder with --output"), contextlib.ExitStack() as stack:
-        if not overwrite and (output / "masks").is_dir() and any((output / "masks").iterdir()):
+    inputs = find_inputs(source, outside=output)
+    with _writing(output):
+        if not (overwrite or skip_existing) and (output / "masks").is_dir() and any((output / "masks").iterdir()):
             raise RunFolderError(
-                f"{output / 'masks'}: holds masks already; choose another folder, or replace them with --overwrite"
+                f"{output / 'masks'}: holds masks already; continue a job that was stopped with --skip-existing, "
+                "replace them with --overwrite, or choose another folder"
             )
         output.mkdir(parents=True, exist_ok=True)
-        # for `segkit convert OUTPUT --from id-masks`, which takes masks to be corrected to a labelling tool
-        (output / "classes.txt").write_text(predictor.classes.lines(), encoding="utf-8")
-        # also after Ctrl-C or on a full disk: the rows tell what was done, in the threads' last moments too
-        stack.callback(lambda: _write_rows(output / "predictions.csv", pipeline.results(names), predictor.classes))
-        named = zip(inputs, names, strict=True)
-        loaded = prefetch(pipeline.load, named, threads=threads, ahead=threads + 2)
-        segmented = map(pipeline.segment, stack.enter_context(contextlib.closing(loaded)))
-        saved = prefetch(pipeline.save, segmented, threads=threads, ahead=threads)
-        stack.enter_context(contextlib.closing(saved))
-        try:
-            for _ in progress(saved, total=len(names), unit="image", title="predicting"):
-                pass
-        except KeyboardInterrupt:
-            log.info("stopped; %s lists what is done; --overwrite starts again", output / "predictions.csv")
-            raise
-    return pipeline.results(names)
+        probe = output / f".room.{os.getpid()}"
+        write_bytes_durably(probe, bytes(PROBE_BYTES), elsewhere="--output FOLDER")
+        probe.unlink()
+    return Job(source, output, inputs.paths, output_names(inputs.relative()), skip_existing)
 
 
-# ---- inputs, and the names of their outputs
-
-
-def find_inputs(source: str, *, outside: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that outputs are named relative to, and the images that `source` means, sorted.
-
-    `source` is an image, a folder (searched to any depth, images below `outside` left out), or a glob pattern, in
-    which `**` matches any depth. Each image is listed once, also where links of folders form a loop.
+def predict_files(
+    predictor: Predictor,
+    source: str,
+    output: Path,
+    *,
+    overlays: bool = True,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> list[Predicted]:
+    """Write `masks/`, `overlays/`, `classes.txt` and `predictions.csv` below `output` for what `source` means.
 
     Raises:
-        DataError: `source` does not exist, or means no image.
+        DataError, RunFolderError: as `prepare` and `predict`.
     """
-    path = Path(source)
-    if os.path.isfile(path):
-        return path.parent, [path]
-    if os.path.isdir(path):
-        skipped = _real(outside)
-        found = [image for image in list_images(path) if not _real(image).is_relative_to(skipped)]
-        if not found:
-            raise DataError(f"{path}: no images in this folder, expected files with one of {' '.join(IMAGE_SUFFIXES)}")
-        return path, found
-    if not glob.has_magic(source):
-        raise DataError(
-            f"{path}: no such file or folder; expected an image, a folder of them, or a 'quoted/*.jpg' pattern"
-        )
-    matches = (Path(match) for match in glob.glob(source, recursive=True) if match.lower().endswith(IMAGE_SUFFIXES))
-    runs_in_circles = functools.cache(_runs_in_circles)
-    found = sorted(match for match in set(matches) if not runs_in_circles(match.parent))
-    if not found:
-        raise DataError(f"{source}: the pattern matches no image; quote it, and check it with: ls {source}")
-    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parent.parts)), found
+    job = prepare(source, output, overwrite=overwrite, skip_existing=skip_existing)
+    return predict(predictor, job, build_outputs(output, predictor.classes, overlays=overlays))
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises an error for a link that leads to itself
+def predict(
+    predictor: Predictor,
+    job: Job,
+    outputs: Sequence[Output],
+    *,
+    batch_size: int = 1,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    ranks: "Ranks | None" = None,
+) -> list[Predicted]:
+    """Predict the images of a job; return a row for each, in their order, on every rank.
 
+    The folder structure of the source is kept (see `output_names`). An input that can't be read or written becomes a
+    row with its error, and the others are done. Each file appears whole, and an image's mask last. Of several ranks
+    each predicts a share; the first one writes what is said of all images together.
 
-def _runs_in_circles(folder: Path) -> bool:
-    """True if the path passes through one folder twice, which only links make possible."""
-    way = [_real(part) for part in (folder, *folder.parents)]
-    return ".." not in folder.parts and len(set(way)) < len(way)
-
-
-def output_names(relative: Sequence[Path]) -> list[str]:
-    """Name the outputs of inputs, whose paths below their common folder all differ: `masks/<name>.png` and so on.
-
-    A name is the path without its suffix. It keeps the suffix where it would be another's name, or that of a folder
-    which outputs need, and gets a number where that is not enough. Names that differ only in case or in how an accent
-    is stored count as equal, since they are on some file systems. `..` is left out: no output leaves its folder.
+    Raises:
+        RunFolderError: `output` can't be written to any more, or holds the table of another model; what was done is
+            kept.
     """
-    whole = [Path(*(part for part in path.parent.parts if part != ".."), path.name) for path in relative]
-    folders = {_stored(parent.as_posix()) for path in whole for parent in path.parents}
+    rank, size = (ranks.rank, ranks.size) if ranks else (0, 1)
+    keep_freed_memory()
+    stages = Stages(predictor, outputs, max_pixels=round(max_megapixels * 1e6))
+    share = range(rank, len(job.paths), size)
+    todo = [k for k in share if not job.is_done(k)]
+    with _writing(job.output), contextlib.ExitStack() as stack:
+        earlier = _earlier(job, [k for k in share if job.is_done(k)], predictor)
+        table = job.output / ("predictions.csv" if size == 1 else f"predictions.rank{rank}.csv")
+        rows = Rows(table, predictor.classes, earlier.values())
+        stack.callback(rows.close)
+        # for `segkit convert OUTPUT --from id-masks`, which takes masks to be corrected to a labelling tool
+        (job.output / "classes.txt").write_text(predictor.classes.lines(), encoding="utf-8")
+        listed: set[str] = set()
 
-    def is_free(name: str) -> bool:
-        return not any(_stored(name + suffix) in folders for suffix in (".png", ".jpg"))
+        def list_rest() -> None:
+            """Add the rows of what was saved in the threads' last moments, after Ctrl-C for instance."""
+            for name in stages.rows.keys() - listed:
+                rows.add(stages.rows[name])
 
-    names = [path.with_suffix("").as_posix() for path in whole]
-    settled = False
-    while not settled:  # a kept suffix may make a name another's: a.jpg, a.png and a.jpg.png
-        counts = Counter(map(_stored, names))
-        unique = [counts[_stored(name)] == 1 and is_free(name) for name in names]
-        longer = [name if alone else path.as_posix() for name, alone, path in zip(names, unique, whole, strict=True)]
-        settled, names = longer == names, longer
-    taken = {_stored(name) for name, alone in zip(names, unique, strict=True) if alone}
-    for k in (k for k, alone in enumerate(unique) if not alone):
-        numbered = itertools.chain([names[k]], (f"{names[k]}-{number}" for number in itertools.count(2)))
-        names[k] = next(name for name in numbered if _stored(name) not in taken and is_free(name))
-        taken.add(_stored(names[k]))
-    return names
-
-
-def _stored(name: str) -> str:
-    """Return what is equal for two names where any file system takes them for one."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
-
-
-# ---- load | segment | save
-
-
-@dataclass
-class _InFlight:
-    """One input on its way: what the next stage needs, or the error that ended it."""
-
-    path: Path
-    name: str
-    image: np.ndarray | None = None  # uint8 RGB [h, w, 3]
-    box: LetterBox | None = None
-    canvas: np.ndarray | None = None  # uint8 RGB [H, W, 3]
-    logits: torch.Tensor | None = None  # [C, H, W]
-    mask: np.ndarray | None = None  # uint8 [h, w]
-    seconds: float = 0.0
-    error: str = ""
+        stack.callback(list_rest)
+        for name in _run(stages, [(job.paths[k], job.names[k]) for k in todo], batch_size, stack, job):
+            rows.add(stages.rows[name])
+            listed.add(name)
+        mine = {**earlier, **{k: stages.rows[job.names[k]] for k in todo}}
+        found = {k: row for part in (ranks.gather(mine) if ranks else [mine]) for k, row in part.items()}
+        ordered = [found[k] for k in range(len(job.paths))]
+        if rank == 0:
+            for output in outputs:
+                output.finish([name for name, row in zip(job.names, ordered, strict=True) if not row.error])
+            if earlier or size > 1:
+                rows.close()
+                Rows(job.output / "predictions.csv", predictor.classes, ordered).close()
+        if size > 1:
+            ranks.gather(None)  # type: ignore[union-attr]  # the joined table is on the disk
+            rows.close()
+            table.unlink(missing_ok=True)
+    return ordered
 
 
-@dataclass(frozen=True)
-class _Pipeline:
-    """The three stages of a prediction. Loading and saving run in threads beside the network."""
-
-    predictor: Predictor
-    output: Path
-    overlays: bool
-    rows: dict[str, Predicted] = field(default_factory=dict)  # by name, in the order that they were done
-
-    def results(self, names: Sequence[str]) -> list[Predicted]:
-        """Return the rows of what is done, in the order of the names."""
-        return [self.rows[name] for name in names if name in self.rows]
-
-    def load(self, source: tuple[Path, str]) -> _InFlight:
-        current = _InFlight(*source)
-        with _timed(current):
-            _check_kind(current.path)
-            current.image = read_image(current.path)
-            current.box, current.canvas = self.predictor.letterbox(current.image)
-        return current
-
-    def segment(self, current: _InFlight) -> _InFlight:
-        if current.canvas is not None:
-            with _timed(current):
-                current.logits = self.predictor.canvas_logits(current.canvas)
-                if current.box is not None and current.logits.device.type != "cpu":
-                    current.mask, current.logits = current.box.mask(current.logits), None  # on a GPU one at a time
-        return current
-
-    def save(self, current: _InFlight) -> Predicted:
-        with _timed(current):
-            if current.mask is None and current.logits is not None and current.box is not None:
-                current.mask = current.box.mask(current.logits)
-            if current.mask is not None and current.image is not None:
-                self._write(current.name, current.image, current.mask)
-        row = Predicted(str(current.path), error=current.error)
-        if current.mask is not None and not current.error:
-            pixels = np.bincount(current.mask.ravel(), minlength=len(self.predictor.classes))
-            row = Predicted(str(current.path), current.mask.shape, tuple(pixels.tolist()), current.seconds)
-        self.rows[current.name] = row
-        return row
-
-    def _write(self, name: str, image: np.ndarray, mask: np.ndarray) -> None:
-        for kind in ("masks", "overlays") if self.overlays else ("masks",):
-            (self.output / kind / name).parent.mkdir(parents=True, exist_ok=True)
-        write_mask(self.output / "masks" / f"{name}.png", mask, self.predictor.classes)
-        if self.overlays:
-            blended = overlay(image, mask, self.predictor.classes)
-            target = self.output / "overlays" / name
-            if fits_jpeg(mask.shape):
-                target.with_name(f"{target.name}.jpg").write_bytes(encode_jpeg(blended, quality=OVERLAY_QUALITY))
-            else:
-                write_png(target.with_name(f"{target.name}.png"), blended)
+def _run(
+    stages: "Stages", named: Sequence[tuple[Path, str]], batch_size: int, stack: contextlib.ExitStack, job: Job
+) -> Iterator[str]:
+    """Yield the name of each image when it is done: three stages side by side, in order, a few images at a time."""
+    threads = count_threads()
+    ahead = max(threads, batch_size)
+    clock = Clock()
+    loaded = prefetch(stages.load, named, threads=threads, ahead=ahead + 2)
+    arriving = clock.waiting("decoding", stack.enter_context(contextlib.closing(loaded)))
+    segmented = (
+        current
+        for batch in in_batches(arriving, batch_size)
+        for current in clock.call("the network", stages.segment, batch)
+    )
+    saved = prefetch(stages.save, segmented, threads=threads, ahead=ahead)
+    stack.enter_context(contextlib.closing(saved))
+    with progress(saved, total=len(named), unit="image", title="predicting") as bar:
+        try:
+            for name in bar:
+                bar.set_postfix_str(clock.describe(), refresh=False)
+                yield name
+        except KeyboardInterrupt:
+            log.info("stopped; %s lists what is done; --skip-existing continues", job.output / "predictions.csv")
+            raise
+    if named:
+        log.info("%.1f images/s: %s", len(named) / clock.elapsed, clock.describe())
 
 
-def _check_kind(path: Path) -> None:
-    """Refuse what has an image's name, but would be waited for or read without end. What is missing, reading tells."""
-    with contextlib.suppress(OSError):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: not a file but a folder, a pipe or a device; rename or remove it")
+def _earlier(job: Job, done: Sequence[int], predictor: Predictor) -> dict[int, Predicted]:
+    """Return the rows of images that an earlier job has predicted; of one that it listed nowhere, by its mask."""
+    if not done:
+        return {}
+    tables = sorted(job.output.glob("predictions*.csv"))
+    listed = {cell: row for table in tables for cell, row in read_rows(table, predictor.classes).items()}
+    return {k: earlier_row(listed, str(job.paths[k])) or _row_of_mask(job, k, predictor) for k in done}
+
+
+def _row_of_mask(job: Job, k: int, predictor: Predictor) -> Predicted:
+    mask = job.mask(k)
+    assert mask is not None, job.names[k]
+    ids = read_label_values(mask)
+    return Predicted(str(job.paths[k]), ids.shape, count_pixels(ids, len(predictor.classes)))
 
 
 @contextlib.contextmanager
-def _timed(current: _InFlight) -> Iterator[None]:
-    """Add the block's seconds to the input's; turn what one bad or too large input causes into its error."""
-    started = time.perf_counter()
-    try:
+def _writing(output: Path) -> Iterator[None]:
+    with writing(output, remedy="free some space, or choose another folder with --output"):
         yield
-    except DataError as error:
-        current.error = str(error)
-    except (MemoryError, RuntimeError, cv2.error) as error:  # torch's CPU allocator raises a plain RuntimeError
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        why = "OpenCV can't process it" if isinstance(error, cv2.error) else "too large for this machine's memory"
-        current.error = f"{current.path}: {why} ({first_line(error)})"
-    except OSError as error:  # all others, a full disk for instance, end the run
-        if error.errno not in REFUSED_NAMES:
-            raise
-        current.error = f"{current.path}: no file can be written by that name ({error.strerror}); rename the image"
-    finally:
-        current.seconds += time.perf_counter() - started
-
-
-def _write_rows(path: Path, results: Sequence[Predicted], classes: Classes) -> None:
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["input", "height", "width", *(f"pixels_{name}" for name in classes.names), "seconds", "error"])
-    for row in results:
-        size = row.hw or ("", "")
-        pixels = row.pixels or [""] * len(classes)
-        writer.writerow([row.name, *size, *pixels, f"{row.seconds:.4f}", row.error])
-    content = table.getvalue().encode("utf-8", "backslashreplace")
-    write_bytes_durably(path, content, elsewhere="--output FOLDER")

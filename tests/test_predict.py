@@ -1,11 +1,8 @@
 import csv
 import os
-import random
 import sys
 import time
-import unicodedata
-from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +11,11 @@ import torch
 from PIL import Image
 
 from segkit.datasets.images import read_image
-from segkit.errors import DataError, RunFolderError
+from segkit.errors import RunFolderError
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.predictor import Predictor
-from segkit.predict import find_inputs, output_names, predict_files
+from segkit.predict import predict, predict_files, prepare
+from segkit.prediction.outputs import build_outputs
 
 
 @pytest.fixture(scope="module")
@@ -202,125 +200,18 @@ def test_an_image_too_wide_for_a_jpeg_gets_a_png_overlay(
 def test_an_image_beyond_memory_is_a_row_with_its_error(
     predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Predictor, canvas: np.ndarray) -> torch.Tensor:
+    def fail(self: Predictor, canvases: np.ndarray) -> torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(Predictor, "canvas_logits", fail)
+    monkeypatch.setattr(Predictor, "canvases_logits", fail)
     results = predict_files(predictor, str(images), tmp_path / "out")
     assert all("too large for this machine's memory" in result.error for result in results)
-
-
-# ---- names of outputs
-
-
-def names_of(*relative: str) -> list[str]:
-    return output_names([Path(name) for name in relative])
-
-
-def test_an_output_is_named_as_its_input_without_suffix() -> None:
-    assert names_of("a.jpg", "b.PNG", "deep/er/c.d.jpg", "no/suffix") == ["a", "b", "deep/er/c.d", "no/suffix"]
-
-
-def test_suffixes_are_kept_where_names_would_be_equal_without_them() -> None:
-    assert names_of("a.jpg", "a.png", "b.png", "in/a.jpg") == ["a.jpg", "a.png", "b", "in/a"]
-
-
-def test_a_kept_suffix_does_not_take_the_name_of_another() -> None:
-    assert names_of("a.jpg", "a.jpg.png", "a.png") == ["a.jpg", "a.jpg.png", "a.png"]
-
-
-def test_names_that_differ_only_in_case_are_numbered() -> None:
-    assert names_of("A.jpg", "a.jpg", "B/x.png", "b/y.png") == ["A.jpg", "a.jpg-2", "B/x", "b/y"]
-
-
-def test_names_that_differ_only_in_how_an_accent_is_stored_are_numbered() -> None:
-    assert names_of("caf\u00e9.jpg", "cafe\u0301.jpg") == ["caf\u00e9.jpg", "cafe\u0301.jpg-2"]
-
-
-def test_a_file_is_not_named_as_a_folder_that_others_need() -> None:
-    assert names_of("a.jpg", "a.png/b.jpg") == ["a.jpg", "a.png/b"]
-
-
-def test_names_stay_below_the_output_folder() -> None:
-    assert names_of("x/../../a.jpg", "../a.png", "...jpg") == ["x/a", "a", ".."]
-
-
-def test_names_of_any_inputs_are_usable_together_on_any_file_system() -> None:
-    """Names of few letters, so that stems, suffixes, cases and folders collide often."""
-    rng = random.Random(0)
-    words = ["a", "A", "b", "a.jpg", "A.PNG", "a.png-2", "a.jpg-2", "..", "\u00e9", "e\u0301", "\udce9"]
-    numbered = 0
-    for _ in range(3000):
-        made = ["/".join(rng.choices(words, k=rng.choice((1, 1, 1, 2, 3)))) + rng.choice((".jpg", ".png", ".JPG"))
-                for _ in range(rng.randint(1, 8))]  # fmt: skip
-        relative = sorted({Path(name) for name in made})
-        names = output_names(relative)
-        folders = {as_stored(parent.as_posix()) for name in names for parent in PurePosixPath(name).parents}
-        for suffix in (".png", ".jpg"):  # of masks and of overlays
-            written = {as_stored(name + suffix) for name in names}
-            assert len(written) == len(relative), relative
-            assert not written & folders, relative
-        assert all(".." not in PurePosixPath(name).parent.parts and not name.startswith("/") for name in names)
-        plain = [path.with_suffix("").as_posix() for path in relative]
-        counts = Counter(as_stored(name) for name in plain)
-        if max(counts.values()) == 1 and not any(".." in name or "." in name for name in plain):
-            assert names == plain
-        numbered += any(name.endswith("-2") and path.suffix for name, path in zip(names, relative, strict=True))
-    assert numbered > 100  # the set of words does make them collide
-
-
-def as_stored(name: str) -> str:
-    """Return what a file system that ignores case and how accents are stored takes a name for."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())
 
 
 def test_images_of_one_name_get_masks_of_two(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     Image.new("RGB", (5, 5)).save(images / "a.png")
     predict_files(predictor, str(images), tmp_path / "out", overlays=False)
     assert {path.name for path in (tmp_path / "out" / "masks").glob("a*")} == {"a.jpg.png", "a.png.png"}
-
-
-# ---- what an input may be
-
-
-def test_a_pattern_finds_images_at_any_depth(images: Path) -> None:
-    root, found = find_inputs(f"{images}/**/*.jpg", outside=Path("out"))
-    assert root == images
-    assert [path.name for path in found] == ["a.jpg", "c.d.jpg"]
-
-
-def test_an_image_with_brackets_in_its_name_is_taken_as_it_is(images: Path) -> None:
-    odd = images / "x[1].jpg"
-    (images / "a.jpg").rename(odd)
-    assert find_inputs(str(odd), outside=Path("out"))[1] == [odd]
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [("nowhere", "no such file or folder"), ("*.gif", "matches no image"), ("empty", "no images")],
-)
-def test_inputs_that_hold_no_image_are_named(tmp_path: Path, source: str, words: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=words):
-        find_inputs(str(tmp_path / source), outside=Path("out"))
-
-
-def test_a_pattern_follows_a_loop_of_folders_once(images: Path) -> None:
-    (images / "deep" / "up").symlink_to(images)
-    found = find_inputs(f"{images}/**/*.png", outside=Path("out"))[1]
-    assert [path.relative_to(images).as_posix() for path in found] == ["b.png"]
-
-
-def test_a_pattern_follows_links_to_folders_elsewhere(images: Path, tmp_path: Path) -> None:
-    (images / "deep").rename(tmp_path / "elsewhere")
-    (images / "link").symlink_to(tmp_path / "elsewhere")
-    found = find_inputs(f"{images}/**/*.d.jpg", outside=Path("out"))[1]
-    assert found == [images / "link" / "er" / "c.d.jpg"]
-
-
-def test_a_pattern_that_matches_an_image_in_two_ways_lists_it_once(images: Path) -> None:
-    found = find_inputs(f"{images}/**/**/*.jpg", outside=Path("out"))[1]
-    assert [path.name for path in found] == ["a.jpg", "c.d.jpg"]
 
 
 # ---- when something ends it
@@ -338,16 +229,122 @@ def test_rows_of_what_was_saved_are_kept_when_the_rest_fails(
     def saved() -> set[str]:
         return {path.stem for path in (tmp_path / "out" / "masks").rglob("*.png")}
 
-    def stop_at_the_third(self: Predictor, canvas: np.ndarray) -> torch.Tensor:
+    def stop_at_the_third(self: Predictor, canvases: np.ndarray) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 3:
             while not saved():  # by another thread; what it hasn't begun by now is given up
                 time.sleep(0.01)
             raise KeyboardInterrupt
-        return torch.zeros(4, *predictor.canvas_hw)
+        return torch.zeros(1, 3, *predictor.canvas_hw)
 
-    monkeypatch.setattr(Predictor, "canvas_logits", stop_at_the_third)
+    monkeypatch.setattr(Predictor, "canvases_logits", stop_at_the_third)
     with caplog.at_level("INFO", logger="segkit"), pytest.raises(KeyboardInterrupt):
         predict_files(predictor, str(images), tmp_path / "out")
     assert {Path(row["input"]).stem for row in rows(tmp_path / "out") if not row["error"]} == saved()
-    assert f"{tmp_path / 'out' / 'predictions.csv'} lists what is done; --overwrite starts again" in caplog.text
+    assert f"{tmp_path / 'out' / 'predictions.csv'} lists what is done; --skip-existing continues" in caplog.text
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return every file but predictions.csv, which holds times."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".csv"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def untimed(output: Path) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows(output)]
+
+
+def test_a_stopped_job_continues_to_the_same_files_and_rows(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    predict_files(predictor, str(images), straight)
+    whole, calls = Predictor.canvases_logits, []
+
+    def stop_at_the_second(self: Predictor, canvases: np.ndarray) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return torch.as_tensor(whole(self, canvases))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "canvases_logits", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(predictor, str(images), stopped)
+    monkeypatch.setattr(
+        Predictor, "canvases_logits", lambda self, canvases: (calls.append(1), whole(self, canvases))[1]
+    )
+    (stopped / "masks" / "b.png").unlink(missing_ok=True)
+    calls.clear()
+    before = len(files_of(stopped / "masks"))
+    predict_files(predictor, str(images), stopped, skip_existing=True)
+    assert len(calls) == 3 - before
+    assert files_of(stopped) == files_of(straight)
+    assert untimed(stopped) == untimed(straight)
+
+
+def test_a_row_that_was_lost_comes_from_the_mask(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_files(predictor, str(images), tmp_path / "out")
+    expected = untimed(tmp_path / "out")
+    (tmp_path / "out" / "predictions.csv").unlink()
+    predict_files(predictor, str(images), tmp_path / "out", skip_existing=True)
+    assert untimed(tmp_path / "out") == expected
+
+
+def test_what_failed_before_is_tried_again(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    good = (images / "b.png").read_bytes()
+    (images / "b.png").write_bytes(good[:50])
+    assert [bool(row.error) for row in predict_files(predictor, str(images), tmp_path / "out")] == [False, True, False]
+    (images / "b.png").write_bytes(good)
+    results = predict_files(predictor, str(images), tmp_path / "out", skip_existing=True)
+    assert [row.error for row in results] == ["", "", ""]
+    assert [Path(row["input"]).name for row in rows(tmp_path / "out")] == ["a.jpg", "b.png", "c.d.jpg"]
+
+
+def test_batches_give_the_masks_of_single_images(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_files(predictor, str(images), tmp_path / "single")
+    (images / "bad.png").write_bytes(b"no image")
+    job = prepare(str(images), tmp_path / "batch")
+    results = predict(predictor, job, build_outputs(job.output, predictor.classes), batch_size=3)
+    assert [bool(row.error) for row in results] == [False, False, True, False]
+    assert files_of(tmp_path / "batch" / "masks") == files_of(tmp_path / "single" / "masks")
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, sizes = Predictor.canvases_logits, []
+
+    def small_only(self: Predictor, canvases: np.ndarray) -> torch.Tensor:
+        sizes.append(len(canvases))
+        if len(canvases) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.as_tensor(whole(self, canvases))
+
+    monkeypatch.setattr(Predictor, "canvases_logits", small_only)
+    job = prepare(str(images), tmp_path / "out")
+    results = predict(predictor, job, build_outputs(job.output, predictor.classes), batch_size=3)
+    assert [row.error for row in results] == ["", "", ""]
+    assert sizes == [3, 1, 2, 1, 1]
+
+
+def test_an_image_of_more_pixels_than_the_limit_is_a_row_with_its_error(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    Image.new("1", (3000, 1000)).save(images / "bomb.png")
+    job = prepare(str(images), tmp_path / "out")
+    outputs = build_outputs(job.output, predictor.classes)
+    results = predict(predictor, job, outputs, max_megapixels=2.9)
+    assert "its header says 3000x1000 = 3 megapixels, expected at most 3" in results[2].error
+    assert [bool(row.error) for row in results] == [False, False, True, False]
+
+
+def test_no_file_of_a_job_appears_before_it_is_whole(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_files(predictor, str(images), tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_a_model_is_needed(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RunFolderError, match="can't be written"):
+        prepare(str(images), tmp_path / "file" / "out")

@@ -1,11 +1,17 @@
 """Write masks and overlays for images without labels."""
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from segkit.commands.output import say
+from segkit.commands.output import is_first_rank, say
+
+if TYPE_CHECKING:
+    from segkit.predict import Job
+    from segkit.prediction.rows import Predicted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,33 +21,103 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged",
     )
-    parser.add_argument("input", help="an image, a folder (searched to any depth), or a quoted pattern: 'in/**/*.jpg'")
+    parser.add_argument(
+        "input",
+        help="an image, a folder (searched to any depth), a quoted pattern: 'in/**/*.jpg', numbered frames: "
+        "in/%%06d.png, a .txt file that lists paths, or - for a list on the standard input",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for masks/, overlays/ and predictions.csv")
     parser.add_argument("--no-overlays", action="store_true", help="write masks only")
     parser.add_argument("--overwrite", action="store_true", help="replace masks that are in the output folder already")
+    parser.add_argument("--skip-existing", action="store_true", help="continue: leave out images whose mask exists")
+    parser.add_argument(
+        "--batch-size",
+        type=_batch_size,
+        default="auto",
+        metavar="N",
+        help="images per forward pass; auto: 1 on a CPU, 16 on a GPU; halved where memory is short (default: auto)",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=_fraction,
+        default=0.0,
+        metavar="P",
+        help="pixels whose class is less probable become the ignore index (default: 0, none)",
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=1000.0,
+        metavar="N",
+        help="refuse images whose header says more, before they fill the memory (default: %(default)g)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from segkit.inference.predictor import Predictor
-    from segkit.predict import predict_files
+    from segkit.predict import prepare
 
-    predictor = Predictor.load(arguments.checkpoint, device=arguments.device, precision=arguments.precision)
-    results = predict_files(
-        predictor,
-        arguments.input,
-        arguments.output,
-        overlays=not arguments.no_overlays,
-        overwrite=arguments.overwrite,
+    # before the model is loaded, which takes seconds: a wrong path and a full disk are told at once
+    job = prepare(
+        arguments.input, arguments.output, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing
     )
+    results = _predict(arguments, job)
     failed = [result for result in results if result.error]
     say(f"{len(results) - len(failed)} of {len(results)} images predicted: {arguments.output}")
     if Path(arguments.input).is_dir():
         words = shlex.join([str(arguments.output), "--from", "id-masks", "--images", arguments.input])
         say(f"correct them by hand: segkit convert {words} --to labelme FIXED")
-    for result in failed[:10]:
+    for result in failed[:10] if is_first_rank() else []:
         print(f"error: {result.error}", file=sys.stderr)
-    if len(failed) > 10:
+    if len(failed) > 10 and is_first_rank():
         print(f"... and {len(failed) - 10} more, see {arguments.output / 'predictions.csv'}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
+    import contextlib
+
+    from segkit.inference.predictor import Predictor
+    from segkit.predict import predict
+    from segkit.prediction.outputs import build_outputs
+
+    with contextlib.ExitStack() as stack:
+        ranks = None
+        if "RANK" in os.environ:  # torchrun: each process predicts a share
+            from segkit.runtime.ranks import process_group
+
+            ranks = stack.enter_context(process_group(arguments.device))
+        predictor = Predictor.load(
+            arguments.checkpoint,
+            device=arguments.device,
+            precision=arguments.precision,
+            min_confidence=arguments.min_confidence,
+            local_rank=ranks.local_rank if ranks else 0,
+        )
+        return predict(
+            predictor,
+            job,
+            build_outputs(job.output, predictor.classes, overlays=not arguments.no_overlays),
+            batch_size=predictor.usual_batch_size if arguments.batch_size == "auto" else arguments.batch_size,
+            max_megapixels=arguments.max_megapixels,
+            ranks=ranks,
+        )
+
+
+def _batch_size(word: str) -> int | str:
+    if word == "auto":
+        return word
+    if not (word.isdecimal() and int(word) > 0):
+        raise argparse.ArgumentTypeError(f"found {word!r}, expected auto or a number of images from 1")
+    return int(word)
+
+
+def _fraction(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"found {word!r}, expected a probability in [0, 1)")
+    return value

@@ -40,17 +40,24 @@ _DECODE = {
 }
 
 
-def read_image(path: File, *, reduction: int = 1) -> np.ndarray:
+def read_image(path: File, *, reduction: int = 1, max_pixels: int | None = None) -> np.ndarray:
     """Return the image as uint8 RGB [h, w, 3], EXIF orientation applied, alpha dropped, CMYK and 16 bit converted.
 
     `reduction` 2, 4 or 8 allows the decoder to leave out detail: a JPEG is then decoded to [ceil(h / reduction),
     ceil(w / reduction), 3], several times faster. Other formats come in full.
 
     Raises:
-        DataError: the file is missing, empty, truncated or of an unknown format.
+        DataError: the file is missing, empty, truncated, of an unknown format, or its header says that it has more than
+            `max_pixels`: a small file may claim to be an image that no memory holds.
     """
     encoded = read_encoded(path)
     with _open(path, io.BytesIO(encoded)) as opened:
+        width, height = opened.size
+        if max_pixels is not None and width * height > max_pixels:
+            raise DataError(
+                f"{path}: its header says {width}x{height} = {width * height / 1e6:,.0f} megapixels, expected at most "
+                f"{max_pixels / 1e6:,.0f}; if that is its size, raise the limit with --max-megapixels, or tile it"
+            )
         return _decode(path, encoded, opened, reduction)
 
 

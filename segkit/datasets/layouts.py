@@ -146,15 +146,28 @@ def _class_file(data: DataConfig) -> Path:
     return (voc_root(root) if data.layout == "voc" else root) / "classes.txt"
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, unreadable: list[Path] | None = None) -> list[Path]:
     """Return every image below `folder`; see `list_files`."""
-    return list_files(folder, IMAGE_SUFFIXES)
+    return list_files(folder, IMAGE_SUFFIXES, unreadable)
 
 
-def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Return every file below `folder` with one of the suffixes, sorted by path; hidden ones are skipped."""
+def list_files(folder: Path, suffixes: Sequence[str], unreadable: list[Path] | None = None) -> list[Path]:
+    """Return every file below `folder` with one of the suffixes, sorted by path; hidden ones are skipped.
+
+    Raises:
+        DataError: a folder can't be listed; not where a list is given, which such folders are added to.
+    """
+
+    def note(error: OSError) -> None:
+        if unreadable is None:
+            raise DataError(
+                f"{error.filename}: the folder can't be listed ({error.strerror}); change its permissions, or move it "
+                "away"
+            ) from error
+        unreadable.append(Path(error.filename))
+
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent, name) for name in files if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")

@@ -2,32 +2,46 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from segkit.imaging.letterbox import LetterBox
-from segkit.inference.backend import Backend
+from segkit.inference.backend import Array, Backend
 from segkit.inference.ensemble import together
 from segkit.inference.ready import load_together, ready
-from segkit.loading.collate import to_tensor
+from segkit.inference.segmentation import Segmentation
 from segkit.runtime.device import common_precision, select_device
+
+if TYPE_CHECKING:
+    from segkit.inference.postprocess import Postprocess
 
 
 class Predictor:
     """A trained model, or several as an ensemble, that takes images of any size."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(
+        self, backend: Backend, *, postprocess: "Postprocess | None" = None, min_confidence: float = 0.0
+    ) -> None:
         self.backend, self.classes, self.canvas_hw = backend, backend.classes, backend.canvas_hw
+        self.postprocess, self.min_confidence = postprocess, min_confidence
 
     @classmethod
     def load(
-        cls, path: Path | str | Sequence[Path | str], *, device: str = "auto", precision: str | None = None
+        cls,
+        path: Path | str | Sequence[Path | str],
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        min_confidence: float = 0.0,
+        local_rank: int = 0,
     ) -> "Predictor":
         """Load a checkpoint, or several, whose class probabilities are then averaged.
 
         Classes, canvas and normalisation come from the checkpoint, and the precision unless it is given. Checkpoints
-        that were trained in different precisions predict in fp32.
+        that were trained in different precisions predict in fp32. Pixels whose class is less probable than
+        `min_confidence` become the ignore index. `local_rank` chooses the GPU of one process among several.
 
         Raises:
             CheckpointError: a file isn't a readable checkpoint, or they differ in their classes or in their canvas.
@@ -38,12 +52,19 @@ class Predictor:
         if not paths:
             raise ValueError("found no path, expected one of a checkpoint, or several")
         checkpoints = load_together(paths)
-        target = select_device(device)
+        target = select_device(device, local_rank=local_rank)
         trained = [checkpoint.config.train.precision for checkpoint in checkpoints]
         if target.type == "cpu":  # trained in fp16 on a GPU, which a CPU can't compute in
             trained = ["auto" if name == "fp16" else name for name in trained]
         dtype = common_precision([precision] if precision else trained, target)
-        return cls(together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints]))
+        backend = together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints])
+        return cls(backend, min_confidence=min_confidence)
+
+    @property
+    def usual_batch_size(self) -> int:
+        """How many images of one canvas are worth computing together: a CPU is as fast with one."""
+        device = self.backend.device
+        return 1 if device is None or device.type == "cpu" else 16
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return class ids uint8 [h, w] for an image, uint8 RGB [h, w, 3].
@@ -51,13 +72,20 @@ class Predictor:
         Raises:
             ValueError: another shape or dtype.
         """
-        box, canvas = self.letterbox(image)
-        return box.mask(self.canvas_logits(canvas))
+        return self.segment(image).mask
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Return class probabilities float32 [C, h, w], which sum to 1, for an image, uint8 RGB [h, w, 3]."""
-        probabilities: np.ndarray = self.logits(image).softmax(dim=0).cpu().numpy()
-        return probabilities
+        return self.segment(image).probabilities
+
+    def segment(self, image: np.ndarray) -> Segmentation:
+        """Return what the model says of an image, uint8 RGB [h, w, 3]: mask, probabilities, confidence."""
+        box, canvas = self.letterbox(image)
+        return self.segmentation(self.canvas_logits(canvas), box)
+
+    def segmentation(self, logits: Array, box: LetterBox) -> Segmentation:
+        """Return what scores [C, H, W] on the canvas say, with this predictor's post-processing."""
+        return Segmentation(logits, box, self.postprocess, self.min_confidence, self.classes.ignore_index)
 
     def logits(self, image: np.ndarray) -> torch.Tensor:
         """Return scores float [C, h, w] for an image, uint8 RGB [h, w, 3]."""
@@ -73,4 +101,8 @@ class Predictor:
 
     def canvas_logits(self, canvas: np.ndarray) -> torch.Tensor:
         """Return scores float [C, H, W] for a canvas, uint8 RGB [H, W, 3]: the network alone."""
-        return torch.as_tensor(self.backend(to_tensor(canvas)[None]))[0]
+        return torch.as_tensor(self.canvases_logits(canvas[None])[0])
+
+    def canvases_logits(self, canvases: np.ndarray) -> Array:
+        """Return scores float [B, C, H, W] for canvases, uint8 RGB [B, H, W, 3]."""
+        return self.backend(torch.from_numpy(np.require(canvases, requirements=["C", "W"])).permute(0, 3, 1, 2))

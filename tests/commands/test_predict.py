@@ -41,3 +41,37 @@ def test_names_that_are_not_utf8_are_printed_where_a_terminal_takes_only_utf8(
     assert main(["predict", str(checkpoint), str(folder), "--output", output]) == 0
     terminal.seek(0)
     assert f"1 of 1 images predicted: {folder.parent}/caf\\udce9" in terminal.read()
+
+
+def test_a_wrong_input_is_told_before_the_checkpoint_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "missing.pt", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 2
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
+
+
+def test_a_stopped_job_is_continued_by_a_flag(checkpoint: Path, folder: Path) -> None:
+    words = ["predict", str(checkpoint), str(folder), "--output", str(folder.parent / "out")]
+    assert main(words) == 0
+    assert main(words) == 2  # masks may have been corrected by hand
+    assert main([*words, "--skip-existing"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "word"), [("--batch-size", "0"), ("--min-confidence", "1"), ("--min-confidence", "x")]
+)
+def test_numbers_out_of_range_are_refused(
+    folder: Path, flag: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "best.pt", str(folder), "--output", "out", flag, word])
+    assert f"found '{word}', expected" in capsys.readouterr().err
+
+
+def test_pixels_below_the_confidence_are_ignored(checkpoint: Path, folder: Path) -> None:
+    output = folder.parent / "out"
+    words = ["predict", str(checkpoint), str(folder), "--output", str(output), "--min-confidence", "0.999"]
+    assert main(words) == 0
+    with Image.open(output / "masks" / "good.png") as mask:
+        assert mask.getcolors() == [(64, 255)]
+    assert (output / "predictions.csv").read_text().splitlines()[1].split(",")[1:6] == ["8", "8", "0", "0", "0"]

@@ -209,3 +209,26 @@ def test_micro_batches_are_exchanged_once_in_any_precision(tmp_path: Path, compr
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(done.stdout.splitlines()) == ["rank 0: 1 exchange", "rank 1: 1 exchange"]
+
+
+@pytest.mark.slow
+def test_two_ranks_predict_what_one_does_each_image_once(checkpoint: Path, shapes: Path, tmp_path: Path) -> None:
+    tool = str(ROOT / "tools" / "predict.py")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, start in (("one", []), ("two", torchrun)):
+        words = [str(checkpoint), str(shapes / "JPEGImages"), "--output", str(tmp_path / name), "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, *start, tool, *words], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("18 of 18 images predicted") == 1
+    files = [
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*g")}
+        for name in ("one", "two")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == 36
+    assert [path.name for path in (tmp_path / "two").glob("*.csv")] == ["predictions.csv"]
+    tables = [(tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("one", "two")]
+    untimed = [[row.rsplit(",", 2)[0] for row in table] for table in tables]
+    assert untimed[0] == untimed[1]
