@@ -9,6 +9,7 @@ The floors, highest first: a module imports only from floors below its own, and 
     train | eval_miou               the training loop; the score of a checkpoint
     training | doctor               what a run needs beside its loop; `segkit check`
     report | predict                tables; masks and overlays of images
+    prediction                      what `segkit predict` reads and writes
     evaluation                      the confusion matrix, every figure, validation
     inference | formats             trained models that predict; labels of other tools
     loading | models | losses       augmented batches; networks and checkpoints; what is minimised
