@@ -18,9 +18,10 @@ from segkit.inference.predictor import Predictor
 from segkit.prediction.clock import Clock
 from segkit.prediction.inputs import find_inputs
 from segkit.prediction.names import output_names
-from segkit.prediction.outputs import Output, build_outputs
+from segkit.prediction.outputs import Output
 from segkit.prediction.rows import Predicted, Rows, count_pixels, earlier_row, read_rows
 from segkit.prediction.stages import Stages, in_batches
+from segkit.prediction.table import build_outputs
 from segkit.runtime.files import write_bytes_durably, writing
 from segkit.runtime.machine import count_threads, keep_freed_memory
 from segkit.runtime.progress import progress
@@ -95,7 +96,7 @@ def predict_files(
         DataError, RunFolderError: as `prepare` and `predict`.
     """
     job = prepare(source, output, overwrite=overwrite, skip_existing=skip_existing)
-    return predict(predictor, job, build_outputs(output, predictor.classes, overlays=overlays))
+    return predict(predictor, job, build_outputs(output, predictor.classes, ["overlays"] if overlays else []))
 
 
 def predict(
@@ -143,9 +144,12 @@ def predict(
         mine = {**earlier, **{k: stages.rows[job.names[k]] for k in todo}}
         found = {k: row for part in (ranks.gather(mine) if ranks else [mine]) for k, row in part.items()}
         ordered = [found[k] for k in range(len(job.paths))]
+        done = [
+            pair for pair, row in zip(zip(job.names, job.paths, strict=True), ordered, strict=True) if not row.error
+        ]
         if rank == 0:
             for output in outputs:
-                output.finish([name for name, row in zip(job.names, ordered, strict=True) if not row.error])
+                output.finish(done)
             if earlier or size > 1:
                 rows.close()
                 Rows(job.output / "predictions.csv", predictor.classes, ordered).close()

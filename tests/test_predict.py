@@ -15,7 +15,7 @@ from segkit.errors import RunFolderError
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.predictor import Predictor
 from segkit.predict import predict, predict_files, prepare
-from segkit.prediction.outputs import build_outputs
+from segkit.prediction.table import build_outputs
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "in/%%06d.png, a .txt file that lists paths, or - for a list on the standard input",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for masks/, overlays/ and predictions.csv")
-    parser.add_argument("--no-overlays", action="store_true", help="write masks only")
     parser.add_argument("--overwrite", action="store_true", help="replace masks that are in the output folder already")
     parser.add_argument("--skip-existing", action="store_true", help="continue: leave out images whose mask exists")
     parser.add_argument(
@@ -51,12 +50,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="refuse images whose header says more, before they fill the memory (default: %(default)g)",
     )
+    written = parser.add_argument_group("what is written, beside masks and predictions.csv")
+    written.add_argument("--no-overlays", action="store_true", help="no masks drawn on the images")
+    for flag, text in {
+        "--color": "masks in the classes' colours, as RGB PNGs",
+        "--side-by-side": "each image beside its overlay",
+        "--uncertainty": "entropy of the class probabilities as grey PNGs: 0 certain, 255 a guess",
+        "--labelme": "a JSON file per image for labelme, to correct the masks by hand",
+        "--geojson": "a GeoJSON file of polygons per image, in pixels",
+        "--coco": "coco.json: an annotation per region, as polygon, or RLE where it has holes",
+        "--areas": "areas.csv: pixels and objects of each class in each image",
+    }.items():
+        written.add_argument(flag, action="store_true", help=text)
+    written.add_argument(
+        "--probabilities",
+        choices=("npz", "png"),
+        help="class probabilities: float16 arrays [C, h, w], or a grey PNG per class",
+    )
+    written.add_argument(
+        "--render",
+        choices=("blend", "mask", "cutout", "contours"),
+        default="blend",
+        help="how overlays look: colours over the image, colours alone, the background transparent, outlines "
+        "(default: blend)",
+    )
+    written.add_argument(
+        "--opacity", type=_opacity, default=0.6, metavar="A", help="of the colours over the image (default: 0.6)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from segkit.errors import SegkitError
     from segkit.predict import prepare
+
+    if (
+        arguments.no_overlays
+        and not arguments.side_by_side
+        and (arguments.render != "blend" or arguments.opacity != 0.6)
+    ):
+        raise SegkitError(
+            "--render, --opacity: without effect on masks; leave out --no-overlays, or add --side-by-side"
+        )
 
     # before the model is loaded, which takes seconds: a wrong path and a full disk are told at once
     job = prepare(
@@ -80,8 +116,10 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
 
     from segkit.inference.predictor import Predictor
     from segkit.predict import predict
-    from segkit.prediction.outputs import build_outputs
+    from segkit.prediction.outputs import Style
+    from segkit.prediction.table import build_outputs
 
+    style = Style(arguments.render, arguments.opacity)
     with contextlib.ExitStack() as stack:
         ranks = None
         if "RANK" in os.environ:  # torchrun: each process predicts a share
@@ -98,11 +136,20 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
         return predict(
             predictor,
             job,
-            build_outputs(job.output, predictor.classes, overlays=not arguments.no_overlays),
+            build_outputs(job.output, predictor.classes, _kinds(arguments), style=style),
             batch_size=predictor.usual_batch_size if arguments.batch_size == "auto" else arguments.batch_size,
             max_megapixels=arguments.max_megapixels,
             ranks=ranks,
         )
+
+
+def _kinds(arguments: argparse.Namespace) -> list[str]:
+    """Return the outputs that were asked for, by their names in the table."""
+    flags = ("color", "side_by_side", "uncertainty", "labelme", "geojson", "coco", "areas")
+    kinds = [flag for flag in flags if getattr(arguments, flag)]
+    if arguments.probabilities:
+        kinds.append(f"probabilities_{arguments.probabilities}")
+    return kinds if arguments.no_overlays else ["overlays", *kinds]
 
 
 def _batch_size(word: str) -> int | str:
@@ -120,4 +167,14 @@ def _fraction(word: str) -> float:
         value = -1.0
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"found {word!r}, expected a probability in [0, 1)")
+    return value
+
+
+def _opacity(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"found {word!r}, expected a number in [0, 1]")
     return value

@@ -30,8 +30,8 @@ def encode_jpeg(image: np.ndarray, *, quality: int) -> bytes:
     return encoded.tobytes()
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write uint8 RGB [h, w, 3]."""
+def write_png(path: Path | BinaryIO, image: np.ndarray) -> None:
+    """Write uint8 RGB [h, w, 3], RGBA [h, w, 4] or grey [h, w]."""
     Image.fromarray(image).save(path, format="PNG")
 
 

@@ -8,35 +8,74 @@ import numpy as np
 from segkit.classes import Classes
 
 OPACITY = 0.6
+RENDERS = ("blend", "mask", "cutout", "contours")
+
+
+def render(image: np.ndarray, mask: np.ndarray, classes: Classes, *, kind: str, opacity: float = OPACITY) -> np.ndarray:
+    """Show a mask, ids uint8 [h, w], on its image, uint8 RGB [h, w, 3], in one of the ways of `RENDERS`.
+
+    - blend: the classes' colours over the image, see `overlay`;
+    - mask: the colours alone;
+    - contours: the image, with the outlines of regions in their classes' colours;
+    - cutout: uint8 RGBA [h, w, 4], in which the background (class 0, where its colour is black) and ignored pixels are
+      transparent.
+    """
+    if kind == "blend":
+        return overlay(image, mask, classes, opacity=opacity)
+    if kind == "mask":
+        return colorize(mask, classes)
+    if kind == "contours":
+        side = 3 + 2 * round(max(mask.shape) / 400)  # as visible in a large image that is shown small
+        around = np.ones((side, side), np.uint8)
+        outline = cv2.compare(cv2.dilate(mask, around), cv2.erode(mask, around), cv2.CMP_NE)
+        outline[_left_out(mask, classes)] = 0
+        return cv2.copyTo(colorize(mask, classes), outline, image.copy())
+    assert kind == "cutout", kind
+    alpha = np.where(_left_out(mask, classes), np.uint8(0), np.uint8(255))
+    return np.dstack([image, alpha])
 
 
 def colorize(mask: np.ndarray, classes: Classes) -> np.ndarray:
     """Paint class ids [h, w] in the classes' colours; ignored pixels in VOC's cream."""
-    return np.array(classes.palette(), np.uint8).reshape(256, 3)[mask]
+    table = np.array(classes.palette(), np.uint8).reshape(1, 256, 3)
+    return cv2.LUT(cv2.merge((mask, mask, mask)), table)
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, *, opacity: float = OPACITY) -> np.ndarray:
     """Blend the colours of a mask over its image, with a thin white line where classes meet.
 
     Pixels of class 0 keep the image as it is when the class's colour is black (the usual background).
     """
-    blended = cv2.addWeighted(image, 1 - OPACITY, colorize(mask, classes), OPACITY, 0)
-    if classes.colors[0] == (0, 0, 0):
-        blended[mask == 0] = image[mask == 0]
-    edges = np.zeros(mask.shape, bool)
-    edges[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edges[1:] |= mask[1:] != mask[:-1]
-    blended[edges] = 255
-    return blended
+    blended = cv2.addWeighted(image, 1 - opacity, colorize(mask, classes), opacity, 0)
+    if _has_black_background(classes):
+        blended = cv2.copyTo(image, cv2.inRange(mask, 0, 0), blended)
+    edges = np.zeros(mask.shape, np.uint8)  # 255 at the lower or right one of two pixels that differ
+    if mask.shape[1] > 1:
+        edges[:, 1:] = cv2.compare(mask[:, 1:], mask[:, :-1], cv2.CMP_NE)
+    if mask.shape[0] > 1:
+        cv2.max(edges[1:], cv2.compare(mask[1:], mask[:-1], cv2.CMP_NE), dst=edges[1:])
+    return cv2.max(blended, cv2.merge((edges, edges, edges)))
+
+
+def _has_black_background(classes: Classes) -> bool:
+    return classes.colors[0] == (0, 0, 0)
+
+
+def _left_out(mask: np.ndarray, classes: Classes) -> np.ndarray:
+    """Return where a mask shows nothing: bool [h, w]."""
+    ignored = mask == classes.ignore_index
+    return ignored | (mask == 0) if _has_black_background(classes) else ignored
 
 
 def panel(image: np.ndarray, masks: Sequence[np.ndarray], classes: Classes) -> np.ndarray:
     """Put an image and overlays of some masks (truth, prediction) side by side, with a white gap between."""
-    gap = np.full((len(image), 4, 3), 255, np.uint8)
-    parts = [image]
-    for mask in masks:
-        parts += [gap, overlay(image, mask, classes)]
-    return np.concatenate(parts, axis=1)
+    return join_columns([image, *(overlay(image, mask, classes) for mask in masks)])
+
+
+def join_columns(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Put images of one height side by side, with a white gap between."""
+    gap = np.full((len(images[0]), 4, 3), 255, np.uint8)
+    return np.concatenate([part for image in images for part in (gap, image)][1:], axis=1)
 
 
 def sheet(panels: Sequence[np.ndarray], *, columns: int = 2, titles: Sequence[str] = ()) -> np.ndarray:

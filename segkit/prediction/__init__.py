@@ -1,5 +1,6 @@
 """The parts of `segkit predict` (segkit/predict.py): what it reads, and what it writes.
 
 inputs: which images a source means. names: those of outputs. stages: load | segment | save. clock: where the time goes.
-outputs: what an output is, and the table of them. rows: predictions.csv. cells: what spreadsheets may read.
+rows: predictions.csv. outputs: what an output is. table: all of them. pixel_outputs: images and arrays; vector_outputs:
+polygons, a file per image; joined_outputs: one file about all images. cells: what spreadsheets may read.
 """

@@ -1,4 +1,4 @@
-"""What can be written of a prediction: the interface of an output, and the table of them."""
+"""What an output of a prediction is: its interface, what it gets, and how it looks. The table of them: table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from segkit.imaging.overlay import OPACITY
 from segkit.inference.segmentation import Segmentation
 
 
@@ -26,40 +27,16 @@ class Output(Protocol):
     def write(self, prediction: Prediction) -> None:
         """Write what one image gives. Several threads call this at a time; each file appears whole."""
 
-    def finish(self, names: Sequence[str]) -> None:
-        """Write what is said of all images of the job together, those done by an earlier job included."""
+    def finish(self, done: Sequence[tuple[str, Path]]) -> None:
+        """Write what is said of all images together: name and source of each, those of an earlier job included.
+
+        Their masks are on the disk. So several processes, or a job that was continued, give the file of one job.
+        """
 
 
-# TEMPORARY
-def build_outputs(output, classes, *, overlays=True):
-    import os
+@dataclass(frozen=True)
+class Style:
+    """How predictions look: the render of overlays and of side-by-side images, and how opaque its colours are."""
 
-    from segkit.datasets.masks import write_mask
-    from segkit.imaging.codec import encode_jpeg, fits_jpeg, write_png
-    from segkit.imaging.overlay import overlay
-
-    class Masks:
-        def write(self, p):
-            t = output / "masks" / f"{p.name}.png"
-            t.parent.mkdir(parents=True, exist_ok=True)
-            part = t.with_name(f".{t.name}.part")
-            write_mask(part, p.segmentation.mask, classes)
-            os.replace(part, t)
-
-        def finish(self, names):
-            pass
-
-    class Overlays:
-        def write(self, p):
-            t = output / "overlays" / p.name
-            t.parent.mkdir(parents=True, exist_ok=True)
-            blended = overlay(p.image, p.segmentation.mask, classes)
-            if fits_jpeg(p.image.shape[:2]):
-                t.with_name(f"{t.name}.jpg").write_bytes(encode_jpeg(blended, quality=90))
-            else:
-                write_png(t.with_name(f"{t.name}.png"), blended)
-
-        def finish(self, names):
-            pass
-
-    return [Overlays(), Masks()] if overlays else [Masks()]
+    render: str = "blend"
+    opacity: float = OPACITY

@@ -73,6 +73,23 @@ def write_bytes_durably(path: Path, content: bytes, *, elsewhere: str = "run=FOL
     write_durably(path, lambda file: file.write(content), needed=len(content), elsewhere=elsewhere)
 
 
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a hidden file beside `path` to write to, whose folder exists; it becomes `path` when the block ends well.
+
+    So whoever looks sees a whole file or none. It isn't flushed to the disk: for files that can be made again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
 def is_damaged(path: Path) -> bool | None:
     """Tell whether a sealed file's content differs from its seal; None where there is no seal, as in a cut file."""
     size = path.stat().st_size

@@ -18,7 +18,7 @@ as run lengths where it has holes; ignored pixels are one crowd per image. Not h
 import functools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -26,6 +26,7 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 from pydantic import BaseModel, Field
 
+from segkit.classes import Classes
 from segkit.errors import DataError, count, summarize
 from segkit.formats.annotations.coco_files import (
     CocoContent,
@@ -253,14 +254,7 @@ def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
         RunFolderError: a file can't be written.
     """
     classes = samples.classes
-    background = find_background(classes.names)
-    shift = 0 if background == 0 else 1
-    categories = [
-        {"id": class_id + shift, "name": name, "supercategory": ""}
-        for class_id, name in enumerate(classes.names)
-        if class_id != background
-    ]
-    left_out = (background, classes.ignore_index)
+    category = list_categories(classes)[0]
     num_ignored = 0
     for split, listed in samples.splits.items():
         folder = output / "images" / check_path(split, where="split")
@@ -268,32 +262,76 @@ def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
         def work(sample: Sample, folder: Path = folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             mask = read_mask(sample)
             file = copy_image(sample, folder).relative_to(folder).as_posix()
-            regions = [region for region in trace_regions(mask) if region.class_id not in left_out]
-            annotations = [_describe(mask, region, region.class_id + shift, options.tolerance) for region in regions]
+            image, annotations = describe_image(file, mask, classes, options.tolerance)
             if (mask == classes.ignore_index).any():
-                annotations.append(_describe_crowd(mask == classes.ignore_index, categories[0]["id"]))
-            return {"file_name": file, "height": mask.shape[0], "width": mask.shape[1]}, annotations
+                annotations.append(_describe_crowd(mask == classes.ignore_index, category["id"]))
+            return image, annotations
 
-        def write_split(file: BinaryIO, split: str = split, listed: Sequence[Sample] = listed) -> None:
+        def count_crowds(
+            described: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]],
+        ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
             nonlocal num_ignored
-            images: list[bytes] = []
-            written = 0
-            file.write(b'{"categories": ' + _encode(categories) + b',\n"annotations": [')
-            for image, annotations in each_sample(work, listed, title=f"writing {split}"):
-                images.append(_encode({"id": len(images) + 1, **image}))
+            for image, annotations in described:
                 num_ignored += any(annotation["iscrowd"] for annotation in annotations)
-                for annotation in annotations:
-                    written += 1
-                    whole = {"id": written, "image_id": len(images), **annotation}
-                    file.write((b",\n" if written > 1 else b"\n") + _encode(whole))
-            file.write(b'\n],\n"images": [\n' + b",\n".join(images) + b"\n]}\n")
+                yield image, annotations
 
-        write_durably(output / "annotations" / f"instances_{split}.json", write_split, elsewhere=ELSEWHERE)
+        described = count_crowds(each_sample(work, listed, title=f"writing {split}"))
+        write_coco(output / "annotations" / f"instances_{split}.json", described, classes)
     if not num_ignored:
         return []
+    return [f"ignored pixels of {count(num_ignored, 'image')} are crowds (iscrowd) of category '{category['name']}'"]
+
+
+def write_coco(path: Path, described: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]], classes: Classes) -> None:
+    """Write one file of images and their annotations, as `describe_image` gives them; ids are given here, from 1.
+
+    Annotations are written as they come, so memory holds those of a few images.
+
+    Raises:
+        RunFolderError: the file can't be written.
+    """
+
+    def write_content(file: BinaryIO) -> None:
+        images: list[bytes] = []
+        written = 0
+        file.write(b'{"categories": ' + _encode(list_categories(classes)) + b',\n"annotations": [')
+        for image, annotations in described:
+            images.append(_encode({"id": len(images) + 1, **image}))
+            for annotation in annotations:
+                written += 1
+                whole = {"id": written, "image_id": len(images), **annotation}
+                file.write((b",\n" if written > 1 else b"\n") + _encode(whole))
+        file.write(b'\n],\n"images": [\n' + b",\n".join(images) + b"\n]}\n")
+
+    write_durably(path, write_content, elsewhere=ELSEWHERE)
+
+
+def list_categories(classes: Classes) -> list[dict[str, Any]]:
+    """Return the categories of classes: all but the background, by ids from 1."""
+    background = find_background(classes.names)
     return [
-        f"ignored pixels of {count(num_ignored, 'image')} are crowds (iscrowd) of category '{categories[0]['name']}'"
+        {"id": class_id + _shift(classes), "name": name, "supercategory": ""}
+        for class_id, name in enumerate(classes.names)
+        if class_id != background
     ]
+
+
+def describe_image(
+    file_name: str, mask: np.ndarray, classes: Classes, tolerance: float = 0.0
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the entry of an image and the annotations of its mask, uint8 [h, w], without their ids.
+
+    An annotation is a region of a class: a polygon, or run lengths where it has holes. Background and ignored pixels
+    have none.
+    """
+    left_out = (find_background(classes.names), classes.ignore_index)
+    regions = [region for region in trace_regions(mask) if region.class_id not in left_out]
+    annotations = [_describe(mask, region, region.class_id + _shift(classes), tolerance) for region in regions]
+    return {"file_name": file_name, "height": mask.shape[0], "width": mask.shape[1]}, annotations
+
+
+def _shift(classes: Classes) -> int:
+    return 0 if find_background(classes.names) == 0 else 1
 
 
 def _describe(mask: np.ndarray, region: Region, category: int, tolerance: float) -> dict[str, Any]:

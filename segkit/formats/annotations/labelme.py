@@ -220,7 +220,7 @@ def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
         def work(sample: Sample, folder: Path = folder) -> None:
             mask = read_mask(sample)
             image = copy_image(sample, folder)
-            content = _describe(mask, image.name, classes, options.tolerance)
+            content = describe(mask, image.name, classes, options.tolerance)
             write_text(folder / f"{sample.name}.json", json.dumps(content, indent=2))
 
         for _ in each_sample(work, listed, title=f"writing {split}"):
@@ -228,7 +228,8 @@ def write(samples: SampleSet, output: Path, options: WriteOptions) -> list[str]:
     return []
 
 
-def _describe(mask: np.ndarray, image: str, classes: Classes, tolerance: float) -> dict[str, object]:
+def describe(mask: np.ndarray, image: str, classes: Classes, tolerance: float = 0.0) -> dict[str, object]:
+    """Return the content of a JSON file: a polygon per region of a mask, uint8 [h, w]; `image` is the image's path."""
     shapes = []
     for region in _regions_to_draw(mask, classes):
         name = IGNORED if region.class_id == classes.ignore_index else classes.names[region.class_id]
