@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         help="an image, a folder (searched to any depth), a quoted pattern: 'in/**/*.jpg', numbered frames: "
-        "in/%%06d.png, a .txt file that lists paths, or - for a list on the standard input",
+        "in/%%06d.png, a .txt file that lists paths, - for a list on the standard input, a video, a camera's number, "
+        "or a stream's address",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for masks/, overlays/ and predictions.csv")
     parser.add_argument("--overwrite", action="store_true", help="replace masks that are in the output folder already")
@@ -77,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument(
         "--opacity", type=_opacity, default=0.6, metavar="A", help="of the colours over the image (default: 0.6)"
     )
+    parser.add_argument(
+        "--smooth", action="store_true", help="videos: average the probabilities along the motion, against flicker"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
@@ -84,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from segkit.errors import SegkitError
     from segkit.predict import prepare
+    from segkit.prediction.video import is_video
 
     if (
         arguments.no_overlays
@@ -94,6 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
             "--render, --opacity: without effect on masks; leave out --no-overlays, or add --side-by-side"
         )
 
+    if is_video(arguments.input):
+        return _predict_video(arguments)
+    if arguments.smooth:
+        raise SegkitError("--smooth: without effect on images; for numbered frames, make a video of them first")
     # before the model is loaded, which takes seconds: a wrong path and a full disk are told at once
     job = prepare(
         arguments.input, arguments.output, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing
@@ -109,6 +118,35 @@ def run(arguments: argparse.Namespace) -> int:
     if len(failed) > 10 and is_first_rank():
         print(f"... and {len(failed) - 10} more, see {arguments.output / 'predictions.csv'}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _predict_video(arguments: argparse.Namespace) -> int:
+    from segkit.errors import SegkitError
+    from segkit.inference.predictor import Predictor
+    from segkit.prediction.outputs import Style
+    from segkit.prediction.video_job import predict_video, refuse_existing
+
+    if _kinds(arguments) != ["overlays"] or arguments.skip_existing:
+        raise SegkitError(
+            "a video becomes one video and a table: --no-overlays, --skip-existing and the outputs of images have no "
+            "effect; for masks of its frames, predict the frames as images"
+        )
+    refuse_existing(arguments.input, arguments.output, overwrite=arguments.overwrite)
+    predictor = Predictor.load(
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        min_confidence=arguments.min_confidence,
+    )
+    style = Style(arguments.render, arguments.opacity)
+    done = predict_video(predictor, arguments.input, arguments.output, style=style, smooth=arguments.smooth)
+    say(f"{done.num_frames} frames predicted: {done.path}")
+    if done.raw_flicker is not None and done.smooth_flicker is not None:
+        say(
+            f"flicker, the share of pixels that change class from frame to frame as the image moves: "
+            f"{done.raw_flicker:.2%} as predicted, {done.smooth_flicker:.2%} smoothed"
+        )
+    return 0
 
 
 def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
