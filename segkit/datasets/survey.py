@@ -5,6 +5,7 @@ result is remembered (by path, size and time of every file), so that the second 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ from segkit.runtime.threads import prefetch
 class Survey:
     """What a split holds. By class: its pixels, the images that have it, all labelled pixels of those images.
 
-    `shown` packs which classes each image has into bits, ceil(C / 8) bytes an image; `presence` unpacks them.
+    `shown` packs which classes each image has into bits, ceil(C / 8) bytes an image; `presence` unpacks them. `sizes`
+    are the images' (height, width, how many have it); none where that wasn't noted.
     """
 
     num_images: int
@@ -39,12 +41,29 @@ class Survey:
     surrounding_pixels: tuple[int, ...]
     ignored_pixels: int
     shown: bytes
+    sizes: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def presence(self) -> np.ndarray:
         """Which classes each image shows, in the order of the items: bool [num_images, C]."""
         rows = np.frombuffer(self.shown, np.uint8).reshape(self.num_images, -1)
         return np.unpackbits(rows, axis=1, count=len(self.class_pixels)).astype(bool)
+
+    def median_fit(self, canvas_hw: tuple[int, int]) -> float | None:
+        """Return the median factor at which an image just fits a canvas: the zoom that most training images have.
+
+        Of an even number of images the lower one of the two in the middle; None where the sizes weren't noted.
+        """
+        fits = sorted(
+            (min(canvas / length for canvas, length in zip(canvas_hw, (height, width), strict=True)), number)
+            for height, width, number in self.sizes
+        )
+        seen = 0
+        for fit, number in fits:
+            seen += number
+            if 2 * seen >= self.num_images:
+                return fit
+        return None
 
     def absent(self, classes: Classes) -> list[str]:
         """Return the names of classes without a single pixel."""
@@ -82,8 +101,9 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
     num_classes = len(reader.classes)
     pixels, images, surrounding = (np.zeros(num_classes, np.int64) for _ in range(3))
     ignored, problems, shown = 0, [], bytearray()
+    sizes: Counter[tuple[int, int]] = Counter()
 
-    def look(item: Item) -> np.ndarray | str:
+    def look(item: Item) -> tuple[np.ndarray, tuple[int, int]] | str:
         assert item.mask is not None, item
         try:
             image_hw, mask = image_size_hw(item.image), reader(item.mask)
@@ -91,14 +111,16 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
             return str(error)
         if image_hw != mask.shape:
             return size_mismatch(item, image_hw, mask.shape)
-        return np.bincount(mask.ravel(), minlength=256)
+        return np.bincount(mask.ravel(), minlength=256), image_hw
 
     threads = count_threads()
     seen = prefetch(look, items, threads=threads, ahead=4 * threads)
-    for counts in progress(seen, total=len(items), title=title, unit="files"):
-        if isinstance(counts, str):
-            problems.append(counts)
+    for looked in progress(seen, total=len(items), title=title, unit="files"):
+        if isinstance(looked, str):
+            problems.append(looked)
             continue
+        counts, image_hw = looked
+        sizes[image_hw] += 1
         labelled = counts[:num_classes]
         pixels += labelled
         images += labelled > 0
@@ -116,6 +138,7 @@ def _look(items: Sequence[Item], reader: MaskReader, *, title: str) -> Survey:
         surrounding_pixels=tuple(surrounding.tolist()),
         ignored_pixels=ignored,
         shown=bytes(shown),
+        sizes=tuple((*size, number) for size, number in sorted(sizes.items())),
     )
 
 
@@ -147,8 +170,10 @@ def _recall(path: Path) -> Survey | None:
             surrounding_pixels=tuple(plain["surrounding_pixels"]),
             ignored_pixels=plain["ignored_pixels"],
             shown=bytes.fromhex(plain["shown"]),
+            sizes=tuple((height, width, number) for height, width, number in plain["sizes"]),
         )
         whole = tuple(found.presence.sum(axis=0).tolist()) == found.class_images
+        whole = whole and sum(number for *_, number in found.sizes) == found.num_images
     except (ValueError, KeyError, TypeError):
-        return None  # missing, damaged, or of a segkit that didn't note `shown`: look again
+        return None  # missing, damaged, or of a segkit that didn't note all of it: look again
     return found if whole else None

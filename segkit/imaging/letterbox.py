@@ -39,6 +39,11 @@ class LetterBox:
             min(canvas_hw[0], max(1, round(source_hw[0] * scale))),
             min(canvas_hw[1], max(1, round(source_hw[1] * scale))),
         )
+        return cls.centred(source_hw, canvas_hw, inner_hw)
+
+    @classmethod
+    def centred(cls, source_hw: tuple[int, int], canvas_hw: tuple[int, int], inner_hw: tuple[int, int]) -> "LetterBox":
+        """Scale `source_hw` to `inner_hw`, which is no larger than the canvas, and centre it there."""
         return cls(source_hw, canvas_hw, inner_hw, (canvas_hw[0] - inner_hw[0]) // 2, (canvas_hw[1] - inner_hw[1]) // 2)
 
     @property

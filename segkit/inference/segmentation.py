@@ -47,15 +47,20 @@ class Segmentation:
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
         """The softmax of the scores at the image's size: float32 [C, h, w], sums to 1 for each pixel."""
-        scores = self.box.invert(self.logits)
-        if isinstance(scores, np.ndarray):
-            powers = np.exp(scores - scores.max(axis=0))
-            return powers / powers.sum(axis=0)
-        probabilities: np.ndarray = scores.float().softmax(dim=0).cpu().numpy()
-        return probabilities
+        probabilities = softmax(self.box.invert(self.logits))
+        return probabilities if isinstance(probabilities, np.ndarray) else probabilities.cpu().numpy()
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
         """The largest class probability: float32 [h, w]."""
         largest: np.ndarray = self.probabilities.max(axis=0)
         return largest
+
+
+def softmax(scores: "torch.Tensor | np.ndarray") -> "torch.Tensor | np.ndarray":
+    """Return probabilities float32 [C, ...] of scores [C, ...], in memory of their own; of a tensor on its device."""
+    if isinstance(scores, np.ndarray):
+        powers: np.ndarray = np.exp(scores - scores.max(axis=0))
+        powers /= powers.sum(axis=0)
+        return powers
+    return scores.float().softmax(dim=0)

@@ -52,7 +52,8 @@ class Checkpoint:
 
     There is no random state in it: every random number is a function of seed, epoch, step, index and rank.
     `held_out` names the images that `data.val_fraction` took for validation; `data_id` stands for the names of all
-    images, in order, so that a run isn't resumed on other ones.
+    images, in order, so that a run isn't resumed on other ones. `zoom` is the median over the training images of the
+    factor at which one just fits `data.canvas`, None in files from before it was noted.
     """
 
     weights: dict[str, torch.Tensor]
@@ -66,6 +67,12 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     scaler: dict[str, Any] | None = None
     version: str = __version__
+    zoom: float | None = None
+
+    @property
+    def smallest_zoom(self) -> float | None:
+        """The smallest factor by which training scaled an image of the median size; None where `zoom` is."""
+        return None if self.zoom is None else self.zoom * self.config.augment.scale[0]
 
     @property
     def num_bytes(self) -> int:
@@ -96,6 +103,7 @@ class Checkpoint:
             "optimizer": self.optimizer,
             "scaler": self.scaler,
             "version": self.version,
+            "zoom": self.zoom,
         }
         write_durably(
             path, lambda file: torch.save(content, file), sealed=True, previous=previous, needed=self.num_bytes
@@ -105,7 +113,8 @@ class Checkpoint:
         """Write the weights to predict with as .safetensors; its metadata says what they are and how to use them.
 
         Metadata `segkit` is JSON: config, classes (names, RGB colours, ignore_index), canvas [H, W], normalization
-        (mean and std of RGB in 0..1), held_out, version. Metadata `sha256` is the digest of that and of the tensors.
+        (mean and std of RGB in 0..1), held_out, zoom, version. Metadata `sha256` is the digest of that and of the
+        tensors.
 
         Raises:
             RunFolderError: as `save`.
@@ -120,6 +129,7 @@ class Checkpoint:
                 "normalization": {name: (tensors[name].flatten() / 255).tolist() for name in ("mean", "std")},
                 "config": config_to_dict(self.config),
                 "held_out": self.held_out,
+                "zoom": self.zoom,
             }
         )
         metadata = {"format": "pt", "segkit": about, "sha256": _digest(about, tensors)}
@@ -164,6 +174,7 @@ class Checkpoint:
             optimizer=content.get("optimizer"),
             scaler=content.get("scaler"),
             version=content["version"],
+            zoom=content.get("zoom"),
         )
 
     def build(self) -> Segmenter:

@@ -174,6 +174,7 @@ class Run:
             ema_updates=state.average.updates if state.average else 0,
             optimizer=whole(state.optimizer.state_dict(), keep=first),
             scaler=state.scaler.state_dict(),
+            zoom=self.data.survey.median_fit(self.config.data.canvas),
         ).on_host()
 
     def save(self, saver: BackgroundSaver, best: Scores | None) -> None:

@@ -46,6 +46,26 @@ def test_a_survey_knows_which_classes_each_image_shows(write_folders: Callable[.
         assert len(found.shown) == 20 * 2
 
 
+def test_a_survey_knows_the_sizes_of_images_and_at_which_factor_the_middle_one_fits(
+    write_folders: Callable[..., DataConfig],
+) -> None:
+    sizes = [(10, 20), (40, 10), (10, 20), (80, 100), (10, 20)]
+    masks = {f"{k}": np.resize(np.array([0, 1], np.uint8), hw) for k, hw in enumerate(sizes)}
+    data = write_folders(masks, val_fraction=0.0)
+    (Path(data.root) / "train.txt").write_text("".join(f"{k}\n" for k in range(5)))
+    for found in (look(data), look(data)):  # the second is remembered
+        assert found.sizes == ((10, 20, 3), (40, 10, 1), (80, 100, 1))
+        assert found.median_fit((40, 40)) == 2  # of 0.4, 1, 2, 2, 2
+        assert found.median_fit((10, 40)) == 1  # of 0.1, 0.25, 1, 1, 1
+
+
+def test_the_middle_of_an_even_number_of_images_is_the_lower_one() -> None:
+    sizes = ((10, 10, 2), (20, 20, 1), (40, 40, 1))
+    found = doctor.Survey(4, (1,), (4,), (1,), 0, b"\x80" * 4, sizes)
+    assert found.median_fit((40, 40)) == 2
+    assert doctor.Survey(4, (1,), (4,), (1,), 0, b"\x80" * 4).median_fit((40, 40)) is None
+
+
 @pytest.mark.parametrize("change", ["missing", "cut", "other"])
 def test_a_memory_that_does_not_say_what_images_show_is_looked_at_again(
     write_folders: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str

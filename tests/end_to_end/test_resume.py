@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from segkit.cli import main
 from segkit.commands.train import RESUMABLE
 from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
+from segkit.datasets.images import image_size_hw
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
 from segkit.inference.predictor import Predictor
 from segkit.losses.table import LossValue, WeightedLoss
@@ -181,6 +183,21 @@ def test_one_small_file_predicts_as_the_checkpoint_does(trained: TrainResult) ->
     small = trained.best.with_suffix(".safetensors")
     assert small.stat().st_size < trained.best.stat().st_size
     assert np.array_equal(Predictor.load(small, device="cpu")(image), Predictor.load(trained.best, device="cpu")(image))
+
+
+def test_a_run_notes_the_zoom_of_its_training_images_and_keeps_it_when_it_resumes(
+    trained: TrainResult, make_config: MakeConfig, shapes: Path, tmp_path: Path
+) -> None:
+    names = (shapes / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
+    sizes = [image_size_hw(shapes / "JPEGImages" / f"{name}.jpg") for name in names]
+    expected = sorted(min(64 / height, 64 / width) for height, width in sizes)[(len(sizes) - 1) // 2]
+    folder = tmp_path / "run"
+    shutil.copytree(trained.folder, folder)
+    train(
+        make_config(folder, "train.ema=0.5", "loss.dice=0.5", "loss.class_weights=log", "train.epochs=3"), resume=True
+    )
+    for path in (trained.best, trained.best.with_suffix(".safetensors"), folder / "checkpoints" / "last.pt"):
+        assert Checkpoint.load(path).zoom == expected
 
 
 @pytest.mark.parametrize("sampler", ["repeat_factor", "class_balanced"])

@@ -44,6 +44,24 @@ def test_everything_survives_a_round_trip(tmp_path: Path) -> None:
     assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
 
 
+@pytest.mark.parametrize("name", ["c.pt", "c.safetensors"])
+def test_the_zoom_of_the_training_images_is_kept_and_gives_the_smallest(tmp_path: Path, name: str) -> None:
+    saved = checkpoint(zoom=1.024)
+    (saved.save if name == "c.pt" else saved.save_weights)(tmp_path / name)
+    loaded = Checkpoint.load(tmp_path / name)
+    assert loaded.zoom == 1.024
+    assert loaded.smallest_zoom == pytest.approx(0.256)  # augment.scale begins at 0.25
+
+
+def test_a_file_from_before_the_zoom_was_noted_has_none(tmp_path: Path) -> None:
+    checkpoint(zoom=1.024).save(tmp_path / "c.pt")
+    content = torch.load(tmp_path / "c.pt", weights_only=True)
+    del content["zoom"]
+    torch.save(content, tmp_path / "old.pt")
+    loaded = Checkpoint.load(tmp_path / "old.pt")
+    assert (loaded.zoom, loaded.smallest_zoom) == (None, None)
+
+
 def test_the_moving_average_is_what_is_built(tmp_path: Path) -> None:
     saved = checkpoint()
     assert torch.equal(saved.build().encoder.conv1.weight, saved.weights["network.encoder.conv1.weight"])

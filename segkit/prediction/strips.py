@@ -1,0 +1,152 @@
+"""Huge images to files: read by window, predicted strip by strip, written as they are finished.
+
+Memory is bounded by the width of the image, not by its size, where the file can be read in parts: TIFFs can, by
+rasterio (segkit/datasets/rasters.py); other formats are decoded whole, 3 bytes a pixel. Not here: post-processing by
+components, which may be as large as the image, and all other outputs.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from segkit.classes import Classes
+from segkit.datasets.images import read_image
+from segkit.datasets.rasters import RASTER_SUFFIXES, Raster, mask_raster, open_raster
+from segkit.imaging.codec import encode_jpeg
+from segkit.imaging.png_rows import PaletteRows
+from segkit.inference.windows import ArraySource, PixelSource, Strip, Windows
+from segkit.runtime.files import appearing
+from segkit.runtime.progress import progress
+
+Render = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image [h, w, 3] and class ids [h, w] -> uint8 RGB [h, w, 3]
+
+OVERLAY_SIDE = 4096  # pixels of the longer side, at most
+OVERLAY_QUALITY = 90  # of a JPEG
+WHOLE_BYTES = 2**30  # of scores at the image's size, up to which an image is better predicted as a whole
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a huge image: its size, the pixels of each class id (256 counts), and its files."""
+
+    hw: tuple[int, int]
+    pixels: tuple[int, ...]
+    mask: Path
+    overlay: Path | None
+
+
+def is_huge(size_hw: tuple[int, int], num_classes: int) -> bool:
+    """True if float32 scores of all classes at an image's size are more than memory should hold: WHOLE_BYTES."""
+    return size_hw[0] * size_hw[1] * num_classes * 4 > WHOLE_BYTES
+
+
+def predict_strips(
+    windows: Windows, path: Path, output: Path, name: str, *, min_confidence: float = 0.0, render: Render | None = None
+) -> Written:
+    """Write the mask of an image below `output`: `masks/NAME.tif` for a TIFF, else `masks/NAME.png`.
+
+    The TIFF keeps size and georeference of its image. Pixels whose class is less probable than `min_confidence` become
+    `ignore_index`. With `render` also `overlays/NAME.jpg`: what it makes of the image and its mask, both reduced by a
+    whole number to at most OVERLAY_SIDE pixels a side. Files appear when they are finished.
+
+    Raises:
+        DataError: the image can't be read.
+        ConfigError: it is a TIFF, and rasterio isn't installed.
+        OSError: a file can't be written.
+    """
+    classes = windows.backend.classes
+    pixels = np.zeros(256, np.int64)
+    overlay = output / "overlays" / f"{name}.jpg" if render else None
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(_open(path))
+        is_raster = isinstance(source, Raster)
+        mask = output / "masks" / f"{name}{'.tif' if is_raster else '.png'}"
+        part = stack.enter_context(appearing(mask))
+        sink = stack.enter_context(_mask_file(part, source, classes))
+        reduced = _Reduced(source.hw)
+        strips = windows.strips(source, with_confidence=min_confidence > 0)
+        stack.callback(strips.close)  # whatever ends this ends the thread that reads
+        count = len(windows.grid(source.hw)[0].starts)
+        for strip in progress(strips, total=count, unit="strip", title=path.name):
+            ids = _sure(strip, min_confidence, classes)
+            pixels += np.bincount(ids.ravel(), minlength=256)
+            sink.write(ids)
+            if render:
+                reduced.add(strip.image, ids)
+        if render and overlay:  # before the mask appears, which says that all is done
+            blended = stack.enter_context(appearing(overlay))
+            blended.write_bytes(encode_jpeg(render(reduced.image, reduced.mask), quality=OVERLAY_QUALITY))
+    return Written(source.hw, tuple(pixels.tolist()), mask, overlay)
+
+
+def _sure(strip: Strip, min_confidence: float, classes: Classes) -> np.ndarray:
+    if strip.confidence is None:
+        return strip.ids
+    return np.where(strip.confidence < min_confidence, np.uint8(classes.ignore_index), strip.ids)
+
+
+# ---- files
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[PixelSource]:
+    """Open an image to be read by rows; a file of another format than TIFF is decoded whole."""
+    if path.suffix.lower() in RASTER_SUFFIXES:
+        with open_raster(path) as raster:
+            yield raster
+    else:
+        yield ArraySource(read_image(path))
+
+
+class _Rows(Protocol):
+    def write(self, ids: np.ndarray) -> None: ...
+
+
+@contextlib.contextmanager
+def _mask_file(path: Path, source: PixelSource, classes: Classes) -> Iterator[_Rows]:
+    """Open a mask to be written by rows: a TIFF for a TIFF, else a palette PNG."""
+    if isinstance(source, Raster):
+        with mask_raster(path, source.hw, classes, source.georeference) as raster:
+            yield raster
+        return
+    with path.open("wb") as file:
+        rows = PaletteRows(file, source.hw, classes.palette())
+        yield rows
+        rows.close()
+
+
+class _Reduced:
+    """An image and its mask, collected from top to bottom at 1 / factor of their size.
+
+    The image by area; of the class ids those of pixels in the middle, since averages of ids are meaningless. What a
+    whole number of pixels leaves at the right and below is left out.
+    """
+
+    def __init__(self, hw: tuple[int, int]) -> None:
+        factor = math.ceil(max(hw) / OVERLAY_SIDE)
+        self.factors = (min(factor, hw[0]), min(factor, hw[1]))
+        self.hw = (hw[0] // self.factors[0], hw[1] // self.factors[1])
+        self.image, self.mask = np.empty((*self.hw, 3), np.uint8), np.empty(self.hw, np.uint8)
+        self._done = 0  # rows
+        self._image, self._mask = np.empty((0, hw[1], 3), np.uint8), np.empty((0, hw[1]), np.uint8)  # not yet reduced
+
+    def add(self, image: np.ndarray, mask: np.ndarray) -> None:
+        """Add rows, uint8 RGB [rows, w, 3] and [rows, w]."""
+        image, mask = np.concatenate([self._image, image]), np.concatenate([self._mask, mask])
+        down, across = self.factors
+        rows = min(len(mask) // down, self.hw[0] - self._done)
+        if rows:
+            done, used, width = slice(self._done, self._done + rows), rows * down, self.hw[1]
+            cv2.resize(
+                image[:used, : width * across], (width, rows), dst=self.image[done], interpolation=cv2.INTER_AREA
+            )
+            self.mask[done] = mask[down // 2 : used : down, across // 2 :: across][:, :width]
+            self._done += rows
+            image, mask = image[used:].copy(), mask[used:].copy()
+        self._image, self._mask = image, mask
