@@ -18,7 +18,7 @@ from segkit.inference.predictor import Predictor
 from segkit.prediction.clock import Clock
 from segkit.prediction.inputs import find_inputs
 from segkit.prediction.names import output_names
-from segkit.prediction.outputs import Output
+from segkit.prediction.outputs import MASK_SUFFIXES, Output
 from segkit.prediction.rows import Predicted, Rows, count_pixels, earlier_row, read_rows
 from segkit.prediction.stages import Stages, in_batches
 from segkit.prediction.table import build_outputs
@@ -55,7 +55,7 @@ class Job:
 
     def mask(self, k: int) -> Path | None:
         """Return the mask file of image k, where it exists."""
-        files = (self.output / "masks" / f"{self.names[k]}{suffix}" for suffix in (".png", ".tif"))
+        files = (self.output / "masks" / f"{self.names[k]}{suffix}" for suffix in MASK_SUFFIXES)
         return next((file for file in files if file.is_file()), None)
 
 

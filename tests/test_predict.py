@@ -7,14 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
 from segkit.datasets.images import read_image
+from segkit.datasets.masks import read_label_values
 from segkit.errors import RunFolderError
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.predictor import Predictor
 from segkit.predict import predict, predict_files, prepare
+from segkit.prediction import strips
 from segkit.prediction.table import build_outputs
 
 
@@ -348,3 +351,64 @@ def test_a_folder_that_cannot_be_written_is_told_before_a_model_is_needed(images
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(RunFolderError, match="can't be written"):
         prepare(str(images), tmp_path / "file" / "out")
+
+
+# ---- by windows
+
+
+@pytest.fixture
+def sliding(checkpoint: Path) -> Predictor:
+    return Predictor.load(checkpoint, device="cpu", window=(64, 64))
+
+
+def write_geotiff(path: Path, hw: tuple[int, int]) -> rasterio.Affine:
+    transform = rasterio.transform.from_origin(500_000, 5_800_000, 0.2, 0.2)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *hw), np.uint8)
+    profile = {"driver": "GTiff", "count": 3, "height": hw[0], "width": hw[1], "dtype": "uint8", "tiled": True}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(path, "w", crs="EPSG:25832", transform=transform, **profile) as file:
+        file.write(pixels)
+    return transform
+
+
+def test_windows_give_the_mask_of_the_library(sliding: Predictor, images: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (100, 150, 3), np.uint8)).save(images / "large.png")
+    predict_files(sliding, str(images / "large.png"), tmp_path / "out")
+    expected = sliding(read_image(images / "large.png"))
+    assert np.array_equal(read_label_values(tmp_path / "out" / "masks" / "large.png"), expected)
+    letterboxed = Predictor(sliding.backend, window="off")
+    assert not np.array_equal(letterboxed(read_image(images / "large.png")), expected)
+
+
+def test_a_geotiff_by_windows_becomes_a_geotiff_of_ids_in_the_same_place(sliding: Predictor, tmp_path: Path) -> None:
+    transform = write_geotiff(tmp_path / "in" / "map.tif", (100, 150))
+    (row,) = predict_files(sliding, str(tmp_path / "in"), tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "masks" / "map.tif") as mask:
+        assert (mask.crs.to_epsg(), mask.transform) == (25832, transform)
+        ids = mask.read(1)
+    assert np.array_equal(ids, sliding(read_image(tmp_path / "in" / "map.tif")))
+    assert row.pixels == tuple(np.bincount(ids.ravel(), minlength=3).tolist())
+    assert (tmp_path / "out" / "overlays" / "map.jpg").is_file()
+    assert predict_files(sliding, str(tmp_path / "in"), tmp_path / "out", skip_existing=True)[0].hw == (100, 150)
+
+
+def test_outputs_that_need_all_scores_are_refused_for_a_huge_image(
+    sliding: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strips, "WHOLE_BYTES", 4 * 3 * 64 * 64 - 1)  # b.png is huge, the others are not
+    job = prepare(str(images), tmp_path / "out")
+    results = predict(sliding, job, build_outputs(job.output, sliding.classes, ["coco"]))
+    assert [bool(row.error) for row in results] == [False, True, False]
+    assert "b.png: 64x64 pixels are too large for outputs that need all" in results[1].error
+    (row,) = predict_files(sliding, str(images / "b.png"), tmp_path / "simple")
+    assert not row.error
+    assert np.array_equal(
+        read_label_values(tmp_path / "simple" / "masks" / "b.png"), sliding(read_image(images / "b.png"))
+    )
+
+
+def test_a_predictor_slides_windows_where_training_saw_larger_scales_only(predictor: Predictor) -> None:
+    noted = Predictor(predictor.backend, zoom=1.0, smallest_zoom=0.5)
+    assert noted.windows((64, 128)) is None
+    assert noted.windows((64, 129)) is not None
+    assert predictor.windows((10_000, 10_000)) is None  # an older checkpoint, which doesn't say

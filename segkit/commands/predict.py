@@ -38,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images per forward pass; auto: 1 on a CPU, 16 on a GPU; halved where memory is short (default: auto)",
     )
     parser.add_argument(
+        "--window",
+        default="auto",
+        metavar="auto|off|H,W",
+        help="slide a window of H x W pixels over an image, instead of shrinking it to the canvas; auto: where that "
+        "would shrink it more than training did (default: auto)",
+    )
+    parser.add_argument(
         "--min-confidence",
         type=_fraction,
         default=0.0,
@@ -131,6 +138,8 @@ def _predict_video(arguments: argparse.Namespace) -> int:
             "a video becomes one video and a table: --no-overlays, --skip-existing and the outputs of images have no "
             "effect; for masks of its frames, predict the frames as images"
         )
+    if arguments.window not in ("auto", "off"):
+        raise SegkitError(f"--window {arguments.window}: without effect on a video, whose frames fit the canvas whole")
     refuse_existing(arguments.input, arguments.output, overwrite=arguments.overwrite)
     predictor = Predictor.load(
         arguments.checkpoint,
@@ -153,6 +162,7 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
     import contextlib
 
     from segkit.inference.predictor import Predictor
+    from segkit.inference.windows import parse_window
     from segkit.predict import predict
     from segkit.prediction.outputs import Style
     from segkit.prediction.table import build_outputs
@@ -168,6 +178,7 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
             arguments.checkpoint,
             device=arguments.device,
             precision=arguments.precision,
+            window=parse_window(arguments.window),
             min_confidence=arguments.min_confidence,
             local_rank=ranks.local_rank if ranks else 0,
         )

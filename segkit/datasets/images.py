@@ -52,13 +52,19 @@ def read_image(path: File, *, reduction: int = 1, max_pixels: int | None = None)
     """
     encoded = read_encoded(path)
     with _open(path, io.BytesIO(encoded)) as opened:
-        width, height = opened.size
-        if max_pixels is not None and width * height > max_pixels:
-            raise DataError(
-                f"{path}: its header says {width}x{height} = {width * height / 1e6:,.0f} megapixels, expected at most "
-                f"{max_pixels / 1e6:,.0f}; if that is its size, raise the limit with --max-megapixels, or tile it"
-            )
+        if max_pixels is not None:
+            refuse_larger(path, opened.size[::-1], max_pixels)
         return _decode(path, encoded, opened, reduction)
+
+
+def refuse_larger(path: File, size_hw: tuple[int, int], max_pixels: int) -> None:
+    """Raises DataError if an image's (height, width), as its header says, make more than `max_pixels`."""
+    height, width = size_hw
+    if width * height > max_pixels:
+        raise DataError(
+            f"{path}: its header says {width}x{height} = {width * height / 1e6:,.0f} megapixels, expected at most "
+            f"{max_pixels / 1e6:,.0f}; if that is its size, raise the limit with --max-megapixels, or tile it"
+        )
 
 
 @dataclass(frozen=True)

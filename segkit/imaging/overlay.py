@@ -35,6 +35,11 @@ def render(image: np.ndarray, mask: np.ndarray, classes: Classes, *, kind: str, 
     return np.dstack([image, alpha])
 
 
+def on_white(shown: np.ndarray) -> np.ndarray:
+    """Return uint8 RGB [h, w, 3]: white where RGBA is transparent; RGB as it is."""
+    return np.where(shown[:, :, 3:] > 0, shown[:, :, :3], np.uint8(255)) if shown.shape[2] == 4 else shown
+
+
 def colorize(mask: np.ndarray, classes: Classes) -> np.ndarray:
     """Paint class ids [h, w] in the classes' colours; ignored pixels in VOC's cream."""
     table = np.array(classes.palette(), np.uint8).reshape(1, 256, 3)

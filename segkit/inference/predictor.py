@@ -12,6 +12,7 @@ from segkit.inference.backend import Array, Backend
 from segkit.inference.ensemble import together
 from segkit.inference.ready import load_together, ready
 from segkit.inference.segmentation import Segmentation
+from segkit.inference.windows import Windows, WindowSetting, choose_window
 from segkit.runtime.device import common_precision, select_device
 
 if TYPE_CHECKING:
@@ -22,9 +23,18 @@ class Predictor:
     """A trained model, or several as an ensemble, that takes images of any size."""
 
     def __init__(
-        self, backend: Backend, *, postprocess: "Postprocess | None" = None, min_confidence: float = 0.0
+        self,
+        backend: Backend,
+        *,
+        window: WindowSetting = "auto",
+        zoom: float | None = None,
+        smallest_zoom: float | None = None,
+        postprocess: "Postprocess | None" = None,
+        min_confidence: float = 0.0,
     ) -> None:
+        """`zoom` and `smallest_zoom` are those of the checkpoint: how training scaled images, see `choose_window`."""
         self.backend, self.classes, self.canvas_hw = backend, backend.classes, backend.canvas_hw
+        self.window, self.zoom, self.smallest_zoom = window, zoom, smallest_zoom
         self.postprocess, self.min_confidence = postprocess, min_confidence
 
     @classmethod
@@ -34,14 +44,17 @@ class Predictor:
         *,
         device: str = "auto",
         precision: str | None = None,
+        window: WindowSetting = "auto",
         min_confidence: float = 0.0,
         local_rank: int = 0,
     ) -> "Predictor":
         """Load a checkpoint, or several, whose class probabilities are then averaged.
 
         Classes, canvas and normalisation come from the checkpoint, and the precision unless it is given. Checkpoints
-        that were trained in different precisions predict in fp32. Pixels whose class is less probable than
-        `min_confidence` become the ignore index. `local_rank` chooses the GPU of one process among several.
+        that were trained in different precisions predict in fp32. With `window` auto, images that the letterbox would
+        shrink more than training did are predicted by windows of the canvas's size; off: none; (height, width): all, by
+        windows of that size. Pixels whose class is less probable than `min_confidence` become the ignore index.
+        `local_rank` chooses the GPU of one process among several.
 
         Raises:
             CheckpointError: a file isn't a readable checkpoint, or they differ in their classes or in their canvas.
@@ -58,13 +71,20 @@ class Predictor:
             trained = ["auto" if name == "fp16" else name for name in trained]
         dtype = common_precision([precision] if precision else trained, target)
         backend = together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints])
-        return cls(backend, min_confidence=min_confidence)
+        first = checkpoints[0]
+        return cls(
+            backend, window=window, zoom=first.zoom, smallest_zoom=first.smallest_zoom, min_confidence=min_confidence
+        )
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """True if the scores are made on a GPU, and stay there."""
+        return self.backend.device is not None and self.backend.device.type != "cpu"
 
     @property
     def usual_batch_size(self) -> int:
         """How many images of one canvas are worth computing together: a CPU is as fast with one."""
-        device = self.backend.device
-        return 1 if device is None or device.type == "cpu" else 16
+        return 16 if self.is_on_gpu else 1
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Return class ids uint8 [h, w] for an image, uint8 RGB [h, w, 3].
@@ -80,8 +100,15 @@ class Predictor:
 
     def segment(self, image: np.ndarray) -> Segmentation:
         """Return what the model says of an image, uint8 RGB [h, w, 3]: mask, probabilities, confidence."""
+        if windows := self.windows((image.shape[0], image.shape[1])):
+            return self.segmentation(windows.logits(image), LetterBox.fit(image.shape[:2], image.shape[:2]))
         box, canvas = self.letterbox(image)
         return self.segmentation(self.canvas_logits(canvas), box)
+
+    def windows(self, source_hw: tuple[int, int]) -> Windows | None:
+        """Return the windows that an image of this size is predicted by; None where its letterbox is."""
+        chosen = choose_window(self.window, source_hw, self.canvas_hw, smallest_zoom=self.smallest_zoom)
+        return Windows(self.backend, chosen, self.zoom or 1.0, batch_size=self.usual_batch_size) if chosen else None
 
     def segmentation(self, logits: Array, box: LetterBox) -> Segmentation:
         """Return what scores [C, H, W] on the canvas say, with this predictor's post-processing."""
@@ -89,8 +116,8 @@ class Predictor:
 
     def logits(self, image: np.ndarray) -> torch.Tensor:
         """Return scores float [C, h, w] for an image, uint8 RGB [h, w, 3]."""
-        box, canvas = self.letterbox(image)
-        return box.invert(self.canvas_logits(canvas))
+        segmentation = self.segment(image)
+        return torch.as_tensor(segmentation.box.invert(segmentation.logits))
 
     def letterbox(self, image: np.ndarray) -> tuple[LetterBox, np.ndarray]:
         """Return how an image, uint8 RGB [h, w, 3], lies on the canvas, and the canvas, uint8 RGB [H, W, 3]."""

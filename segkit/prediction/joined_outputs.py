@@ -18,7 +18,7 @@ from segkit.classes import Classes
 from segkit.datasets.masks import read_label_values
 from segkit.formats.annotations.coco import describe_image, write_coco
 from segkit.prediction.cells import neutral
-from segkit.prediction.outputs import Prediction, Style
+from segkit.prediction.outputs import MASK_SUFFIXES, Prediction, Style
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads
 from segkit.runtime.progress import progress
@@ -85,4 +85,5 @@ def count_objects(mask: np.ndarray, num_classes: int) -> list[tuple[int, int, in
 
 def _read_mask(folder: Path, image: tuple[str, Path]) -> tuple[Path, np.ndarray]:
     name, source = image
-    return source, read_label_values(folder / f"{name}.png")
+    files = (folder / f"{name}{suffix}" for suffix in MASK_SUFFIXES)
+    return source, read_label_values(next(file for file in files if file.is_file()))

@@ -11,7 +11,7 @@ import numpy as np
 from segkit.classes import Classes
 from segkit.datasets.masks import write_mask
 from segkit.imaging.codec import encode_jpeg, fits_jpeg, write_png
-from segkit.imaging.overlay import colorize, join_columns, render
+from segkit.imaging.overlay import colorize, join_columns, on_white, render
 from segkit.prediction.outputs import Prediction, Style
 from segkit.runtime.files import appearing
 
@@ -29,10 +29,9 @@ class _PerImage:
     def finish(self, done: Sequence[tuple[str, Path]]) -> None:
         """Do nothing: each file is whole already."""
 
-    def show(self, prediction: Prediction) -> np.ndarray:
-        """Return the mask on its image, as the style says: uint8 [h, w, 3 or 4]."""
-        mask = prediction.segmentation.mask
-        return render(prediction.image, mask, self.classes, kind=self.style.render, opacity=self.style.opacity)
+    def draw(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Return a mask on its image, as the style says: uint8 [h, w, 3 or 4]."""
+        return render(image, mask, self.classes, kind=self.style.render, opacity=self.style.opacity)
 
 
 class Masks(_PerImage):
@@ -47,7 +46,9 @@ class Overlays(_PerImage):
     """`overlays/NAME.jpg`: the mask on its image; PNG where it is transparent, or a side is too long for a JPEG."""
 
     def write(self, prediction: Prediction) -> None:
-        _write_image(self.folder / "overlays", prediction.name, self.show(prediction))
+        _write_image(
+            self.folder / "overlays", prediction.name, self.draw(prediction.image, prediction.segmentation.mask)
+        )
 
 
 class Colors(_PerImage):
@@ -62,10 +63,8 @@ class SideBySide(_PerImage):
     """`side_by_side/NAME.jpg`: the image, and the mask on it."""
 
     def write(self, prediction: Prediction) -> None:
-        shown = self.show(prediction)
-        if shown.shape[2] == 4:  # cut out, on white
-            shown = np.where(shown[:, :, 3:] > 0, shown[:, :, :3], np.uint8(255))
-        _write_image(self.folder / "side_by_side", prediction.name, join_columns([prediction.image, shown]))
+        shown = self.draw(prediction.image, prediction.segmentation.mask)
+        _write_image(self.folder / "side_by_side", prediction.name, join_columns([prediction.image, on_white(shown)]))
 
 
 class ProbabilityArrays(_PerImage):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import itertools
 import os
 import stat
@@ -14,13 +15,18 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from segkit.datasets.images import read_image
+from segkit.datasets.images import image_size_hw, read_image, refuse_larger
+from segkit.datasets.rasters import RASTER_SUFFIXES
 from segkit.errors import DataError, first_line
 from segkit.imaging.letterbox import LetterBox
+from segkit.imaging.overlay import on_white
 from segkit.inference.predictor import Predictor
 from segkit.inference.segmentation import Segmentation
+from segkit.inference.windows import Windows
 from segkit.prediction.outputs import Output, Prediction
+from segkit.prediction.pixel_outputs import Masks, Overlays
 from segkit.prediction.rows import Predicted, count_pixels
+from segkit.prediction.strips import Written, is_huge, predict_strips
 
 T = TypeVar("T")
 
@@ -36,7 +42,9 @@ class InFlight:
     image: np.ndarray | None = None  # uint8 RGB [h, w, 3]
     box: LetterBox | None = None
     canvas: np.ndarray | None = None  # uint8 RGB [H, W, 3]
+    windows: Windows | None = None  # what it is predicted by, instead of the canvas
     segmentation: Segmentation | None = None
+    written: Written | None = None  # a huge image's files
     seconds: float = 0.0
     error: str = ""
 
@@ -54,12 +62,43 @@ class Stages:
         current = InFlight(*source)
         with _timed([current]):
             _check_kind(current.path)
-            current.image = read_image(current.path, max_pixels=self.max_pixels)
-            current.box, current.canvas = self.predictor.letterbox(current.image)
+            current.windows = self._windows(current.path)
+            if current.windows is None or not self._by_strips(current.path, current.windows):
+                current.image = read_image(current.path, max_pixels=self.max_pixels)
+            if current.windows is None and current.image is not None:
+                current.box, current.canvas = self.predictor.letterbox(current.image)
         return current
+
+    def _windows(self, path: Path) -> Windows | None:
+        """Return the windows that an image is predicted by, if it is, from what its header says of its size."""
+        if self.predictor.window == "off" or (self.predictor.window == "auto" and not self.predictor.smallest_zoom):
+            return None
+        return self.predictor.windows(image_size_hw(path))
+
+    def _by_strips(self, path: Path, windows: Windows) -> bool:
+        """True for an image whose scores are more than memory should hold, and for a TIFF, whose mask becomes one.
+
+        Raises:
+            DataError: the scores are too large, and outputs are wanted that need them all.
+        """
+        size_hw = image_size_hw(path)
+        is_raster = path.suffix.lower() in RASTER_SUFFIXES and importlib.util.find_spec("rasterio") is not None
+        if not is_raster:
+            refuse_larger(path, size_hw, self.max_pixels)
+        huge = is_huge(size_hw, len(windows.backend.classes))
+        simple = all(isinstance(output, Masks | Overlays) for output in self.outputs)
+        if huge and not simple:
+            raise DataError(
+                f"{path}: {size_hw[1]}x{size_hw[0]} pixels are too large for outputs that need all its probabilities "
+                "or objects at once, expected masks and overlays only; leave the other flags out, or tile it"
+            )
+        return huge or (is_raster and simple and self.predictor.postprocess is None)
 
     def segment(self, batch: list[InFlight]) -> list[InFlight]:
         """Run the network on a batch; where that doesn't fit into memory, on its halves."""
+        for current in batch:
+            if current.windows is not None and not current.error:
+                self._segment_by_windows(current, current.windows)
         ready = [current for current in batch if current.canvas is not None]
         if not ready:
             return batch
@@ -70,12 +109,32 @@ class Stages:
                     assert current.box is not None
                     current.segmentation = self.predictor.segmentation(logits, current.box)
                     current.canvas = None
+                    if self.predictor.is_on_gpu:
+                        _ = current.segmentation.mask  # one image at a time: its scores are large
         except (MemoryError, RuntimeError) as error:
             if not is_memory(error):
                 raise
             for half in (ready[: len(ready) // 2], ready[len(ready) // 2 :]):
                 self.segment(half)
         return batch
+
+    def _segment_by_windows(self, current: InFlight, windows: Windows) -> None:
+        with _timed([current]):
+            if current.image is not None:
+                size_hw = current.image.shape[:2]
+                logits = windows.logits(current.image)
+                current.segmentation = self.predictor.segmentation(logits, LetterBox.fit(size_hw, size_hw))
+                return
+            overlays = next((output for output in self.outputs if isinstance(output, Overlays)), None)
+            masks = next(output for output in self.outputs if isinstance(output, Masks))
+            current.written = predict_strips(
+                windows,
+                current.path,
+                masks.folder,
+                current.name,
+                min_confidence=self.predictor.min_confidence,
+                render=(lambda image, mask: on_white(overlays.draw(image, mask))) if overlays else None,
+            )
 
     def save(self, current: InFlight) -> str:
         """Write the outputs of an image; keep its row, and return its name."""
@@ -87,6 +146,9 @@ class Stages:
                     output.write(prediction)
                 mask = current.segmentation.mask
                 row = Predicted(str(current.path), mask.shape, count_pixels(mask, len(self.predictor.classes)))
+            elif current.written is not None:
+                pixels = current.written.pixels[: len(self.predictor.classes)]
+                row = Predicted(str(current.path), current.written.hw, pixels)
         self.rows[current.name] = (
             Predicted(str(current.path), error=current.error, seconds=0.0)
             if current.error
