@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import cv2
@@ -65,6 +66,25 @@ def refuse_larger(path: File, size_hw: tuple[int, int], max_pixels: int) -> None
             f"{path}: its header says {width}x{height} = {width * height / 1e6:,.0f} megapixels, expected at most "
             f"{max_pixels / 1e6:,.0f}; if that is its size, raise the limit with --max-megapixels, or tile it"
         )
+
+
+def read_large_image(path: Path) -> np.ndarray:
+    """Return the same pixels as `read_image`, uint8 RGB [h, w, 3], with less memory on the way where that is possible.
+
+    OpenCV decodes a usual JPEG or PNG into the array itself; from bytes in memory it makes a copy of all pixels.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    size_hw = image_size_hw(path)
+    with _streaming(path) as stream, _open(path, stream) as opened:
+        usual = _is_plain_jpeg(opened) or opened.format == "PNG"
+        upright = _orientation(opened, stream) == 1 and not (opened.format == "PNG" and "exif" in opened.info)
+        if usual and upright and _RGB is not None and _ends_well(stream):
+            pixels = cv2.imread(os.fspath(path), dst=np.empty((*size_hw, 3), np.uint8), flags=_RGB)
+            if pixels is not None and pixels.shape[:2] == size_hw:
+                return pixels
+    return read_image(path)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ class Windows:
     exactly gets the very scores that its letterbox gives.
 
     Beyond the backend's own memory this takes, in float32, [C, overlap, w] for the rows that the next windows add to
-    and a few windows' [C, rows, columns]; and the pixels of a row of windows, four times.
+    and a few windows' [C, rows, columns]; and, of an image that isn't an array, the pixels of a row of windows, four
+    times.
     """
 
     backend: Backend
@@ -197,9 +198,11 @@ class Windows:
 
 def _bands(source: PixelSource, rows: Axis) -> Generator[np.ndarray, None, None]:
     """Yield the pixels of each row of windows, uint8 RGB [rows, w, 3]; what is read is read while the network works."""
-    threads = 0 if isinstance(source, ArraySource) else 1
+    if isinstance(source, ArraySource):
+        yield from map(source.read, rows.spans)
+        return
     band = np.empty((0, source.hw[1], 3), np.uint8)
-    with contextlib.closing(prefetch(source.read, rows.new, threads=threads, ahead=1)) as parts:
+    with contextlib.closing(prefetch(source.read, rows.new, threads=1, ahead=1)) as parts:
         for part in parts:
             kept = rows.window - len(part)
             band = np.concatenate([band[len(band) - kept :], part]) if kept else part

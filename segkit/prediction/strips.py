@@ -8,7 +8,7 @@ components, which may be as large as the image, and all other outputs.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.datasets.images import read_image
+from segkit.datasets.images import read_large_image
 from segkit.datasets.rasters import RASTER_SUFFIXES, Raster, mask_raster, open_raster
 from segkit.imaging.codec import encode_jpeg
 from segkit.imaging.png_rows import PaletteRows
@@ -38,7 +38,7 @@ class Written:
     hw: tuple[int, int]
     pixels: tuple[int, ...]
     mask: Path
-    overlay: Path | None
+    overlay: Path | None = None
 
 
 def is_huge(size_hw: tuple[int, int], num_classes: int) -> bool:
@@ -60,16 +60,28 @@ def predict_strips(
         ConfigError: it is a TIFF, and rasterio isn't installed.
         OSError: a file can't be written.
     """
+    with contextlib.ExitStack() as files:  # each appears where this ends; the mask, which says that all is done, last
+        written, reduced = _predict(windows, path, output / "masks" / name, min_confidence, render is not None, files)
+        if render is None or reduced is None:
+            return written
+        overlay = output / "overlays" / f"{name}.jpg"  # the image itself is no longer in memory
+        part = files.enter_context(appearing(overlay))
+        part.write_bytes(encode_jpeg(render(reduced.image, reduced.mask), quality=OVERLAY_QUALITY))
+        return replace(written, overlay=overlay)
+
+
+def _predict(
+    windows: Windows, path: Path, target: Path, min_confidence: float, reduce: bool, files: contextlib.ExitStack
+) -> tuple[Written, "_Reduced | None"]:
+    """Write the mask, at `target` with a suffix; return what is said of it and, where wanted, both reduced."""
     classes = windows.backend.classes
     pixels = np.zeros(256, np.int64)
-    overlay = output / "overlays" / f"{name}.jpg" if render else None
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_open(path))
-        is_raster = isinstance(source, Raster)
-        mask = output / "masks" / f"{name}{'.tif' if is_raster else '.png'}"
-        part = stack.enter_context(appearing(mask))
+        mask = target.with_name(f"{target.name}{'.tif' if isinstance(source, Raster) else '.png'}")
+        part = files.enter_context(appearing(mask))
         sink = stack.enter_context(_mask_file(part, source, classes))
-        reduced = _Reduced(source.hw)
+        reduced = _Reduced(source.hw) if reduce else None
         strips = windows.strips(source, with_confidence=min_confidence > 0)
         stack.callback(strips.close)  # whatever ends this ends the thread that reads
         count = len(windows.grid(source.hw)[0].starts)
@@ -77,12 +89,9 @@ def predict_strips(
             ids = _sure(strip, min_confidence, classes)
             pixels += np.bincount(ids.ravel(), minlength=256)
             sink.write(ids)
-            if render:
+            if reduced:
                 reduced.add(strip.image, ids)
-        if render and overlay:  # before the mask appears, which says that all is done
-            blended = stack.enter_context(appearing(overlay))
-            blended.write_bytes(encode_jpeg(render(reduced.image, reduced.mask), quality=OVERLAY_QUALITY))
-    return Written(source.hw, tuple(pixels.tolist()), mask, overlay)
+    return Written(source.hw, tuple(pixels.tolist()), mask), reduced
 
 
 def _sure(strip: Strip, min_confidence: float, classes: Classes) -> np.ndarray:
@@ -101,7 +110,7 @@ def _open(path: Path) -> Iterator[PixelSource]:
         with open_raster(path) as raster:
             yield raster
     else:
-        yield ArraySource(read_image(path))
+        yield ArraySource(read_large_image(path))
 
 
 class _Rows(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.datasets.images import _ends_well, image_size_hw, read_image
+from segkit.datasets.images import _ends_well, image_size_hw, read_image, read_large_image
 from segkit.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -92,6 +92,28 @@ def test_the_quick_look_finds_truncation_as_well(tmp_path: Path, suffix: str) ->
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match="damaged or truncated"):
         image_size_hw(path)
+
+
+MODES = {"jpg": "RGB L CMYK", "png": "RGB L RGBA P 1 I;16", "bmp": "RGB L P 1", "webp": "RGB RGBA", "tif": "RGB L I;16"}
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix in MODES for mode in MODES[suffix].split()])
+def test_a_large_image_is_read_as_any_other(tmp_path: Path, suffix: str, mode: str) -> None:
+    colors = np.random.default_rng(0).integers(0, 256, (30, 41, 3)).astype(np.uint8)
+    deep = Image.fromarray(colors[..., 0].astype(np.uint16) * 200)
+    path = tmp_path / f"a.{suffix}"
+    (deep if mode == "I;16" else Image.fromarray(colors).convert(mode)).save(path)
+    assert np.array_equal(read_large_image(path), read_image(path))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_large_image_is_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    colors = np.random.default_rng(0).integers(0, 256, (30, 41, 3)).astype(np.uint8)
+    Image.fromarray(colors).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert np.array_equal(read_large_image(tmp_path / f"a.{suffix}"), read_image(tmp_path / f"a.{suffix}"))
 
 
 def test_a_damaged_exif_block_is_passed_over(tmp_path: Path) -> None:
