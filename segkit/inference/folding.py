@@ -47,7 +47,7 @@ def _sharing_weights(segmenter: Segmenter) -> Segmenter:
     shared: dict[int, torch.Tensor] = {id(buffer): buffer.detach() for buffer in segmenter.buffers()}
     for parameter in segmenter.parameters():
         shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    return copy.deepcopy(segmenter, shared)  # type: ignore[arg-type]
+    return copy.deepcopy(segmenter, shared)
 
 
 def _folded(plain: Segmenter, canvas_hw: tuple[int, int]) -> Segmenter:
