@@ -397,7 +397,7 @@ def test_outputs_that_need_all_scores_are_refused_for_a_huge_image(
 ) -> None:
     monkeypatch.setattr(strips, "WHOLE_BYTES", 4 * 3 * 64 * 64 - 1)  # b.png is huge, the others are not
     job = prepare(str(images), tmp_path / "out")
-    results = predict(sliding, job, build_outputs(job.output, sliding.classes, ["coco"]))
+    results = predict(sliding, job, build_outputs(job.output, sliding.classes, ["coco_polygons"]))
     assert [bool(row.error) for row in results] == [False, True, False]
     assert "b.png: 64x64 pixels are too large for outputs that need all" in results[1].error
     (row,) = predict_files(sliding, str(images / "b.png"), tmp_path / "simple")

@@ -66,10 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--uncertainty": "entropy of the class probabilities as grey PNGs: 0 certain, 255 a guess",
         "--labelme": "a JSON file per image for labelme, to correct the masks by hand",
         "--geojson": "a GeoJSON file of polygons per image, in pixels",
-        "--coco": "coco.json: an annotation per region, as polygon, or RLE where it has holes",
         "--areas": "areas.csv: pixels and objects of each class in each image",
     }.items():
         written.add_argument(flag, action="store_true", help=text)
+    written.add_argument(
+        "--coco",
+        choices=("polygons", "runs"),
+        help="coco.json: an annotation per region, as polygon (RLE where it has holes), or all as RLE, exactly",
+    )
     written.add_argument(
         "--probabilities",
         choices=("npz", "png"),
@@ -194,8 +198,10 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
 
 def _kinds(arguments: argparse.Namespace) -> list[str]:
     """Return the outputs that were asked for, by their names in the table."""
-    flags = ("color", "side_by_side", "uncertainty", "labelme", "geojson", "coco", "areas")
+    flags = ("color", "side_by_side", "uncertainty", "labelme", "geojson", "areas")
     kinds = [flag for flag in flags if getattr(arguments, flag)]
+    if arguments.coco:
+        kinds.append(f"coco_{arguments.coco}")
     if arguments.probabilities:
         kinds.append(f"probabilities_{arguments.probabilities}")
     return kinds if arguments.no_overlays else ["overlays", *kinds]
