@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from segkit import __version__
-from segkit.commands import check, convert, demo, download, eval, plan, predict, split, train
+from segkit.commands import check, convert, demo, download, eval, plan, postprocess, predict, split, train
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
 
@@ -25,6 +25,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "plan": plan,
     "eval": eval,
+    "postprocess": postprocess,
     "predict": predict,
     "check": check,
     "convert": convert,

@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "in data.root=DIR",
     )
     parser.add_argument("--split", help="which split to score; all: every labelled image (default: data.val)")
+    parser.add_argument(
+        "--no-postprocess", action="store_true", help="score masks without the rules that segkit postprocess has stored"
+    )
     parser.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
 
 
@@ -27,7 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     paths, overrides = split_words(arguments.words)
     if not paths:
         raise SegkitError("eval: found no checkpoint, expected one, such as runs/NAME/checkpoints/best.pt")
-    result = eval_miou([Path(path) for path in paths], overrides, split=arguments.split, output=arguments.output)
-    say(f"split {result.split}", scores_table(result.scores, result.classes))
+    result = eval_miou(
+        [Path(path) for path in paths],
+        overrides,
+        split=arguments.split,
+        output=arguments.output,
+        postprocess=not arguments.no_postprocess,
+    )
+    say(str(result.protocol), scores_table(result.scores, result.classes))
     say(f"written: {result.output / 'metrics.json'}, {result.output / 'confusion.csv'}")
     return 0
