@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from segkit import __version__
-from segkit.commands import check, convert, demo, download, eval, plan, predict, split, train
+from segkit.commands import check, convert, demo, download, eval, plan, postprocess, predict, split, train
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
 from segkit.runtime.process import exit_at_once
@@ -27,6 +27,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "plan": plan,
     "eval": eval,
+    "postprocess": postprocess,
     "predict": predict,
     "check": check,
     "convert": convert,

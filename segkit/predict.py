@@ -6,23 +6,19 @@ Three stages run side by side: load | segment | save. The path from pixels to ma
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segkit.datasets.masks import read_label_values
-from segkit.errors import RunFolderError
 from segkit.inference.predictor import Predictor
 from segkit.prediction.clock import Clock
-from segkit.prediction.inputs import find_inputs
-from segkit.prediction.names import output_names
-from segkit.prediction.outputs import MASK_SUFFIXES, Output
+from segkit.prediction.job import REMEDY, Job, prepare
+from segkit.prediction.outputs import Output
 from segkit.prediction.rows import Predicted, Rows, count_pixels, earlier_row, read_rows
 from segkit.prediction.stages import Stages, in_batches
 from segkit.prediction.table import build_outputs
-from segkit.runtime.files import write_bytes_durably, writing
+from segkit.runtime.files import writing
 from segkit.runtime.machine import count_threads, keep_freed_memory
 from segkit.runtime.progress import progress
 from segkit.runtime.threads import prefetch
@@ -32,53 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROBE_BYTES = 2**20
 MAX_MEGAPIXELS = 1000.0  # of an image that is decoded whole: 3 GB of memory
-
-
-# ---- a job: what is predicted, and where it goes
-
-
-@dataclass(frozen=True)
-class Job:
-    """Images, the names of their outputs, and the folder that those are written to."""
-
-    source: str
-    output: Path
-    paths: list[Path]
-    names: list[str]
-    skip_existing: bool = False
-
-    def is_done(self, k: int) -> bool:
-        """True if an earlier job has predicted image k: its mask, which is written last, exists."""
-        return self.skip_existing and self.mask(k) is not None
-
-    def mask(self, k: int) -> Path | None:
-        """Return the mask file of image k, where it exists."""
-        files = (self.output / "masks" / f"{self.names[k]}{suffix}" for suffix in MASK_SUFFIXES)
-        return next((file for file in files if file.is_file()), None)
-
-
-def prepare(source: str, output: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Job:
-    """Find the images that `source` means (see `find_inputs`), and see that `output` can be written to.
-
-    Raises:
-        DataError: `source` means no image.
-        RunFolderError: `output` holds masks already (they may have been corrected by hand) and neither `overwrite` nor
-            `skip_existing`; or it can't be written to, or its disk is full.
-    """
-    inputs = find_inputs(source, outside=output)
-    with _writing(output):
-        if not (overwrite or skip_existing) and (output / "masks").is_dir() and any((output / "masks").iterdir()):
-            raise RunFolderError(
-                f"{output / 'masks'}: holds masks already; continue a job that was stopped with --skip-existing, "
-                "replace them with --overwrite, or choose another folder"
-            )
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / f".room.{os.getpid()}"
-        write_bytes_durably(probe, bytes(PROBE_BYTES), elsewhere="--output FOLDER")
-        probe.unlink()
-    return Job(source, output, inputs.paths, output_names(inputs.relative()), skip_existing)
 
 
 def predict_files(
@@ -123,7 +73,7 @@ def predict(
     stages = Stages(predictor, outputs, max_pixels=round(max_megapixels * 1e6))
     share = range(rank, len(job.paths), size)
     todo = [k for k in share if not job.is_done(k)]
-    with _writing(job.output), contextlib.ExitStack() as stack:
+    with writing(job.output, remedy=REMEDY), contextlib.ExitStack() as stack:
         earlier = _earlier(job, [k for k in share if job.is_done(k)], predictor)
         table = job.output / ("predictions.csv" if size == 1 else f"predictions.rank{rank}.csv")
         rows = Rows(table, predictor.classes, earlier.values())
@@ -202,9 +152,3 @@ def _row_of_mask(job: Job, k: int, predictor: Predictor) -> Predicted:
     assert mask is not None, job.names[k]
     ids = read_label_values(mask)
     return Predicted(str(job.paths[k]), ids.shape, count_pixels(ids, len(predictor.classes)))
-
-
-@contextlib.contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    with writing(output, remedy="free some space, or choose another folder with --output"):
-        yield

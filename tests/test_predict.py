@@ -16,8 +16,9 @@ from segkit.datasets.masks import read_label_values
 from segkit.errors import RunFolderError
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.predictor import Predictor
-from segkit.predict import predict, predict_files, prepare
+from segkit.predict import predict, predict_files
 from segkit.prediction import strips
+from segkit.prediction.job import prepare
 from segkit.prediction.table import build_outputs
 
 

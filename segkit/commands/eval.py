@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "in data.root=DIR",
     )
     parser.add_argument("--split", help="which split to score; all: every labelled image (default: data.val)")
+    parser.add_argument(
+        "--no-postprocess", action="store_true", help="score masks without the rules that segkit postprocess has stored"
+    )
     parser.add_argument("--output", type=Path, help="folder for metrics.json and confusion.csv (default: in the run)")
 
 
@@ -29,7 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
         from segkit.eval_miou import eval_miou
         from segkit.report.tables import scores_table
 
-    result = eval_miou([Path(path) for path in paths], overrides, split=arguments.split, output=arguments.output)
-    say(f"split {result.split}", scores_table(result.scores, result.classes))
+    result = eval_miou(
+        [Path(path) for path in paths],
+        overrides,
+        split=arguments.split,
+        output=arguments.output,
+        postprocess=not arguments.no_postprocess,
+    )
+    say(str(result.protocol), scores_table(result.scores, result.classes))
     say(f"written: {result.output / 'metrics.json'}, {result.output / 'confusion.csv'}")
     return 0

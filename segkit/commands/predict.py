@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segkit.commands.output import is_first_rank, say
+from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
-    from segkit.predict import Job
+    from segkit.inference.predictor import Predictor
+    from segkit.prediction.job import Job
     from segkit.prediction.rows import Predicted
 
 
@@ -36,6 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="N",
         help="images per forward pass; auto: 1 on a CPU, 16 on a GPU; halved where memory is short (default: auto)",
+    )
+    parser.add_argument(
+        "--tta",
+        metavar="VIEW,...",
+        help="test-time augmentation: flip, vflip and scales, as in flip,1.25; none (default: the run's eval.tta)",
+    )
+    parser.add_argument(
+        "--no-postprocess", action="store_true", help="leave out the rules that segkit postprocess found for the model"
     )
     parser.add_argument(
         "--window",
@@ -98,18 +108,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from segkit.errors import SegkitError
-    from segkit.predict import prepare
+    from segkit.prediction.job import prepare
     from segkit.prediction.video import is_video
 
-    if (
-        arguments.no_overlays
-        and not arguments.side_by_side
-        and (arguments.render != "blend" or arguments.opacity != 0.6)
-    ):
-        raise SegkitError(
-            "--render, --opacity: without effect on masks; leave out --no-overlays, or add --side-by-side"
-        )
-
+    styled = arguments.render != "blend" or arguments.opacity != 0.6
+    if styled and arguments.no_overlays and not arguments.side_by_side:
+        raise SegkitError("--render, --opacity: without effect, no overlay is written; leave out --no-overlays")
     if is_video(arguments.input):
         return _predict_video(arguments)
     if arguments.smooth:
@@ -133,9 +137,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predict_video(arguments: argparse.Namespace) -> int:
     from segkit.errors import SegkitError
-    from segkit.inference.predictor import Predictor
-    from segkit.prediction.outputs import Style
-    from segkit.prediction.video_job import predict_video, refuse_existing
+
+    with importing():
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.video_job import predict_video, refuse_existing
 
     if _kinds(arguments) != ["overlays"] or arguments.skip_existing:
         raise SegkitError(
@@ -145,12 +150,7 @@ def _predict_video(arguments: argparse.Namespace) -> int:
     if arguments.window not in ("auto", "off"):
         raise SegkitError(f"--window {arguments.window}: without effect on a video, whose frames fit the canvas whole")
     refuse_existing(arguments.input, arguments.output, overwrite=arguments.overwrite)
-    predictor = Predictor.load(
-        arguments.checkpoint,
-        device=arguments.device,
-        precision=arguments.precision,
-        min_confidence=arguments.min_confidence,
-    )
+    predictor = _load(arguments)
     style = Style(arguments.render, arguments.opacity)
     done = predict_video(predictor, arguments.input, arguments.output, style=style, smooth=arguments.smooth)
     say(f"{done.num_frames} frames predicted: {done.path}")
@@ -165,11 +165,10 @@ def _predict_video(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
     import contextlib
 
-    from segkit.inference.predictor import Predictor
-    from segkit.inference.windows import parse_window
-    from segkit.predict import predict
-    from segkit.prediction.outputs import Style
-    from segkit.prediction.table import build_outputs
+    with importing():
+        from segkit.predict import predict
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.table import build_outputs
 
     style = Style(arguments.render, arguments.opacity)
     with contextlib.ExitStack() as stack:
@@ -178,14 +177,7 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
             from segkit.runtime.ranks import process_group
 
             ranks = stack.enter_context(process_group(arguments.device))
-        predictor = Predictor.load(
-            arguments.checkpoint,
-            device=arguments.device,
-            precision=arguments.precision,
-            window=parse_window(arguments.window),
-            min_confidence=arguments.min_confidence,
-            local_rank=ranks.local_rank if ranks else 0,
-        )
+        predictor = _load(arguments, local_rank=ranks.local_rank if ranks else 0)
         return predict(
             predictor,
             job,
@@ -194,6 +186,24 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
             max_megapixels=arguments.max_megapixels,
             ranks=ranks,
         )
+
+
+def _load(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Predictor":
+    from segkit.inference.predictor import Predictor
+    from segkit.inference.tta import parse_tta
+    from segkit.inference.windows import parse_window
+
+    tta = None if arguments.tta is None else () if arguments.tta == "none" else parse_tta(arguments.tta)
+    return Predictor.load(
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        tta=tta,
+        window=parse_window(arguments.window),
+        postprocess=not arguments.no_postprocess,
+        min_confidence=arguments.min_confidence,
+        local_rank=local_rank,
+    )
 
 
 def _kinds(arguments: argparse.Namespace) -> list[str]:

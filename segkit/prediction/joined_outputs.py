@@ -18,7 +18,8 @@ from segkit.classes import Classes
 from segkit.datasets.masks import read_label_values
 from segkit.formats.annotations.coco import describe_image, write_coco
 from segkit.prediction.cells import neutral
-from segkit.prediction.outputs import MASK_SUFFIXES, Prediction, Style
+from segkit.prediction.job import MASK_SUFFIXES
+from segkit.prediction.outputs import Prediction, Style
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads
 from segkit.runtime.progress import progress
