@@ -164,7 +164,7 @@ def choosing_half(num_images: int) -> np.ndarray:
 
 def _try(state: _State, class_id: int, grid: Sequence[ClassRule]) -> Trial:
     before = _miou(state.counts)
-    chosen_by = np.flatnonzero(state.chooses)
+    chosen_by: list[int] = np.flatnonzero(state.chooses).tolist()
     tried = np.zeros((len(grid), 3, len(state.classes)), np.int64)
     for counts in _map(lambda k: _counts_after(state, k, class_id, grid), chosen_by):
         tried += counts
