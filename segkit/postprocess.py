@@ -58,9 +58,8 @@ def tune_postprocessing(path: Path, overrides: Sequence[str] = (), *, store: boo
             )
         predictor = checkpoint.without_training_state()
         scoring = build_scoring([predictor], items, config, precision_given=sets(overrides, "train.precision"))
-        kept = MaskStore()
         threads = count_threads() if scoring.model.device == torch.device("cpu") else 1
-        with scoring.validation.batches(title=f"predicting {split}") as batches:
+        with MaskStore() as kept, scoring.validation.batches(title=f"predicting {split}") as batches:
             labelled = segmentations(scoring.model, batches)
             predicted = prefetch(_predicted, labelled, threads=threads, ahead=threads)
             images = [PredictedImage(*(kept.keep(array) for array in arrays)) for arrays in predicted]

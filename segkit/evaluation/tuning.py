@@ -9,7 +9,7 @@ chance; the half that did not choose stands against that. Not here: predicting t
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -87,8 +87,8 @@ class Tuning:
 class MaskStore:
     """Keeps uint8 arrays that can be written to: up to `limit` bytes in memory, then in a temporary file.
 
-    The file is in the system's folder for them (TMPDIR), has no name, and ends with this object. The system reads and
-    drops its pages as memory allows.
+    The file is in the system's folder for them (TMPDIR), has no name, and ends with the block and its arrays. The
+    system reads and drops its pages as memory allows.
     """
 
     def __init__(self, limit: int = IN_MEMORY) -> None:
@@ -102,11 +102,18 @@ class MaskStore:
             return array.copy()
         with writing(Path(tempfile.gettempdir()), remedy="name a folder with more space: TMPDIR=FOLDER segkit ..."):
             if self.file is None:
-                self.file = tempfile.TemporaryFile()  # noqa: SIM115 (it ends with the store)
+                self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
             offset = self.file.seek(0, 2)
             self.file.write(array.tobytes())  # not mapped into being: a full disk is an error here, a signal there
             self.file.flush()
             return np.memmap(self.file, np.uint8, "r+", offset, array.shape)
+
+    def __enter__(self) -> "MaskStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()  # arrays have it open until they end
 
 
 @dataclass
@@ -130,7 +137,7 @@ def tune(images: Sequence[PredictedImage], classes: Classes, *, tuned_on: str) -
     """
     if len(images) < 2:
         raise ValueError(f"found {len(images)} images, expected at least 2")
-    counts = np.stack(_map(lambda image: _count(image, classes), images))
+    counts = np.stack(list(_each(lambda image: _count(image, classes), images)))
     state = _State(images, classes, counts, choosing_half(len(images)))
     kinds = candidates(int(np.median([image.ids.size for image in images])))
     trials: list[Trial] = []
@@ -166,14 +173,14 @@ def _try(state: _State, class_id: int, grid: Sequence[ClassRule]) -> Trial:
     before = _miou(state.counts)
     chosen_by: list[int] = np.flatnonzero(state.chooses).tolist()
     tried = np.zeros((len(grid), 3, len(state.classes)), np.int64)
-    for counts in _map(lambda k: _counts_after(state, k, class_id, grid), chosen_by):
+    for counts in _each(lambda k: _counts_after(state, k, class_id, grid), chosen_by):
         tried += counts
     gains = np.nan_to_num(mean_where_known(iou_of(tried)) - _miou(state.counts[state.chooses]))
     best = int(gains.argmax())
     if gains[best] <= 0:
         return Trial(class_id, None, before, before, None, False, "no value of the grid gains")
     rule = grid[best]
-    counts = np.concatenate(_map(lambda k: _counts_after(state, k, class_id, [rule]), range(len(state.images))))
+    counts = np.concatenate(list(_each(lambda k: _counts_after(state, k, class_id, [rule]), range(len(state.images)))))
     after, held_back = _miou(counts), ~state.chooses
     other_gain = _miou(counts[held_back]) - _miou(state.counts[held_back])
     if not other_gain > 0:
@@ -182,7 +189,8 @@ def _try(state: _State, class_id: int, grid: Sequence[ClassRule]) -> Trial:
     interval = miou_gain_interval(state.counts, counts)
     if not interval[0] > 0:
         return Trial(class_id, rule, before, after, interval, False, "within the bootstrap error")
-    _map(lambda image: _apply(image, class_id, rule, state.classes), state.images)
+    for _ in _each(lambda image: _apply(image, class_id, rule, state.classes), state.images):
+        pass
     state.counts = counts
     default = ClassRule()
     changes = {s.name: getattr(rule, s.name) for s in fields(rule) if getattr(rule, s.name) != getattr(default, s.name)}
@@ -190,9 +198,10 @@ def _try(state: _State, class_id: int, grid: Sequence[ClassRule]) -> Trial:
     return Trial(class_id, rule, before, after, interval, True, "gains on both halves")
 
 
-def _map(function: Callable[[T], R], things: Iterable[T]) -> list[R]:
+def _each(function: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    """Yield function(thing) in order, computed by threads."""
     threads = count_threads()
-    return list(prefetch(function, things, threads=threads, ahead=2 * threads))
+    return prefetch(function, things, threads=threads, ahead=2 * threads)
 
 
 def _miou(counts: np.ndarray) -> float:
