@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segkit.commands.output import is_first_rank, say
+from segkit.errors import ConfigError
 from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
@@ -102,6 +103,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smooth", action="store_true", help="videos: average the probabilities along the motion, against flicker"
     )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this process, or those of torchrun. ray: many processes, here or on the cluster that RAY_ADDRESS "
+        "names; --output is then on storage that all machines share (default: local)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_number,
+        metavar="N",
+        help="processes of --engine ray (default: one per GPU, or one per core where there is none)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
@@ -114,6 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     styled = arguments.render != "blend" or arguments.opacity != 0.6
     if styled and arguments.no_overlays and not arguments.side_by_side:
         raise SegkitError("--render, --opacity: without effect, no overlay is written; leave out --no-overlays")
+    _check_engine(arguments, video=is_video(arguments.input))
     if is_video(arguments.input):
         return _predict_video(arguments)
     if arguments.smooth:
@@ -122,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     job = prepare(
         arguments.input, arguments.output, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing
     )
-    results = _predict(arguments, job)
+    results = _predict_by_fleet(arguments, job) if arguments.engine == "ray" else _predict(arguments, job)
     failed = [result for result in results if result.error]
     say(f"{len(results) - len(failed)} of {len(results)} images predicted: {arguments.output}")
     if Path(arguments.input).is_dir():
@@ -206,6 +221,47 @@ def _load(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Predictor":
     )
 
 
+def _predict_by_fleet(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
+    import functools
+
+    with importing():
+        from segkit.inference.ready import load_together
+        from segkit.predict import predict_by
+        from segkit.prediction.fleet import Fleet
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.table import build_outputs
+
+    classes = load_together(arguments.checkpoint)[0].classes  # the driver needs no more of them, but finds bad ones
+    style = Style(arguments.render, arguments.opacity)
+    outputs = build_outputs(job.output, classes, _kinds(arguments), style=style)
+    fleet = Fleet(
+        functools.partial(_load, arguments),
+        outputs,
+        job.output,
+        max_pixels=round(arguments.max_megapixels * 1e6),
+        workers=arguments.workers,
+        batch_size=None if arguments.batch_size == "auto" else arguments.batch_size,
+        device=arguments.device,
+    )
+    return predict_by(fleet, classes, job, outputs)
+
+
+def _check_engine(arguments: argparse.Namespace, *, video: bool) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: --workers without --engine ray; --engine ray under torchrun, or on a video.
+    """
+    if arguments.engine == "local" and arguments.workers is not None:
+        raise ConfigError(
+            "--workers: without effect on --engine local, which uses the cores by threads; give --engine ray as well"
+        )
+    if arguments.engine == "ray" and "RANK" in os.environ:
+        raise ConfigError("--engine ray: found under torchrun; start it once, without torchrun: Ray starts processes")
+    if arguments.engine == "ray" and video:
+        raise ConfigError("--engine ray: without effect on a video, which one process predicts, frame after frame")
+
+
 def _kinds(arguments: argparse.Namespace) -> list[str]:
     """Return the outputs that were asked for, by their names in the table."""
     flags = ("color", "side_by_side", "uncertainty", "labelme", "geojson", "areas")
@@ -218,10 +274,12 @@ def _kinds(arguments: argparse.Namespace) -> list[str]:
 
 
 def _batch_size(word: str) -> int | str:
-    if word == "auto":
-        return word
+    return word if word == "auto" else _number(word, expected="auto or a number of images from 1")
+
+
+def _number(word: str, *, expected: str = "a number from 1") -> int:
     if not (word.isdecimal() and int(word) > 0):
-        raise argparse.ArgumentTypeError(f"found {word!r}, expected auto or a number of images from 1")
+        raise argparse.ArgumentTypeError(f"found {word!r}, expected {expected}")
     return int(word)
 
 
