@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segkit.commands.output import is_first_rank, say
 from segkit.errors import ConfigError
@@ -128,10 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     styled = arguments.render != "blend" or arguments.opacity != 0.6
     if styled and arguments.no_overlays and not arguments.side_by_side:
         raise SegkitError("--render, --opacity: without effect, no overlay is written; leave out --no-overlays")
-    _check_engine(arguments)
+    _check_engine(arguments, video=is_video(arguments.input))
     if is_video(arguments.input):
-        if arguments.engine == "ray":
-            raise SegkitError("--engine ray: without effect on a video, which is predicted frame by frame, in order")
         return _predict_video(arguments)
     if arguments.smooth:
         raise SegkitError("--smooth: without effect on images; for numbered frames, make a video of them first")
@@ -206,24 +204,62 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
 
 
 def _load(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Predictor":
+    """Load the model as the command line says, in this process or in one of a fleet."""
     from segkit.inference.predictor import Predictor
-
-    return Predictor.load(arguments.checkpoint, **_loading(arguments), local_rank=local_rank)
-
-
-def _loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return how the model is to be loaded for images, in this process or in those of a fleet."""
     from segkit.inference.tta import parse_tta
     from segkit.inference.windows import parse_window
 
-    return {
-        "device": arguments.device,
-        "precision": arguments.precision,
-        "tta": None if arguments.tta is None else () if arguments.tta == "none" else parse_tta(arguments.tta),
-        "window": parse_window(arguments.window),
-        "postprocess": not arguments.no_postprocess,
-        "min_confidence": arguments.min_confidence,
-    }
+    return Predictor.load(
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        tta=None if arguments.tta is None else () if arguments.tta == "none" else parse_tta(arguments.tta),
+        window=parse_window(arguments.window),
+        postprocess=not arguments.no_postprocess,
+        min_confidence=arguments.min_confidence,
+        local_rank=local_rank,
+    )
+
+
+def _predict_by_fleet(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
+    import functools
+
+    with importing():
+        from segkit.inference.ready import load_together
+        from segkit.predict import predict_by
+        from segkit.prediction.fleet import Fleet
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.table import build_outputs
+
+    classes = load_together(arguments.checkpoint)[0].classes  # the driver needs no more of them, but finds bad ones
+    style = Style(arguments.render, arguments.opacity)
+    outputs = build_outputs(job.output, classes, _kinds(arguments), style=style)
+    fleet = Fleet(
+        functools.partial(_load, arguments),
+        outputs,
+        job.output,
+        max_pixels=round(arguments.max_megapixels * 1e6),
+        workers=arguments.workers,
+        batch_size=None if arguments.batch_size == "auto" else arguments.batch_size,
+        device=arguments.device,
+    )
+    return predict_by(fleet, classes, job, outputs)
+
+
+def _check_engine(arguments: argparse.Namespace, *, video: bool) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: --workers without --engine ray; --engine ray under torchrun, or on a video.
+    """
+    if arguments.engine == "local" and arguments.workers is not None:
+        raise ConfigError(
+            "--workers: without effect on --engine local, which uses the cores by threads; give --engine ray as well"
+        )
+    if arguments.engine == "ray" and "RANK" in os.environ:
+        raise ConfigError("--engine ray: found under torchrun; start it once, without torchrun: Ray starts processes")
+    if arguments.engine == "ray" and video:
+        raise ConfigError("--engine ray: without effect on a video, which one process predicts, frame after frame")
 
 
 def _kinds(arguments: argparse.Namespace) -> list[str]:
@@ -235,45 +271,6 @@ def _kinds(arguments: argparse.Namespace) -> list[str]:
     if arguments.probabilities:
         kinds.append(f"probabilities_{arguments.probabilities}")
     return kinds if arguments.no_overlays else ["overlays", *kinds]
-
-
-def _predict_by_fleet(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
-    import functools
-
-    from segkit.inference.predictor import Predictor
-    from segkit.inference.ready import load_together
-    from segkit.predict import predict_by
-    from segkit.prediction.fleet import Fleet
-    from segkit.prediction.outputs import Style
-    from segkit.prediction.table import build_outputs
-
-    classes = load_together(arguments.checkpoint)[0].classes  # the driver needs no more of them, but finds bad ones
-    style = Style(arguments.render, arguments.opacity)
-    outputs = build_outputs(job.output, classes, _kinds(arguments), style=style)
-    fleet = Fleet(
-        functools.partial(Predictor.load, arguments.checkpoint, **_loading(arguments)),
-        outputs,
-        job.output,
-        max_pixels=round(arguments.max_megapixels * 1e6),
-        workers=arguments.workers,
-        batch_size=None if arguments.batch_size == "auto" else arguments.batch_size,
-        device=arguments.device,
-    )
-    return predict_by(fleet, classes, job, outputs)
-
-
-def _check_engine(arguments: argparse.Namespace) -> None:
-    """Refuse options that would have no effect.
-
-    Raises:
-        ConfigError: --workers without --engine ray, or --engine ray under torchrun.
-    """
-    if arguments.engine == "local" and arguments.workers is not None:
-        raise ConfigError(
-            "--workers: without effect on --engine local, which uses the cores by threads; give --engine ray as well"
-        )
-    if arguments.engine == "ray" and "RANK" in os.environ:
-        raise ConfigError("--engine ray: found under torchrun; start it once, without torchrun: Ray starts processes")
 
 
 def _batch_size(word: str) -> int | str:

@@ -83,6 +83,8 @@ def test_options_without_effect_on_an_engine_are_refused(
     words = ["predict", "best.pt", str(folder), "--output", str(folder.parent / "out")]
     assert main([*words, "--workers", "2"]) == 2
     assert "--workers: without effect on --engine local" in capsys.readouterr().err
+    assert main(["predict", "best.pt", "film.mp4", "--output", "out", "--engine", "ray"]) == 2
+    assert "--engine ray: without effect on a video" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")
     assert main([*words, "--engine", "ray"]) == 2
     assert "found under torchrun" in capsys.readouterr().err
