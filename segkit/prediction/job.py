@@ -49,8 +49,11 @@ def prepare(source: str, output: Path, *, overwrite: bool = False, skip_existing
                 f"{output / 'masks'}: holds masks already; continue a job that was stopped with --skip-existing, "
                 "replace them with --overwrite, or choose another folder"
             )
-        output.mkdir(parents=True, exist_ok=True)
+        created = [folder for folder in (output, *output.parents) if not folder.exists()]
         probe = output / f".room.{os.getpid()}"
         write_bytes_durably(probe, bytes(PROBE_BYTES), elsewhere="--output FOLDER")
         probe.unlink()
+        if "RANK" not in os.environ:  # a model that can't be loaded leaves nothing; of several ranks one may be writing
+            for folder in created:
+                folder.rmdir()
     return Job(source, output, inputs.paths, output_names(inputs.relative()), skip_existing)
