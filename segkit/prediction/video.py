@@ -5,11 +5,14 @@ Sound is not copied.
 """
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import logging
+import math
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,15 +21,16 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from segkit.errors import DataError, RunFolderError, first_line
+from segkit.errors import DataError, RunFolderError
 
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
 STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://")
 INSTALL = "pip install 'segkit[video]'"
+BT709, LIMITED = 1, 1  # matrix, primaries and transfer by ITU-T H.273; the range 16..235, as FFmpeg numbers it
 USUAL_FPS = 25.0  # where a camera doesn't say
-TIME_BASE = Fraction(1, 90_000)  # seconds; MPEG's clock, of which every usual frame rate is nearly a whole number
+TICKS = 12_000  # a second, or a few more: a whole number of them for a frame, so that the rate is exact
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,14 @@ class Frame:
     image: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass
 class Video:
     """Frames that are read as they are asked for, how many there are (None: unknown) and how many a second."""
 
     frames: Iterator[Frame]
     fps: float
     num_frames: int | None
+    problem: str = ""  # why frames are missing; known once all were asked for
 
 
 def is_video(source: str) -> bool:
@@ -81,55 +86,85 @@ def open_video(source: str) -> Iterator[Video]:
     import av
 
     try:
-        container = av.open(source)
+        container = av.open(os.path.abspath(source))  # FFmpeg takes what precedes a colon for a protocol
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{source}: not a video that can be read ({error.strerror}); convert or remove it") from error
     with container:
-        if not container.streams.video:
+        cover = av.stream.Disposition.attached_pic  # of a sound file
+        stream = next((one for one in container.streams.video if not one.disposition & cover), None)
+        if stream is None:
             raise DataError(f"{source}: holds no video stream, expected one; is it a sound file?")
-        stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate
-        fps = float(rate) if rate else USUAL_FPS
-        frames = _decode(source, container.decode(stream), fps)
-        yield Video(_told(source, frames, stream.frames or None), fps, stream.frames or None)
+        video = Video(iter(()), float(rate) if rate else USUAL_FPS, stream.frames or None)
+        ends = float(stream.duration * stream.time_base) if stream.duration else None
+        faults: list[str] = []
+        video.frames = _whole(source, video, _upright(_decode(container, stream, faults), video.fps), faults, ends)
+        yield video
 
 
-def _decode(source: str, decoded: Iterator[Any], fps: float) -> Iterator[Frame]:
-    """Yield frames until the end, or until one can't be decoded."""
+def _decode(container: Any, stream: Any, faults: list[str]) -> Iterator[Any]:
+    """Yield PyAV's frames; add what can't be decoded to `faults`, and continue behind it."""
     import av
 
-    first: float | None = None
-    for number in itertools.count():
+    packets = container.demux(stream)
+    while True:
         try:
-            frame = next(decoded, None)
+            packet = next(packets, None)
         except (av.FFmpegError, OSError) as error:
-            log.warning("warning: %s: damaged behind frame %d (%s); the rest is left out", source, number, error)
+            faults.append(str(error.strerror))
+            packet = None
+            decoded = stream.decode(None)  # the frames that the decoder still holds
+        else:
+            try:
+                decoded = packet.decode() if packet is not None else []
+            except av.FFmpegError as error:
+                faults.append(str(error.strerror))
+                continue
+        yield from decoded
+        if packet is None:
             return
-        if frame is None:
-            return
+
+
+def _upright(decoded: Iterator[Any], fps: float) -> Iterator[Frame]:
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()  # one for all frames: each would make its own
+    first: float | None = None
+    for number, frame in enumerate(decoded):
         seconds = float(frame.time) if frame.time is not None else number / fps
         first = seconds if first is None else first
+        image = reformatter.reformat(frame, format="rgb24").to_ndarray()
         # the display matrix says by how much a frame is turned counterclockwise to be upright, as rot90 does
-        upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4)
-        yield Frame(number, seconds - first, np.ascontiguousarray(upright))
+        image = np.rot90(image, k=round(frame.rotation / 90) % 4)
+        yield Frame(number, seconds - first, np.ascontiguousarray(image))
 
 
-def _told(source: str, frames: Iterator[Frame], expected: int | None) -> Iterator[Frame]:
-    """Yield frames; refuse a video without one, and say where one ends early."""
-    number = 0
+def _whole(
+    source: str, video: Video, frames: Iterator[Frame], faults: Sequence[str], ends: float | None
+) -> Iterator[Frame]:
+    """Yield frames; refuse a video without one, and note in `video.problem` that some are missing.
+
+    Fewer than the header counts are no fault of a file that was trimmed without encoding it again: its last frame is
+    shown until it `ends`, in seconds. None: unknown.
+    """
+    number, last = 0, 0.0
     for frame in frames:
-        number += 1
+        number, last = number + 1, frame.seconds
         yield frame
     if not number:
         raise DataError(f"{source}: not one frame can be decoded; is the file whole? Copy or convert it again")
-    if expected is not None and number < expected:
-        log.warning("warning: %s: %d of %d frames can be decoded; is the file whole?", source, number, expected)
+    expected = video.num_frames or number
+    is_short = number < expected and (ends is None or last + 2 / video.fps < ends)
+    if is_short or faults:
+        why = f" ({faults[0]})" if faults else ""
+        video.problem = f"{source}: {number} of {max(expected, number)} frames can be decoded{why}; is the file whole?"
+        log.warning("warning: %s", video.problem)
 
 
 @contextlib.contextmanager
 def _open_with_opencv(source: str, *, live: bool) -> Iterator[Video]:
-    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source if live else os.path.abspath(source))
     try:
         if not capture.isOpened():
             what = "no camera or stream answers there" if live else f"OpenCV can't read it; PyAV may: {INSTALL}"
@@ -137,7 +172,6 @@ def _open_with_opencv(source: str, *, live: bool) -> Iterator[Video]:
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps < 1000 else USUAL_FPS
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        num_frames = count if count > 0 and not live else None
 
         def read() -> Iterator[Frame]:
             started = time.monotonic()
@@ -148,7 +182,9 @@ def _open_with_opencv(source: str, *, live: bool) -> Iterator[Video]:
                 seconds = time.monotonic() - started if live else number / fps
                 yield Frame(number, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
-        yield Video(_told(source, read(), num_frames), fps, num_frames)
+        video = Video(iter(()), fps, count if count > 0 and not live else None)
+        video.frames = _whole(source, video, read(), (), count / fps)  # an estimate in some formats
+        yield video
     finally:
         capture.release()
 
@@ -157,19 +193,23 @@ class VideoWriter(Protocol):
     """A video file that grows by a frame at a time; all of one size."""
 
     def write(self, frame: Frame) -> None:
-        """Append a frame, to be shown at its time."""
+        """Append a frame, to be shown at its time; one of another size is resized."""
 
     def close(self) -> None:
         """Write what makes the file playable."""
+
+    def abandon(self) -> None:
+        """Let go of the file, which is then worth nothing."""
 
 
 def create_video(path: Path, *, fps: float, size_hw: tuple[int, int]) -> VideoWriter:
     """Begin an mp4 file of frames of one size: H.264, which browsers play; without PyAV MPEG-4, which they don't.
 
-    An odd side gets one more row or column, a copy of the last: H.264 stores colours for 2x2 pixels.
+    Frames are shown at their own times, also where those are irregular; OpenCV's MPEG-4 shows `fps` a second. An odd
+    side gets one more row or column, a copy of the last: H.264 stores colours for 2x2 pixels.
 
     Raises:
-        RunFolderError: it can't be written.
+        RunFolderError: it can't be written, now or later.
     """
     if _has_pyav():
         return _PyAvWriter(path, fps, size_hw)
@@ -180,54 +220,102 @@ def create_video(path: Path, *, fps: float, size_hw: tuple[int, int]) -> VideoWr
 class _PyAvWriter:
     def __init__(self, path: Path, fps: float, size_hw: tuple[int, int]) -> None:
         import av
+        from av.video.reformatter import VideoReformatter
 
-        self._av = av
-        try:
-            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        except (av.FFmpegError, OSError) as error:
-            raise RunFolderError(f"{path}: can't be written ({first_line(error)}); choose another --output") from error
-        # x264's default, medium, takes four times as long as veryfast for a file that is a little smaller
-        options = {"preset": "veryfast", "crf": "20"}
-        self._stream = self._container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options=options
+        self._path, self._size_hw, self._last = path, _even(size_hw), -1
+        rate = Fraction(fps).limit_denominator(1001)  # 24000/1001, not 23.976
+        self._time_base = Fraction(1, rate.numerator * math.ceil(TICKS / rate.numerator))
+        self._frame = av.VideoFrame.from_ndarray
+        # BT.709, and said so: players guess the matrix of an untagged file from its size
+        self._convert = functools.partial(
+            VideoReformatter().reformat,
+            format="yuv420p",
+            dst_colorspace=BT709,
+            dst_color_range=LIMITED,
         )
-        self._stream.height, self._stream.width = (length + length % 2 for length in size_hw)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = TIME_BASE
-        self._last = -1
+        with self._writing():
+            self._container = av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "+faststart"})
+            # x264's default, medium, takes nearly twice the time of veryfast for a file of about the same size
+            options = {"preset": "veryfast", "crf": "20"}
+            self._stream = self._container.add_stream("libx264", rate=rate, options=options)
+            self._stream.height, self._stream.width = self._size_hw
+            self._stream.pix_fmt = "yuv420p"
+            codec = self._stream.codec_context
+            codec.time_base = self._time_base
+            codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+            codec.color_range = LIMITED
 
     def write(self, frame: Frame) -> None:
-        encoded = self._av.VideoFrame.from_ndarray(_even(frame.image), format="rgb24")
-        self._last = max(self._last + 1, round(frame.seconds / TIME_BASE))  # never twice the same time
-        encoded.pts, encoded.time_base = self._last, TIME_BASE
-        self._container.mux(self._stream.encode(encoded))
+        with self._writing():
+            encoded = self._convert(self._frame(_resized(frame.image, self._size_hw), format="rgb24"))
+            self._last = max(self._last + 1, round(frame.seconds / self._time_base))  # never twice the same time
+            encoded.pts, encoded.time_base = self._last, self._time_base
+            self._container.mux(self._stream.encode(encoded))
 
     def close(self) -> None:
-        self._container.mux(self._stream.encode())
-        self._container.close()
+        with self._writing():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(RunFolderError), self._writing():
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        import av
+
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise RunFolderError(
+                f"{self._path.parent}: the video can't be written ({error.strerror}); free some space, or choose "
+                "another folder with --output"
+            ) from error
 
 
 class _OpenCvWriter:
     def __init__(self, path: Path, fps: float, size_hw: tuple[int, int]) -> None:
-        height, width = (length + length % 2 for length in size_hw)
         self._path = path.with_name(f"{path.name}.mp4")  # OpenCV goes by the suffix
-        self._final = path
-        self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+        self._final, self._size_hw, self._num_frames = path, _even(size_hw), 0
+        fourcc, size = cv2.VideoWriter.fourcc(*"mp4v"), self._size_hw[::-1]
+        self._writer = cv2.VideoWriter(os.path.abspath(self._path), fourcc, fps, size)
         if not self._writer.isOpened():
-            raise RunFolderError(f"{path}: OpenCV can't write a video there; choose another --output")
+            raise RunFolderError(f"{path.parent}: OpenCV can't write a video there; choose another --output")
 
     def write(self, frame: Frame) -> None:
-        self._writer.write(cv2.cvtColor(_even(frame.image), cv2.COLOR_RGB2BGR))
+        self._writer.write(cv2.cvtColor(_resized(frame.image, self._size_hw), cv2.COLOR_RGB2BGR))
+        self._num_frames += 1
 
     def close(self) -> None:
         self._writer.release()
+        found = cv2.VideoCapture(os.path.abspath(self._path))  # OpenCV doesn't say what failed, on a full disk neither
+        written = int(found.get(cv2.CAP_PROP_FRAME_COUNT)) if found.isOpened() else 0
+        found.release()
+        if written != self._num_frames:
+            self.abandon()
+            raise RunFolderError(
+                f"{self._final.parent}: OpenCV wrote {written} of {self._num_frames} frames; free some space, "
+                "or choose another folder with --output"
+            )
         self._path.replace(self._final)
 
+    def abandon(self) -> None:
+        self._writer.release()
+        self._path.unlink(missing_ok=True)
 
-def _even(image: np.ndarray) -> np.ndarray:
+
+def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
+    return size_hw[0] + size_hw[0] % 2, size_hw[1] + size_hw[1] % 2
+
+
+def _resized(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Return an image at the size of its video: an odd side repeats its last row or column."""
     height, width = image.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
+    if (height, width) == size_hw:
         return image
+    if _even((height, width)) != size_hw:  # some streams change it
+        return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
     return cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
 
 
