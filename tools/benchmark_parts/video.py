@@ -99,13 +99,14 @@ def lite_predictor(device: torch.device) -> Predictor:
 def smoothing_remarks() -> Iterator[str]:
     """Say what smoothing does on a drawn video whose truth is known, to models from poor to right."""
     for amount, model in ((1.0, "poor"), (0.7, "fair"), (0.5, "good"), (0.3, "right")):
-        smoother = Smoother()
+        smoother, flickers = Smoother(), []
         raw_matrix, matrix = ConfusionMatrix(3), ConfusionMatrix(3)
         for image, mask, logits in itertools.islice(noisy_discs(amount), 40):
             smoothed = smoother.update(image, logits)
+            flickers.append((smoothed.raw_flicker, smoothed.smooth_flicker))
             raw_matrix.update(logits.argmax(axis=0).astype(np.uint8), mask)
-            matrix.update(smoothed.argmax(axis=0).astype(np.uint8), mask)
-        before, after = (100 * np.nanmean(values) for values in (smoother.raw_flicker, smoother.smooth_flicker))
+            matrix.update(smoothed.logits.argmax(axis=0).astype(np.uint8), mask)
+        before, after = 100 * np.nanmean(flickers, axis=0)
         yield (
             f"smoothing a {model} model on drawn discs: flicker {before:.1f} -> {after:.1f} %, mIoU "
             f"{raw_matrix.scores().miou:.3f} -> {matrix.scores().miou:.3f}"
