@@ -161,7 +161,7 @@ def test_eval_applies_stored_rules_states_them_and_can_leave_them_out(
     raw = eval_miou(best, output=out).scores.to_dict(Checkpoint.load(best).classes)
     store(best, DROP_ALL)
     assert main(["eval", str(best), "--output", str(out)]) == 0
-    assert "post-processing of 3 classes (tuned on this split)" in capsys.readouterr().out
+    assert "post-processing of 3 classes (tuned on val)" in capsys.readouterr().out
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["classes"][1]["predicted_pixels"] == 0
     assert metrics["protocol"]["postprocess"] == DROP_ALL.to_dict()

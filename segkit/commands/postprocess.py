@@ -24,5 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.dry_run:
         say(f"nothing to write: {arguments.checkpoint} held {'these' if found == 'rules' else 'no'} rules before")
     if result.tuning.postprocess.rules and not arguments.dry_run:
-        say("segkit eval and predict apply them; --no-postprocess turns them off")
+        say(
+            "segkit eval and predict apply them; --no-postprocess turns them off",
+            "they may not help on other images: score another split with and without them, as in "
+            f"segkit eval {arguments.checkpoint} --split test [--no-postprocess]",
+        )
     return 0

@@ -35,10 +35,8 @@ class EvaluationProtocol:
         views = ", ".join(f"{view:g}" if isinstance(view, float) else str(view) for view in self.tta) or "none"
         rules = "none"
         if self.postprocess and self.postprocess.rules:
-            here = self.postprocess.tuned_on == self.split
-            tuned_on = "this split" if here else self.postprocess.tuned_on or "an unnamed split"
             number = len(self.postprocess.rules)
-            rules = f"of {number} {'class' if number == 1 else 'classes'} (tuned on {tuned_on})"
+            rules = f"of {number} {'class' if number == 1 else 'classes'} (tuned on {self.postprocess.tuned_on})"
         return (
             f"split {self.split}: {count(self.num_images, 'image')} at their own size, canvas "
             f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, {self.precision}"
