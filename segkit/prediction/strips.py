@@ -87,7 +87,8 @@ def _predict(
         count = len(windows.grid(source.hw)[0].starts)
         for strip in progress(strips, total=count, unit="strip", title=path.name):
             ids = _sure(strip, min_confidence, classes)
-            pixels += np.bincount(ids.ravel(), minlength=256)
+            for row in ids:  # bincount takes 8 bytes a pixel on the way
+                pixels += np.bincount(row, minlength=256)
             sink.write(ids)
             if reduced:
                 reduced.add(strip.image, ids)
@@ -147,15 +148,25 @@ class _Reduced:
 
     def add(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Add rows, uint8 RGB [rows, w, 3] and [rows, w]."""
-        image, mask = np.concatenate([self._image, image]), np.concatenate([self._mask, mask])
-        down, across = self.factors
+        down, begun = self.factors[0], len(self._mask)
+        first = min(len(mask), -begun % down)  # rows that complete what was begun; only these are copied
+        if first:
+            self._image = np.concatenate([self._image, image[:first]])
+            self._mask = np.concatenate([self._mask, mask[:first]])
+            if len(self._mask) == down:
+                self._reduce(self._image, self._mask)
+        last = first + (len(mask) - first) // down * down
+        self._reduce(image[first:last], mask[first:last])
+        if first == 0 or begun + first == down:
+            self._image, self._mask = image[last:].copy(), mask[last:].copy()
+
+    def _reduce(self, image: np.ndarray, mask: np.ndarray) -> None:
+        """Shrink whole cells."""
+        (down, across), width = self.factors, self.hw[1]
         rows = min(len(mask) // down, self.hw[0] - self._done)
         if rows:
-            done, used, width = slice(self._done, self._done + rows), rows * down, self.hw[1]
-            cv2.resize(
-                image[:used, : width * across], (width, rows), dst=self.image[done], interpolation=cv2.INTER_AREA
-            )
-            self.mask[done] = mask[down // 2 : used : down, across // 2 :: across][:, :width]
+            done = slice(self._done, self._done + rows)
+            pixels = image[: rows * down, : width * across]
+            cv2.resize(pixels, (width, rows), dst=self.image[done], interpolation=cv2.INTER_AREA)
+            self.mask[done] = mask[down // 2 : rows * down : down, across // 2 :: across][:, :width]
             self._done += rows
-            image, mask = image[used:].copy(), mask[used:].copy()
-        self._image, self._mask = image, mask
