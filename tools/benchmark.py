@@ -22,6 +22,7 @@ from benchmark_parts.prediction import evaluate_part, metric_part, predict_part
 from benchmark_parts.start import start_part
 from benchmark_parts.timing import Comparison, interleave, table
 from benchmark_parts.training import loss_part, train_part
+from benchmark_parts.video import video_part
 
 from segkit.runtime.device import describe_environment, select_device
 
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[torch.device, Path], list[Comparison]]] = {
     "evaluate": evaluate_part,
     "train": train_part,
     "start": start_part,
+    "video": video_part,
 }
 
 
