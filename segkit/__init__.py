@@ -5,7 +5,7 @@ The floors, highest first: a module imports only from floors below its own, and 
 
     cli                             the `segkit` command: which command, its exit code
     commands                        a file per command; tools/*.py are the same commands as scripts
-    plan | cross_validation         rehearse a run; train one for every fold
+    plan | cross_validation | postprocess  rehearse a run; train one for every fold; rules that repair masks
     train | eval_miou               the training loop; the score of a checkpoint
     training | doctor               what a run needs beside its loop; `segkit check`
     report | predict                tables; masks and overlays of images

@@ -15,16 +15,19 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from segkit import __version__
-from segkit.commands import check, convert, demo, download, eval, plan, predict, split, train
+from segkit.commands import check, convert, demo, download, eval, plan, postprocess, predict, split, train
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
+from segkit.runtime.process import exit_at_once
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "plan": plan,
     "eval": eval,
+    "postprocess": postprocess,
     "predict": predict,
     "check": check,
     "convert": convert,
@@ -62,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     finally:
         log.removeHandler(handler)
+
+
+def program() -> NoReturn:
+    """Be the `segkit` program: run the command that was typed, and end with its exit code."""
+    exit_at_once(main)
 
 
 def parse(words: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
@@ -114,4 +122,4 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -18,6 +18,7 @@ from segkit.config.schema import RunConfig
 from segkit.errors import DeviceError
 from segkit.evaluation.validation import Validation
 from segkit.inference.ready import ready
+from segkit.inference.tta import with_tta
 from segkit.loading.loader import AHEAD
 from segkit.loading.prepare import PreparedData, prepare_data
 from segkit.models.checkpoint import Checkpoint
@@ -210,7 +211,7 @@ def _seconds_per_sample(config: RunConfig, data: PreparedData) -> float:
 def _seconds_per_validated_image(path: Path, config: RunConfig, data: PreparedData, device: torch.device) -> float:
     """Validate a few batches with what the rehearsal saved, twice; the first time is not counted."""
     precision = select_precision(config.train.precision, device)
-    model = ready(Checkpoint.load(path), device, precision=precision)
+    model = with_tta(ready(Checkpoint.load(path), device, precision=precision), config.eval.tta)
     few = replace(data, val=data.val[: 4 * config.eval.batch_size])
     validation = Validation(build_validation_set(config, few), config.eval.batch_size)
     seconds = 0.0

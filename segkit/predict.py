@@ -6,79 +6,29 @@ Three stages run side by side: load | segment | save. The path from pixels to ma
 
 import contextlib
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from segkit.classes import Classes
 from segkit.datasets.masks import read_label_values
-from segkit.errors import RunFolderError
 from segkit.inference.predictor import Predictor
-from segkit.prediction.clock import Clock
-from segkit.prediction.inputs import find_inputs
-from segkit.prediction.names import output_names
-from segkit.prediction.outputs import MASK_SUFFIXES, Output
+from segkit.prediction.job import REMEDY, Job, prepare
+from segkit.prediction.outputs import Output
 from segkit.prediction.rows import Predicted, Rows, count_pixels, earlier_row, read_rows
-from segkit.prediction.stages import Stages, in_batches
+from segkit.prediction.stages import Stages
 from segkit.prediction.table import build_outputs
-from segkit.runtime.files import write_bytes_durably, writing
-from segkit.runtime.machine import count_threads, keep_freed_memory
+from segkit.runtime.files import writing
+from segkit.runtime.machine import keep_freed_memory
 from segkit.runtime.progress import progress
-from segkit.runtime.threads import prefetch
 
 if TYPE_CHECKING:
     from segkit.runtime.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
-PROBE_BYTES = 2**20
 MAX_MEGAPIXELS = 1000.0  # of an image that is decoded whole: 3 GB of memory
-
-
-# ---- a job: what is predicted, and where it goes
-
-
-@dataclass(frozen=True)
-class Job:
-    """Images, the names of their outputs, and the folder that those are written to."""
-
-    source: str
-    output: Path
-    paths: list[Path]
-    names: list[str]
-    skip_existing: bool = False
-
-    def is_done(self, k: int) -> bool:
-        """True if an earlier job has predicted image k: its mask, which is written last, exists."""
-        return self.skip_existing and self.mask(k) is not None
-
-    def mask(self, k: int) -> Path | None:
-        """Return the mask file of image k, where it exists."""
-        files = (self.output / "masks" / f"{self.names[k]}{suffix}" for suffix in MASK_SUFFIXES)
-        return next((file for file in files if file.is_file()), None)
-
-
-def prepare(source: str, output: Path, *, overwrite: bool = False, skip_existing: bool = False) -> Job:
-    """Find the images that `source` means (see `find_inputs`), and see that `output` can be written to.
-
-    Raises:
-        DataError: `source` means no image.
-        RunFolderError: `output` holds masks already (they may have been corrected by hand) and neither `overwrite` nor
-            `skip_existing`; or it can't be written to, or its disk is full.
-    """
-    inputs = find_inputs(source, outside=output)
-    with _writing(output):
-        if not (overwrite or skip_existing) and (output / "masks").is_dir() and any((output / "masks").iterdir()):
-            raise RunFolderError(
-                f"{output / 'masks'}: holds masks already; continue a job that was stopped with --skip-existing, "
-                "replace them with --overwrite, or choose another folder"
-            )
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / f".room.{os.getpid()}"
-        write_bytes_durably(probe, bytes(PROBE_BYTES), elsewhere="--output FOLDER")
-        probe.unlink()
-    return Job(source, output, inputs.paths, output_names(inputs.relative()), skip_existing)
 
 
 def predict_files(
@@ -118,30 +68,51 @@ def predict(
         RunFolderError: `output` can't be written to any more, or holds the table of another model; what was done is
             kept.
     """
-    rank, size = (ranks.rank, ranks.size) if ranks else (0, 1)
     keep_freed_memory()
-    stages = Stages(predictor, outputs, max_pixels=round(max_megapixels * 1e6))
+    stages = Stages(predictor, outputs, max_pixels=round(max_megapixels * 1e6), batch_size=batch_size)
+    return predict_by(stages, predictor.classes, job, outputs, ranks=ranks)
+
+
+class Engine(Protocol):
+    """What predicts a job's images: this process's stages, or a fleet of processes (segkit/prediction/fleet.py)."""
+
+    @property
+    def rows(self) -> dict[str, Predicted]:
+        """The rows of what is done, by name."""
+
+    def run(self, named: Sequence[tuple[Path, str]]) -> Generator[str, None, None]:
+        """Yield the name of each image when its outputs are written."""
+
+    def describe(self) -> str:
+        """Return what limits the speed, in words."""
+
+
+def predict_by(
+    engine: Engine, classes: Classes, job: Job, outputs: Sequence[Output], *, ranks: "Ranks | None" = None
+) -> list[Predicted]:
+    """Have an engine predict a job's images, and write what is said of all of them together; the rest as `predict`."""
+    rank, size = (ranks.rank, ranks.size) if ranks else (0, 1)
     share = range(rank, len(job.paths), size)
     todo = [k for k in share if not job.is_done(k)]
-    with _writing(job.output), contextlib.ExitStack() as stack:
-        earlier = _earlier(job, [k for k in share if job.is_done(k)], predictor)
+    with writing(job.output, remedy=REMEDY), contextlib.ExitStack() as stack:
+        earlier = _earlier(job, [k for k in share if job.is_done(k)], classes)
         table = job.output / ("predictions.csv" if size == 1 else f"predictions.rank{rank}.csv")
-        rows = Rows(table, predictor.classes, earlier.values())
+        rows = Rows(table, classes, earlier.values())
         stack.callback(rows.close)
         # for `segkit convert OUTPUT --from id-masks`, which takes masks to be corrected to a labelling tool
-        (job.output / "classes.txt").write_text(predictor.classes.lines(), encoding="utf-8")
-        listed: set[str] = set()
+        (job.output / "classes.txt").write_text(classes.lines(), encoding="utf-8")
+        listed: dict[str, None] = {}  # names, in the order of the table
 
         def list_rest() -> None:
             """Add the rows of what was saved in the threads' last moments, after Ctrl-C for instance."""
-            for name in stages.rows.keys() - listed:
-                rows.add(stages.rows[name])
+            for name in engine.rows.keys() - listed.keys():
+                rows.add(engine.rows[name])
 
         stack.callback(list_rest)
-        for name in _run(stages, [(job.paths[k], job.names[k]) for k in todo], batch_size, stack, job):
-            rows.add(stages.rows[name])
-            listed.add(name)
-        mine = {**earlier, **{k: stages.rows[job.names[k]] for k in todo}}
+        for name in _run(engine, [(job.paths[k], job.names[k]) for k in todo], stack, job):
+            rows.add(engine.rows[name])
+            listed[name] = None
+        mine = {**earlier, **{k: engine.rows[job.names[k]] for k in todo}}
         found = {k: row for part in (ranks.gather(mine) if ranks else [mine]) for k, row in part.items()}
         ordered = [found[k] for k in range(len(job.paths))]
         done = [
@@ -150,9 +121,9 @@ def predict(
         if rank == 0:
             for output in outputs:
                 output.finish(done)
-            if earlier or size > 1:
+            if size > 1 or [*listed] != job.names:
                 rows.close()
-                Rows(job.output / "predictions.csv", predictor.classes, ordered).close()
+                Rows(job.output / "predictions.csv", classes, ordered).close()
         if size > 1:
             ranks.gather(None)  # type: ignore[union-attr]  # the joined table is on the disk
             rows.close()
@@ -160,51 +131,33 @@ def predict(
     return ordered
 
 
-def _run(
-    stages: "Stages", named: Sequence[tuple[Path, str]], batch_size: int, stack: contextlib.ExitStack, job: Job
-) -> Iterator[str]:
-    """Yield the name of each image when it is done: three stages side by side, in order, a few images at a time."""
-    threads = count_threads()
-    ahead = max(threads, batch_size)
-    clock = Clock()
-    loaded = prefetch(stages.load, named, threads=threads, ahead=ahead + 2)
-    arriving = clock.waiting("decoding", stack.enter_context(contextlib.closing(loaded)))
-    segmented = (
-        current
-        for batch in in_batches(arriving, batch_size)
-        for current in clock.call("the network", stages.segment, batch)
-    )
-    saved = prefetch(stages.save, segmented, threads=threads, ahead=ahead)
-    stack.enter_context(contextlib.closing(saved))
+def _run(engine: Engine, named: Sequence[tuple[Path, str]], stack: contextlib.ExitStack, job: Job) -> Iterator[str]:
+    """Yield the name of each image when it is done, beside a bar."""
+    started = time.perf_counter()
+    saved = stack.enter_context(contextlib.closing(engine.run(named)))
     with progress(saved, total=len(named), unit="image", title="predicting") as bar:
         try:
             for name in bar:
-                bar.set_postfix_str(clock.describe(), refresh=False)
+                bar.set_postfix_str(engine.describe(), refresh=False)
                 yield name
         except KeyboardInterrupt:
             log.info("stopped; %s lists what is done; --skip-existing continues", job.output / "predictions.csv")
             raise
     if named:
-        log.info("%.1f images/s: %s", len(named) / clock.elapsed, clock.describe())
+        log.info("%.1f images/s: %s", len(named) / (time.perf_counter() - started), engine.describe())
 
 
-def _earlier(job: Job, done: Sequence[int], predictor: Predictor) -> dict[int, Predicted]:
+def _earlier(job: Job, done: Sequence[int], classes: Classes) -> dict[int, Predicted]:
     """Return the rows of images that an earlier job has predicted; of one that it listed nowhere, by its mask."""
     if not done:
         return {}
     tables = sorted(job.output.glob("predictions*.csv"))
-    listed = {cell: row for table in tables for cell, row in read_rows(table, predictor.classes).items()}
-    return {k: earlier_row(listed, str(job.paths[k])) or _row_of_mask(job, k, predictor) for k in done}
+    listed = {cell: row for table in tables for cell, row in read_rows(table, classes).items()}
+    return {k: earlier_row(listed, str(job.paths[k])) or _row_of_mask(job, k, classes) for k in done}
 
 
-def _row_of_mask(job: Job, k: int, predictor: Predictor) -> Predicted:
+def _row_of_mask(job: Job, k: int, classes: Classes) -> Predicted:
     mask = job.mask(k)
     assert mask is not None, job.names[k]
     ids = read_label_values(mask)
-    return Predicted(str(job.paths[k]), ids.shape, count_pixels(ids, len(predictor.classes)))
-
-
-@contextlib.contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    with writing(output, remedy="free some space, or choose another folder with --output"):
-        yield
+    return Predicted(str(job.paths[k]), ids.shape, count_pixels(ids, len(classes)))

@@ -40,7 +40,7 @@ class Tree:
         while line := self.process.stdout.readline():  # what the part itself prints stands between
             if line.startswith("answer "):
                 return json.loads(line.removeprefix("answer "))
-        raise SystemExit(f"{self.process.args}: ended; its message is above")
+        raise SystemExit("a tree ended; its message is above")
 
 
 def main() -> int:
@@ -78,9 +78,11 @@ def serve(checkout: Path, part: str) -> None:
     import benchmark  # that of the checkout
     import cv2
 
+    from segkit.runtime.device import select_device
+
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory(prefix="segkit-before-after-") as folder:
-        comparisons = benchmark.PARTS[part](benchmark.select_device("auto"), Path(folder))
+        comparisons = benchmark.PARTS[part](select_device("auto"), Path(folder))
         variants = [
             (f"{comparison.title}: {name}", variant)
             for comparison in comparisons

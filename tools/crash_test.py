@@ -17,7 +17,6 @@ import logging
 import multiprocessing
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -71,7 +70,7 @@ def crash_test(folder: Path, kills: int, workers: int, moments: random.Random) -
             process.start()
             process.join(moments.uniform(0, straight_seconds / 2) if killed < kills else None)
             if process.exitcode is None:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 process.join()
                 killed += 1
                 halfway += any(Path(config.run).glob("checkpoints/.*.part"))

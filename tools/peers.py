@@ -100,7 +100,9 @@ class AlbumentationsDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image_path, mask_path = self.pairs[index % len(self.pairs)]
-        image = cv2.cvtColor(cv2.imread(str(image_path)), cv2.COLOR_BGR2RGB)
+        pixels = cv2.imread(str(image_path))
+        assert pixels is not None, image_path
+        image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         done = self.transform(image=image, mask=np.array(Image.open(mask_path)))
         return torch.from_numpy(done["image"].transpose(2, 0, 1).copy()), torch.from_numpy(done["mask"])
 

@@ -121,8 +121,9 @@ def measure_rank(num_steps: int) -> None:
         network = data_parallel(model, ranks, torch.device("cpu"), example=torch.zeros(1, 3, SIDE, SIDE))
         counted = [0]
 
-        def count(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        def count(_: Any, bucket: Any) -> torch.futures.Future[torch.Tensor]:
             counted[0] += bucket.buffer().nbytes
+            assert dist.group.WORLD is not None
             return default_hooks.allreduce_hook(dist.group.WORLD, bucket)
 
         if isinstance(network, DistributedDataParallel):

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segkit.commands.output import is_first_rank, say
+from segkit.errors import ConfigError
+from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
-    from segkit.predict import Job
+    from segkit.inference.predictor import Predictor
+    from segkit.prediction.job import Job
     from segkit.prediction.rows import Predicted
 
 
@@ -36,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="N",
         help="images per forward pass; auto: 1 on a CPU, 16 on a GPU; halved where memory is short (default: auto)",
+    )
+    parser.add_argument(
+        "--tta",
+        metavar="VIEW,...",
+        help="test-time augmentation: flip, vflip and scales, as in flip,1.25; none (default: the run's eval.tta)",
+    )
+    parser.add_argument(
+        "--no-postprocess", action="store_true", help="leave out the rules that segkit postprocess found for the model"
     )
     parser.add_argument(
         "--window",
@@ -66,10 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--uncertainty": "entropy of the class probabilities as grey PNGs: 0 certain, 255 a guess",
         "--labelme": "a JSON file per image for labelme, to correct the masks by hand",
         "--geojson": "a GeoJSON file of polygons per image, in pixels",
-        "--coco": "coco.json: an annotation per region, as polygon, or RLE where it has holes",
         "--areas": "areas.csv: pixels and objects of each class in each image",
     }.items():
         written.add_argument(flag, action="store_true", help=text)
+    written.add_argument(
+        "--coco",
+        choices=("polygons", "runs"),
+        help="coco.json: an annotation per region, as polygon (RLE where it has holes), or all as RLE, exactly",
+    )
     written.add_argument(
         "--probabilities",
         choices=("npz", "png"),
@@ -88,24 +103,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smooth", action="store_true", help="videos: average the probabilities along the motion, against flicker"
     )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this process, or those of torchrun. ray: many processes, here or on the cluster that RAY_ADDRESS "
+        "names; --output is then on storage that all machines share (default: local)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_number,
+        metavar="N",
+        help="processes of --engine ray (default: one per GPU, or one per core where there is none)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from segkit.errors import SegkitError
-    from segkit.predict import prepare
+    from segkit.prediction.job import prepare
     from segkit.prediction.video import is_video
 
-    if (
-        arguments.no_overlays
-        and not arguments.side_by_side
-        and (arguments.render != "blend" or arguments.opacity != 0.6)
-    ):
-        raise SegkitError(
-            "--render, --opacity: without effect on masks; leave out --no-overlays, or add --side-by-side"
-        )
-
+    styled = arguments.render != "blend" or arguments.opacity != 0.6
+    if styled and arguments.no_overlays and not arguments.side_by_side:
+        raise SegkitError("--render, --opacity: without effect, no overlay is written; leave out --no-overlays")
+    _check_engine(arguments, video=is_video(arguments.input))
     if is_video(arguments.input):
         return _predict_video(arguments)
     if arguments.smooth:
@@ -114,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     job = prepare(
         arguments.input, arguments.output, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing
     )
-    results = _predict(arguments, job)
+    results = _predict_by_fleet(arguments, job) if arguments.engine == "ray" else _predict(arguments, job)
     failed = [result for result in results if result.error]
     say(f"{len(results) - len(failed)} of {len(results)} images predicted: {arguments.output}")
     if Path(arguments.input).is_dir():
@@ -129,9 +152,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predict_video(arguments: argparse.Namespace) -> int:
     from segkit.errors import SegkitError
-    from segkit.inference.predictor import Predictor
-    from segkit.prediction.outputs import Style
-    from segkit.prediction.video_job import predict_video, refuse_existing
+
+    with importing():
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.video_job import predict_video, refuse_existing
 
     if _kinds(arguments) != ["overlays"] or arguments.skip_existing:
         raise SegkitError(
@@ -141,12 +165,7 @@ def _predict_video(arguments: argparse.Namespace) -> int:
     if arguments.window not in ("auto", "off"):
         raise SegkitError(f"--window {arguments.window}: without effect on a video, whose frames fit the canvas whole")
     refuse_existing(arguments.input, arguments.output, overwrite=arguments.overwrite)
-    predictor = Predictor.load(
-        arguments.checkpoint,
-        device=arguments.device,
-        precision=arguments.precision,
-        min_confidence=arguments.min_confidence,
-    )
+    predictor = _load(arguments)
     style = Style(arguments.render, arguments.opacity)
     done = predict_video(predictor, arguments.input, arguments.output, style=style, smooth=arguments.smooth)
     say(f"{done.num_frames} frames predicted: {done.path}")
@@ -161,11 +180,10 @@ def _predict_video(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
     import contextlib
 
-    from segkit.inference.predictor import Predictor
-    from segkit.inference.windows import parse_window
-    from segkit.predict import predict
-    from segkit.prediction.outputs import Style
-    from segkit.prediction.table import build_outputs
+    with importing():
+        from segkit.predict import predict
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.table import build_outputs
 
     style = Style(arguments.render, arguments.opacity)
     with contextlib.ExitStack() as stack:
@@ -174,14 +192,7 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
             from segkit.runtime.ranks import process_group
 
             ranks = stack.enter_context(process_group(arguments.device))
-        predictor = Predictor.load(
-            arguments.checkpoint,
-            device=arguments.device,
-            precision=arguments.precision,
-            window=parse_window(arguments.window),
-            min_confidence=arguments.min_confidence,
-            local_rank=ranks.local_rank if ranks else 0,
-        )
+        predictor = _load(arguments, local_rank=ranks.local_rank if ranks else 0)
         return predict(
             predictor,
             job,
@@ -192,20 +203,83 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
         )
 
 
+def _load(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Predictor":
+    """Load the model as the command line says, in this process or in one of a fleet."""
+    from segkit.inference.predictor import Predictor
+    from segkit.inference.tta import parse_tta
+    from segkit.inference.windows import parse_window
+
+    return Predictor.load(
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        tta=None if arguments.tta is None else () if arguments.tta == "none" else parse_tta(arguments.tta),
+        window=parse_window(arguments.window),
+        postprocess=not arguments.no_postprocess,
+        min_confidence=arguments.min_confidence,
+        local_rank=local_rank,
+    )
+
+
+def _predict_by_fleet(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
+    import functools
+
+    with importing():
+        from segkit.inference.ready import load_together
+        from segkit.predict import predict_by
+        from segkit.prediction.fleet import Fleet
+        from segkit.prediction.outputs import Style
+        from segkit.prediction.table import build_outputs
+
+    classes = load_together(arguments.checkpoint)[0].classes  # the driver needs no more of them, but finds bad ones
+    style = Style(arguments.render, arguments.opacity)
+    outputs = build_outputs(job.output, classes, _kinds(arguments), style=style)
+    fleet = Fleet(
+        functools.partial(_load, arguments),
+        outputs,
+        job.output,
+        max_pixels=round(arguments.max_megapixels * 1e6),
+        workers=arguments.workers,
+        batch_size=None if arguments.batch_size == "auto" else arguments.batch_size,
+        device=arguments.device,
+    )
+    return predict_by(fleet, classes, job, outputs)
+
+
+def _check_engine(arguments: argparse.Namespace, *, video: bool) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: --workers without --engine ray; --engine ray under torchrun, or on a video.
+    """
+    if arguments.engine == "local" and arguments.workers is not None:
+        raise ConfigError(
+            "--workers: without effect on --engine local, which uses the cores by threads; give --engine ray as well"
+        )
+    if arguments.engine == "ray" and "RANK" in os.environ:
+        raise ConfigError("--engine ray: found under torchrun; start it once, without torchrun: Ray starts processes")
+    if arguments.engine == "ray" and video:
+        raise ConfigError("--engine ray: without effect on a video, which one process predicts, frame after frame")
+
+
 def _kinds(arguments: argparse.Namespace) -> list[str]:
     """Return the outputs that were asked for, by their names in the table."""
-    flags = ("color", "side_by_side", "uncertainty", "labelme", "geojson", "coco", "areas")
+    flags = ("color", "side_by_side", "uncertainty", "labelme", "geojson", "areas")
     kinds = [flag for flag in flags if getattr(arguments, flag)]
+    if arguments.coco:
+        kinds.append(f"coco_{arguments.coco}")
     if arguments.probabilities:
         kinds.append(f"probabilities_{arguments.probabilities}")
     return kinds if arguments.no_overlays else ["overlays", *kinds]
 
 
 def _batch_size(word: str) -> int | str:
-    if word == "auto":
-        return word
+    return word if word == "auto" else _number(word, expected="auto or a number of images from 1")
+
+
+def _number(word: str, *, expected: str = "a number from 1") -> int:
     if not (word.isdecimal() and int(word) > 0):
-        raise argparse.ArgumentTypeError(f"found {word!r}, expected auto or a number of images from 1")
+        raise argparse.ArgumentTypeError(f"found {word!r}, expected {expected}")
     return int(word)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from segkit.commands.output import say
 from segkit.config.reading import load_config
+from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
     from segkit.train import TrainResult
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     resume: bool | Literal["auto"] = "auto" if arguments.auto_resume else arguments.resume
     if arguments.folds:
-        from segkit.cross_validation import describe_folds, train_folds
+        with importing():
+            from segkit.cross_validation import describe_folds, train_folds
 
         folds = train_folds(config, resume=resume)
         if not folds.finished:
@@ -44,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"written: {folds.folder / 'folds.json'}, {folds.folder / 'folds.csv'}")
         say("predict, by all folds' models together:", f"  segkit predict {last} IMAGES --output predictions")
         return 0
-    from segkit.train import train
+    with importing():
+        from segkit.train import train
 
     result = train(config, resume=resume)
     if not result.finished:

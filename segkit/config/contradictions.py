@@ -42,6 +42,7 @@ def _without_effect(config: RunConfig) -> list[str]:
 
 def _excluding(config: RunConfig) -> list[str]:
     data, augment, loss, optim, train = config.data, config.augment, config.loss, config.optim, config.train
+    tta = config.eval.tta
     problems = []
     if not any(loss.weights.values()):
         problems.append(f"loss: every weight is 0; expected at least one of {', '.join(loss.weights)} above 0")
@@ -61,4 +62,8 @@ def _excluding(config: RunConfig) -> list[str]:
         )
     if data.ignore_values == "rest" and data.mask_values is None:
         problems.append("data.ignore_values: 'rest' needs data.mask_values, which list what is not the rest")
+    if repeated := sorted({str(view) for view in tta if tta.count(view) > 1}):
+        problems.append(f"eval.tta: found {', '.join(repeated)} more than once, expected each view once")
+    if 1 in tta:
+        problems.append("eval.tta: found scale 1, which is always among the views; leave it out")
     return problems

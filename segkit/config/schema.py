@@ -30,6 +30,7 @@ ModelName = Literal[
 ]  # fmt: skip
 ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", "effective_number"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+View = Literal["flip", "vflip"] | Annotated[float, Ge(0.25), Le(4)]
 
 
 def key(default: T, text: str, *, resumable: bool = False, evaluable: bool = False) -> T:
@@ -257,6 +258,13 @@ class EvalConfig:
     batch_size: Count = key(8, "images per batch", resumable=True, evaluable=True)
     pictures: Annotated[int, Ge(0)] = key(
         4, "validation images shown in TensorBoard: image, truth, prediction", resumable=True
+    )
+    tta: tuple[View, ...] = key(
+        (),
+        "test-time augmentation: average the probabilities of more views of each image: flip (left-right), vflip, and "
+        "scales beside 1, as in [flip, 1.25]",
+        resumable=True,
+        evaluable=True,
     )
 
 

@@ -1,6 +1,7 @@
 """How far a figure may be off because of which images it was counted on: intervals by the bootstrap."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def miou_interval(
     """Return the percentile bootstrap interval of the mIoU of images, counts [R, N, 3, C] as `marginals` gives them.
 
     R times the same N images were scored, by other models; a class's IoU is that of all images, averaged over R.
-    Pictures are drawn N at a time with replacement, each with what it counts in every repeat, and the figure is made
+    Images are drawn N at a time with replacement, each with what it counts in every repeat, and the figure is made
     of them as it is of all (Efron 1979, Bootstrap methods: another look at the jackknife; the interval between
     percentiles: Efron 1987, Better bootstrap confidence intervals, section 1). A class that a draw doesn't hold is left
     out of its mean, as in any score. NaN where no draw has a figure.
@@ -27,16 +28,46 @@ def miou_interval(
     """
     repeats, num_images, _, num_classes = images.shape
     flat = images.swapaxes(0, 1).reshape(num_images, -1).astype(np.float64)  # [N, R * 3 * C]
-    rng = np.random.Generator(np.random.Philox(key=[seed, 2]))  # neither that of samples nor that of batches
-    share = np.full(num_images, 1 / num_images)
-    block = max(1, NUMBERS_AT_A_TIME // max(num_images, flat.shape[1]))
     figures = []
-    for start in range(0, resamples, block):
-        times = rng.multinomial(num_images, share, size=min(block, resamples - start)).astype(np.float64)
+    for times in _draws(num_images, flat.shape[1], seed=seed, resamples=resamples):
         drawn = (times @ flat).reshape(len(times), repeats, 3, num_classes)
         figures.append(mean_where_known(mean_where_known(iou_of(drawn), axis=1)))
-    known = np.concatenate(figures)
-    known = known[~np.isnan(known)]
+    return _percentiles(np.concatenate(figures), confidence)
+
+
+def miou_gain_interval(
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of mIoU(after) - mIoU(before), counts [N, 3, C] of the same images.
+
+    Paired: each draw holds the same images on both sides, so what makes some of them hard cancels out. Draws are those
+    of `miou_interval`.
+    """
+    num_images, _, num_classes = before.shape
+    flat = np.stack([before, after], axis=1).reshape(num_images, -1).astype(np.float64)  # [N, 2 * 3 * C]
+    gains = []
+    for times in _draws(num_images, flat.shape[1], seed=seed, resamples=resamples):
+        miou = mean_where_known(iou_of((times @ flat).reshape(len(times), 2, 3, num_classes)))
+        gains.append(miou[:, 1] - miou[:, 0])
+    return _percentiles(np.concatenate(gains), confidence)
+
+
+def _draws(num_images: int, width: int, *, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yield how often each draw holds each image, float64 [block, N], in blocks that bound the memory."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2]))  # neither that of samples nor that of batches
+    share = np.full(num_images, 1 / num_images)
+    block = max(1, NUMBERS_AT_A_TIME // max(num_images, width))
+    for start in range(0, resamples, block):
+        yield rng.multinomial(num_images, share, size=min(block, resamples - start)).astype(np.float64)
+
+
+def _percentiles(figures: np.ndarray, confidence: float) -> tuple[float, float]:
+    known = figures[~np.isnan(figures)]
     if not known.size:
         return math.nan, math.nan
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -6,8 +6,9 @@ at the original image resolution: logits go back through the letterbox, then arg
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ import torch
 from segkit.classes import Classes
 from segkit.errors import DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
-from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import Backend
+from segkit.inference.postprocess import Postprocess
+from segkit.inference.segmentation import Segmentation
 from segkit.loading.collate import EvaluationBatch
 from segkit.losses.table import WeightedLoss
 from segkit.runtime.device import sum_dtype
@@ -33,6 +35,14 @@ class Evaluation:
     loss: float | None = None
 
 
+class Labelled(NamedTuple):
+    """What a model says of an image, and the truth."""
+
+    segmentation: Segmentation
+    truth: np.ndarray  # uint8 [h, w]
+    name: str
+
+
 def evaluate(
     model: Backend,
     batches: Iterable[EvaluationBatch],
@@ -41,11 +51,13 @@ def evaluate(
     ranks: Ranks | None = None,
     loss: WeightedLoss | None = None,
     images: dict[str, np.ndarray] | None = None,
+    postprocess: Postprocess | None = None,
 ) -> Evaluation:
     """Score the images of `batches`, and those of the other ranks, which must call this too.
 
-    The validation loss, where asked for, is that of all images together, on the canvas. `images`, where given, is
-    filled with this rank's: by the name of each its hits, true and predicted pixels by class, int64 [3, C].
+    Masks are scored after `postprocess`, where given. The validation loss, where asked for, is that of all images
+    together, on the canvas, of the logits themselves. `images`, where given, is filled with this rank's: by the name of
+    each its hits, true and predicted pixels by class, int64 [3, C].
 
     Raises:
         DeviceError: an image, or a batch of them, doesn't fit into the device's memory.
@@ -55,20 +67,15 @@ def evaluate(
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
     totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
 
-    def segmented() -> Iterator[tuple[torch.Tensor, LetterBox, np.ndarray, str]]:
-        for batch in batches:
-            with _out_of_memory_names(f"{len(batch.names)} images ({batch.names[0]}, ...)", "lower eval.batch_size"):
-                logits = torch.as_tensor(model(batch.images))
-            if loss:
-                for k, target in enumerate(batch.canvas_masks.to(device).split(1)):
-                    totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))
-            yield from zip(logits, batch.boxes, batch.masks, batch.names, strict=True)
+    def add_loss(logits: torch.Tensor, batch: EvaluationBatch) -> None:
+        if loss:
+            for k, target in enumerate(batch.canvas_masks.to(device).split(1)):
+                totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))
 
     # a GPU takes one image back to its own size at a time, while it computes the next one's logits: images are large
     threads = count_threads() if device.type == "cpu" else 1
-    for counted, name in prefetch(
-        functools.partial(_count, classes=classes), segmented(), threads=threads, ahead=threads
-    ):
+    labelled = segmentations(model, batches, postprocess=postprocess, see=add_loss)
+    for counted, name in prefetch(functools.partial(_count, classes=classes), labelled, threads=threads, ahead=threads):
         matrix += counted
         if images is not None:
             images[name] = counted.marginals
@@ -79,21 +86,45 @@ def evaluate(
     return Evaluation(scores, float(loss.combine(totals[0], totals[1])))
 
 
-def _count(
-    segmented: tuple[torch.Tensor, LetterBox, np.ndarray, str], *, classes: Classes
-) -> tuple[ConfusionMatrix, str]:
+def segmentations(
+    model: Backend,
+    batches: Iterable[EvaluationBatch],
+    *,
+    postprocess: Postprocess | None = None,
+    see: Callable[[torch.Tensor, EvaluationBatch], None] | None = None,
+) -> Iterator[Labelled]:
+    """Yield what a model says of each image of `batches`; `see`, where given, is called with the logits of each batch.
+
+    Raises:
+        DeviceError: a batch doesn't fit into the device's memory.
+    """
+    for batch in batches:
+        with out_of_memory_names(f"{len(batch.names)} images ({batch.names[0]}, ...)", "lower eval.batch_size"):
+            logits = torch.as_tensor(model(batch.images))
+        if see:
+            see(logits, batch)
+        for scores, box, truth, name in zip(logits, batch.boxes, batch.masks, batch.names, strict=True):
+            yield Labelled(Segmentation(scores, box, postprocess), truth, name)
+
+
+def _count(labelled: Labelled, *, classes: Classes) -> tuple[ConfusionMatrix, str]:
     """Return what one image counts, and its name."""
-    logits, box, truth, name = segmented
-    height, width = box.source_hw
-    with _out_of_memory_names(f"{name} ({width}x{height} pixels)", "shrink or tile it, or validate on a CPU"):
-        prediction = box.mask(logits)
     counted = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
-    counted.update(prediction, truth)
-    return counted, name
+    with out_of_memory_at(labelled):
+        prediction = labelled.segmentation.mask
+    counted.update(prediction, labelled.truth)
+    return counted, labelled.name
+
+
+def out_of_memory_at(labelled: Labelled) -> contextlib.AbstractContextManager[None]:
+    """Turn running out of the device's memory into a DeviceError that names the image."""
+    height, width = labelled.truth.shape
+    return out_of_memory_names(f"{labelled.name} ({width}x{height} pixels)", "shrink or tile it, or validate on a CPU")
 
 
 @contextlib.contextmanager
-def _out_of_memory_names(what: str, remedy: str) -> Iterator[None]:
+def out_of_memory_names(what: str, remedy: str) -> Iterator[None]:
+    """Turn running out of the device's memory into a DeviceError that says at what, and what helps."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,7 +1,8 @@
 """Scoring a model on one labelled set: during training, in `segkit plan` and by the evaluation tool."""
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,8 @@ from segkit.evaluation.evaluate import Evaluation, evaluate
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
 from segkit.inference.backend import Backend
-from segkit.loading.collate import collate_evaluation
+from segkit.inference.postprocess import Postprocess
+from segkit.loading.collate import EvaluationBatch, collate_evaluation
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.loading.loader import evaluation_batches
 from segkit.losses.table import WeightedLoss
@@ -29,6 +31,7 @@ class Validation:
     batch_size: int
     ranks: Ranks = field(default_factory=Ranks)
     loss: WeightedLoss | None = None  # whose mean over the set is wanted as well
+    postprocess: Postprocess | None = None  # the rules that masks are scored after; training has none
 
     def score(
         self,
@@ -47,6 +50,22 @@ class Validation:
             DataError: an image or its mask can't be read.
             DeviceError: an image doesn't fit into the device's memory.
         """
+        with self.batches(num_batches=num_batches, title=title) as batches:
+            return evaluate(
+                model,
+                batches,
+                classes=self.dataset.reader.classes,
+                ranks=self.ranks,
+                loss=self.loss,
+                images=images,
+                postprocess=self.postprocess,
+            )
+
+    @contextlib.contextmanager
+    def batches(
+        self, *, num_batches: int | None = None, title: str | None = None
+    ) -> Iterator[Iterable[EvaluationBatch]]:
+        """Give this rank's batches, or the first `num_batches`; with a `title`, a progress bar shows how far it is."""
         batches = evaluation_batches(
             self.dataset,
             batch_size=self.batch_size,
@@ -58,14 +77,7 @@ class Validation:
         total = -(-len(self.dataset) // (self.batch_size * self.ranks.size))
         shown = title is not None and self.ranks.is_first
         with progress(chosen, title=title or "", unit="batch", total=total, show=shown) as bar:
-            return evaluate(
-                model,
-                bar,
-                classes=self.dataset.reader.classes,
-                ranks=self.ranks,
-                loss=self.loss,
-                images=images,
-            )
+            yield bar
 
     def rehearse(self, model: Backend, *, largest: bool) -> None:
         """Score two batches and throw the figures away, so that what would fail after an hour fails now.

@@ -24,15 +24,37 @@ def render(image: np.ndarray, mask: np.ndarray, classes: Classes, *, kind: str, 
         return overlay(image, mask, classes, opacity=opacity)
     if kind == "mask":
         return colorize(mask, classes)
+    shown = ~_left_out(mask, classes)
     if kind == "contours":
-        side = 3 + 2 * round(max(mask.shape) / 400)  # as visible in a large image that is shown small
-        around = np.ones((side, side), np.uint8)
-        outline = cv2.compare(cv2.dilate(mask, around), cv2.erode(mask, around), cv2.CMP_NE)
-        outline[_left_out(mask, classes)] = 0
-        return cv2.copyTo(colorize(mask, classes), outline, image.copy())
+        return _outline(image, mask, colorize(mask, classes), shown)
     assert kind == "cutout", kind
-    alpha = np.where(_left_out(mask, classes), np.uint8(0), np.uint8(255))
-    return np.dstack([image, alpha])
+    cut = np.dstack([image, np.where(shown, np.uint8(255), np.uint8(0))])
+    cut[~shown] = 0  # nothing of what is hidden is left in the file
+    return cut
+
+
+def _outline(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Draw a line of a class's colour along its inner border, and a white one at the border itself.
+
+    The coloured line is 1 pixel wide per 240 pixels of the shorter side. The white one, of 1 pixel, shows dark colours
+    on dark images; what is too thin for both is all colour. The border of the image is no outline.
+    """
+    outlined = image.copy()
+    width = max(1, round(min(mask.shape) / 240))
+    colored = _borders(mask, reach=1 + width) & shown
+    outlined[colored] = colors[colored]
+    outer = _borders(mask, reach=1)
+    is_thick = cv2.dilate((~outer).view(np.uint8), np.ones((3, 3), np.uint8)).reshape(mask.shape) > 0
+    outlined[outer & is_thick & shown] = 255
+    return outlined
+
+
+def _borders(mask: np.ndarray, *, reach: int) -> np.ndarray:
+    """Return which pixels have another id within `reach` pixels, diagonals included: bool [h, w]."""
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    least, largest = (change(mask, around).reshape(mask.shape) for change in (cv2.erode, cv2.dilate))
+    different: np.ndarray = (least != mask) | (largest != mask)
+    return different
 
 
 def on_white(shown: np.ndarray) -> np.ndarray:

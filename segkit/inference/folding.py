@@ -24,24 +24,56 @@ def for_inference(segmenter: Segmenter, *, canvas_hw: tuple[int, int], precision
     """Return a copy in eval mode whose BatchNorm is folded into convolutions, with weights in `precision`.
 
     BatchNorm in eval mode is a factor and a shift per channel, which the convolution before it can apply (Jacob et al.
-    2018, section 3.2). Which convolution comes before is seen in a forward pass of one image of `canvas_hw`; a second
-    one checks that the logits stay the same, or nothing is folded. Both run without TF32, whose rounding on GPUs is
-    as large as what is looked for.
+    2018, section 3.2). Which convolution comes before is seen in a forward pass of one image; a second one checks that
+    the logits stay the same, or nothing is folded. Both run without TF32, whose rounding on GPUs is as large as what is
+    looked for. The image is small: a factor per channel is right or wrong at every pixel alike, and one of 360x480
+    takes thirty times as long. A network that takes no other size (transformers) gets one of `canvas_hw`.
+
+    The copy shares memory with what it was made of, except the weights that changed: it is valid until the model is
+    trained further.
     """
-    plain = copy.deepcopy(segmenter).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (1, 3, *canvas_hw), dtype=torch.uint8, generator=generator).to(plain.device)
+    plain = _sharing_weights(segmenter).eval()
     with native_kernels(), without_tf32():
-        pairs, expected = _find_pairs(plain, image)
-        folded = _fold(copy.deepcopy(plain), pairs) if pairs else plain
-        if pairs and not torch.allclose(folded(image), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-            _warn(type(plain.network).__name__)
-            folded = plain
+        folded = _folded(plain, canvas_hw) if any(isinstance(layer, _BatchNorm) for layer in plain.modules()) else plain
     if precision != torch.float32:
         for layer in folded.modules():  # autocast narrows them in each forward pass; once is enough
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 layer.to(precision)
     return folded
+
+
+def _sharing_weights(segmenter: Segmenter) -> Segmenter:
+    """Return a copy with parameters and buffers of its own on the same memory, so that either can get other ones."""
+    shared: dict[int, torch.Tensor] = {id(buffer): buffer.detach() for buffer in segmenter.buffers()}
+    for parameter in segmenter.parameters():
+        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    return copy.deepcopy(segmenter, shared)
+
+
+def _folded(plain: Segmenter, canvas_hw: tuple[int, int]) -> Segmenter:
+    """Return a folded copy, or the model itself where nothing can be folded, or where the logits would change."""
+    small_hw = min(canvas_hw[0], 2 * plain.stride), min(canvas_hw[1], 3 * plain.stride)
+    image = _noise(small_hw, plain.device)
+    try:
+        pairs, expected = _find_pairs(plain, image)
+    except (AssertionError, RuntimeError, ValueError):
+        if small_hw == canvas_hw:
+            raise
+        image = _noise(canvas_hw, plain.device)
+        pairs, expected = _find_pairs(plain, image)
+    if not pairs:
+        return plain
+    folded = _fold(_sharing_weights(plain), pairs)
+    if not torch.allclose(folded(image), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        _warn(type(plain.network).__name__)
+        return plain
+    return folded
+
+
+def _noise(size_hw: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """Return an image of random pixels, uint8 RGB [1, 3, H, W], the same ones each time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (1, 3, *size_hw), dtype=torch.uint8, generator=generator).to(device)
 
 
 @functools.cache  # once for each kind of network, not at every validation
@@ -72,9 +104,11 @@ def _find_pairs(segmenter: Segmenter, image: torch.Tensor) -> tuple[list[tuple[s
 
     watched = [layer for layer in segmenter.modules() if isinstance(layer, nn.Conv2d | _BatchNorm)]
     handles = [layer.register_forward_hook(see) for layer in watched]
-    logits = segmenter(image)
-    for handle in handles:
-        handle.remove()
+    try:
+        logits = segmenter(image)
+    finally:
+        for handle in handles:
+            handle.remove()
     return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1], logits
 
 

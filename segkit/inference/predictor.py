@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from segkit.config.schema import View
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import Array, Backend
 from segkit.inference.ensemble import together
-from segkit.inference.ready import load_together, ready
+from segkit.inference.postprocess import Postprocess
+from segkit.inference.ready import load_together, ready, stored_rules
 from segkit.inference.segmentation import Segmentation
+from segkit.inference.tta import with_tta
 from segkit.inference.windows import Windows, WindowSetting, choose_window
 from segkit.runtime.device import common_precision, select_device
-
-if TYPE_CHECKING:
-    from segkit.inference.postprocess import Postprocess
 
 
 class Predictor:
@@ -29,7 +28,7 @@ class Predictor:
         window: WindowSetting = "auto",
         zoom: float | None = None,
         smallest_zoom: float | None = None,
-        postprocess: "Postprocess | None" = None,
+        postprocess: Postprocess | None = None,
         min_confidence: float = 0.0,
     ) -> None:
         """`zoom` and `smallest_zoom` are those of the checkpoint: how training scaled images, see `choose_window`."""
@@ -44,17 +43,21 @@ class Predictor:
         *,
         device: str = "auto",
         precision: str | None = None,
+        tta: Sequence[View] | None = None,
         window: WindowSetting = "auto",
+        postprocess: bool = True,
         min_confidence: float = 0.0,
         local_rank: int = 0,
     ) -> "Predictor":
         """Load a checkpoint, or several, whose class probabilities are then averaged.
 
         Classes, canvas and normalisation come from the checkpoint, and the precision unless it is given. Checkpoints
-        that were trained in different precisions predict in fp32. With `window` auto, images that the letterbox would
-        shrink more than training did are predicted by windows of the canvas's size; off: none; (height, width): all, by
-        windows of that size. Pixels whose class is less probable than `min_confidence` become the ignore index.
-        `local_rank` chooses the GPU of one process among several.
+        that were trained in different precisions predict in fp32. `tta` is as the key eval.tta, which it is taken from
+        unless it is given. With `postprocess`, masks follow the rules that the checkpoint holds.
+
+        With `window` auto, images that the letterbox would shrink more than training did are predicted by windows of
+        the canvas's size; off: none; (height, width): all, by windows of that size. Pixels whose class is less probable
+        than `min_confidence` become the ignore index. `local_rank` chooses the GPU of one process among several.
 
         Raises:
             CheckpointError: a file isn't a readable checkpoint, or they differ in their classes or in their canvas.
@@ -73,7 +76,12 @@ class Predictor:
         backend = together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints])
         first = checkpoints[0]
         return cls(
-            backend, window=window, zoom=first.zoom, smallest_zoom=first.smallest_zoom, min_confidence=min_confidence
+            with_tta(backend, first.config.eval.tta if tta is None else tta),
+            window=window,
+            zoom=first.zoom,
+            smallest_zoom=first.smallest_zoom,
+            postprocess=stored_rules(checkpoints) if postprocess else None,
+            min_confidence=min_confidence,
         )
 
     @property

@@ -53,7 +53,9 @@ class Checkpoint:
     There is no random state in it: every random number is a function of seed, epoch, step, index and rank.
     `held_out` names the images that `data.val_fraction` took for validation; `data_id` stands for the names of all
     images, in order, so that a run isn't resumed on other ones. `zoom` is the median over the training images of the
-    factor at which one just fits `data.canvas`, None in files from before it was noted.
+    factor at which one just fits `data.canvas`, None in files from before it was noted. `postprocess` holds the rules
+    that `segkit postprocess` found for these weights (see segkit/inference/postprocess.py) as plain values; training
+    writes none.
     """
 
     weights: dict[str, torch.Tensor]
@@ -66,6 +68,7 @@ class Checkpoint:
     ema_updates: int = 0
     optimizer: dict[str, Any] | None = None
     scaler: dict[str, Any] | None = None
+    postprocess: dict[str, Any] | None = None
     version: str = __version__
     zoom: float | None = None
 
@@ -102,6 +105,7 @@ class Checkpoint:
             "ema_updates": self.ema_updates,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
+            "postprocess": self.postprocess,
             "version": self.version,
             "zoom": self.zoom,
         }
@@ -113,8 +117,8 @@ class Checkpoint:
         """Write the weights to predict with as .safetensors; its metadata says what they are and how to use them.
 
         Metadata `segkit` is JSON: config, classes (names, RGB colours, ignore_index), canvas [H, W], normalization
-        (mean and std of RGB in 0..1), held_out, zoom, version. Metadata `sha256` is the digest of that and of the
-        tensors.
+        (mean and std of RGB in 0..1), held_out, zoom, postprocess, version. Metadata `sha256` is the digest of that
+        and of the tensors.
 
         Raises:
             RunFolderError: as `save`.
@@ -130,6 +134,7 @@ class Checkpoint:
                 "config": config_to_dict(self.config),
                 "held_out": self.held_out,
                 "zoom": self.zoom,
+                "postprocess": self.postprocess,
             }
         )
         metadata = {"format": "pt", "segkit": about, "sha256": _digest(about, tensors)}
@@ -173,6 +178,7 @@ class Checkpoint:
             ema_updates=content.get("ema_updates", 0),
             optimizer=content.get("optimizer"),
             scaler=content.get("scaler"),
+            postprocess=content.get("postprocess"),
             version=content["version"],
             zoom=content.get("zoom"),
         )

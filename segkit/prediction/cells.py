@@ -1,11 +1,13 @@
-"""Cells of CSV files that spreadsheets open."""
+"""Cells of CSV files, which spreadsheets open: text that isn't run as a formula."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# the full-width forms too, which some programs take for the usual ones
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def neutral(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula: one that starts like it gets an apostrophe in front.
+    """Return the text, with an apostrophe in front where a spreadsheet would take it for a formula.
 
-    Source: OWASP, CSV Injection.
+    Text that looks as if it had been treated gets one more, so that different texts stay different. Source: OWASP, CSV
+    Injection.
     """
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA_STARTS) else text

@@ -11,6 +11,10 @@ class Clock:
     """Seconds that the main thread spends on each stage; what is left over, it waits for the last one."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin at zero."""
         self.started, self.spent = time.perf_counter(), dict[str, float]()
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -18,7 +18,8 @@ from segkit.classes import Classes
 from segkit.datasets.masks import read_label_values
 from segkit.formats.annotations.coco import describe_image, write_coco
 from segkit.prediction.cells import neutral
-from segkit.prediction.outputs import MASK_SUFFIXES, Prediction, Style
+from segkit.prediction.job import MASK_SUFFIXES
+from segkit.prediction.outputs import Prediction, Style
 from segkit.runtime.files import write_bytes_durably
 from segkit.runtime.machine import count_threads
 from segkit.runtime.progress import progress
@@ -41,14 +42,23 @@ class _Joined:
         yield from progress(read, title=title, unit="mask", total=len(done))
 
 
-class Coco(_Joined):
+class CocoPolygons(_Joined):
     """`coco.json`: COCO's instances format; a region is an annotation, as polygon, or as RLE where it has holes."""
+
+    runs: ClassVar[bool] = False
 
     def finish(self, done: Sequence[tuple[str, Path]]) -> None:
         described = (
-            describe_image(source.as_posix(), mask, self.classes) for source, mask in self.masks(done, "coco.json")
+            describe_image(source.as_posix(), mask, self.classes, runs=self.runs)
+            for source, mask in self.masks(done, "coco.json")
         )
         write_coco(self.folder / "coco.json", described, self.classes)
+
+
+class CocoRuns(CocoPolygons):
+    """`coco.json` with every region as RLE: run lengths, exact whoever reads them."""
+
+    runs = True
 
 
 class Areas(_Joined):

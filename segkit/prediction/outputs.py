@@ -10,8 +10,6 @@ import numpy as np
 from segkit.imaging.overlay import OPACITY
 from segkit.inference.segmentation import Segmentation
 
-MASK_SUFFIXES = (".png", ".tif")  # a TIFF that was predicted by windows becomes a TIFF
-
 
 @dataclass(frozen=True)
 class Prediction:

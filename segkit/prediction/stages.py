@@ -7,7 +7,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -23,10 +23,13 @@ from segkit.imaging.overlay import on_white
 from segkit.inference.predictor import Predictor
 from segkit.inference.segmentation import Segmentation
 from segkit.inference.windows import Windows
+from segkit.prediction.clock import Clock
 from segkit.prediction.outputs import Output, Prediction
 from segkit.prediction.pixel_outputs import Masks, Overlays
 from segkit.prediction.rows import Predicted, count_pixels
 from segkit.prediction.strips import Written, is_huge, predict_strips
+from segkit.runtime.machine import count_threads
+from segkit.runtime.threads import prefetch
 
 T = TypeVar("T")
 
@@ -56,7 +59,29 @@ class Stages:
     predictor: Predictor
     outputs: Sequence[Output]
     max_pixels: int
+    batch_size: int = 1
+    threads: int = field(default_factory=count_threads)  # that load, and as many that save
     rows: dict[str, Predicted] = field(default_factory=dict)  # by name, in the order that they were done
+    clock: Clock = field(default_factory=Clock)
+
+    def run(self, named: Sequence[tuple[Path, str]]) -> Generator[str, None, None]:
+        """Yield the name of each image when it is done: the stages side by side, in order, a few images at a time."""
+        ahead = max(self.threads, self.batch_size)
+        self.clock.restart()
+        loaded = prefetch(self.load, named, threads=self.threads, ahead=ahead + 2)
+        with contextlib.closing(loaded):
+            segmented = (
+                current
+                for batch in in_batches(self.clock.waiting("decoding", loaded), self.batch_size)
+                for current in self.clock.call("the network", self.segment, batch)
+            )
+            saved = prefetch(self.save, segmented, threads=self.threads, ahead=ahead)
+            with contextlib.closing(saved):
+                yield from saved
+
+    def describe(self) -> str:
+        """Return what limits the speed, in words."""
+        return self.clock.describe()
 
     def load(self, source: tuple[Path, str]) -> InFlight:
         current = InFlight(*source)

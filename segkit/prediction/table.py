@@ -21,7 +21,8 @@ OUTPUTS: dict[str, Callable[[Path, Classes, Style], Output]] = {
     "uncertainty": pixel_outputs.Uncertainty,
     "labelme": vector_outputs.Labelme,
     "geojson": vector_outputs.GeoJson,
-    "coco": joined_outputs.Coco,
+    "coco_polygons": joined_outputs.CocoPolygons,
+    "coco_runs": joined_outputs.CocoRuns,
     "areas": joined_outputs.Areas,
     "masks": pixel_outputs.Masks,
 }

@@ -70,6 +70,11 @@ def common_precision(names: Iterable[str], device: torch.device) -> torch.dtype:
     return precisions.pop() if len(precisions) == 1 else torch.float32
 
 
+def precision_name(precision: torch.dtype) -> str:
+    """Return fp32, bf16 or fp16: the word of the config for what `select_precision` chose."""
+    return next(name for name, dtype in PRECISIONS.items() if dtype == precision)
+
+
 def sum_dtype(device: torch.device) -> torch.dtype:
     """Return the dtype to add many losses up in: float64, which Apple's GPUs don't have."""
     return torch.float32 if device.type == "mps" else torch.float64

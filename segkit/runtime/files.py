@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -75,12 +76,13 @@ def write_bytes_durably(path: Path, content: bytes, *, elsewhere: str = "run=FOL
 
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Give a hidden file beside `path` to write to, whose folder exists; it becomes `path` when the block ends well.
+    """Give a hidden file beside `path` to write to, whose folder is made; it becomes `path` if the block ends well.
 
-    So whoever looks sees a whole file or none. It isn't flushed to the disk: for files that can be made again.
+    So whoever looks sees a whole file or none. It isn't flushed to the disk: for files that can be made again. Its name
+    is short, since `path` may have the longest one possible, and belongs to this block alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part")
     try:
         yield part
         os.replace(part, path)

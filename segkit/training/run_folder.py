@@ -26,6 +26,7 @@ from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import Scores
+from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.runtime.files import lock, remove_parts, write_bytes_durably, writing
 from segkit.runtime.machine import free_disk
 
@@ -228,10 +229,10 @@ class RunFolder:
         with self._writing():
             self.board.add_image(name, image, epoch, dataformats="HWC")
 
-    def write_metrics(self, scores: Scores, classes: Classes) -> None:
+    def write_metrics(self, scores: Scores, classes: Classes, protocol: EvaluationProtocol) -> None:
         """Write metrics.json."""
         with self._writing():
-            write_metrics(self.path, scores, classes)
+            write_metrics(self.path, scores, classes, protocol)
 
     def confusion(self) -> list[list[int]] | None:
         """Return the confusion matrix in metrics.json; None where the file is missing or damaged."""
@@ -268,9 +269,10 @@ class RunFolder:
                 self.path.rmdir()
 
 
-def write_metrics(folder: Path, scores: Scores, classes: Classes) -> None:
-    """Write metrics.json (names as in Scores.to_dict; NaN as null) into an existing folder."""
-    text = json.dumps(scores.to_dict(classes), indent=2, allow_nan=False) + "\n"
+def write_metrics(folder: Path, scores: Scores, classes: Classes, protocol: EvaluationProtocol) -> None:
+    """Write metrics.json (names as in Scores.to_dict, and `protocol`; NaN as null) into an existing folder."""
+    content = {**scores.to_dict(classes), "protocol": protocol.to_dict()}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_bytes_durably(folder / "metrics.json", text.encode())
 
 

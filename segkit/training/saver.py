@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from segkit.errors import CheckpointError
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
+from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.models.checkpoint import Checkpoint
 from segkit.training.run_folder import RunFolder
 
@@ -55,8 +56,10 @@ class BackgroundSaver:
             self._thread.join()  # the exception on its way says what went wrong first
 
 
-def save_run(folder: RunFolder, last: Checkpoint, *, best: Scores | None) -> None:
+def save_run(folder: RunFolder, last: Checkpoint, *, best: Scores | None, protocol: EvaluationProtocol) -> None:
     """Write last.pt and, where the scores of this epoch are the best so far, what is kept of the best one.
+
+    `protocol` says how the run validates, for metrics.json.
 
     last.pt comes first: it holds the best epoch's weights as well as the note that it is the best, so `repair_best`
     can finish what a kill broke off. In any other order a kill leaves a best.pt that no checkpoint knows of.
@@ -67,17 +70,17 @@ def save_run(folder: RunFolder, last: Checkpoint, *, best: Scores | None) -> Non
     last.save(folder.last, previous=folder.previous)
     folder.saved()
     if best:
-        _save_best(folder, last, best)
+        _save_best(folder, last, best, protocol)
 
 
 def repair_best(
-    folder: RunFolder, resumed: Checkpoint, *, best_step: int, num_images: int
+    folder: RunFolder, resumed: Checkpoint, *, best_step: int, protocol: EvaluationProtocol
 ) -> tuple[int, list[list[int]] | None]:
     """Make the files of the best epoch agree with the checkpoint that a run resumes from.
 
     A kill may have come between last.pt and them: then they are written from it. Or last.pt was damaged, and best.pt is
     of an epoch after the generation before it: then it is the best one so far. `best_step` is the step at the end of
-    the best epoch that `resumed` notes, `num_images` the number of validation images.
+    the best epoch that `resumed` notes, `protocol` how the run validates.
 
     Returns the best epoch and its confusion matrix, or 0 and None if its file is lost: then a new one is looked for.
 
@@ -97,8 +100,8 @@ def repair_best(
     found = source.progress
     complete = best is not None and best.progress.step == found.step and folder.confusion() == found.best_confusion
     if not complete:
-        scores = ConfusionMatrix.from_counts(found.best_confusion, num_images=num_images).scores()
-        _save_best(folder, source, scores)
+        scores = ConfusionMatrix.from_counts(found.best_confusion, num_images=protocol.num_images).scores()
+        _save_best(folder, source, scores, protocol)
     return found.best_epoch, found.best_confusion
 
 
@@ -109,8 +112,8 @@ def _load_best(folder: RunFolder) -> Checkpoint | None:
         return None
 
 
-def _save_best(folder: RunFolder, checkpoint: Checkpoint, scores: Scores) -> None:
+def _save_best(folder: RunFolder, checkpoint: Checkpoint, scores: Scores, protocol: EvaluationProtocol) -> None:
     chosen = replace(checkpoint, optimizer=None, scaler=None)
     chosen.save(folder.best)
     chosen.save_weights(folder.best_weights)
-    folder.write_metrics(scores, checkpoint.classes)
+    folder.write_metrics(scores, checkpoint.classes, protocol)

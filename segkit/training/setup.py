@@ -17,10 +17,12 @@ from torch import nn
 from segkit.config.schema import RunConfig
 from segkit.datasets.masks import build_mask_reader
 from segkit.evaluation.confusion import Scores
+from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.evaluation.validation import Validation
 from segkit.inference.backend import Backend
 from segkit.inference.folding import for_inference
 from segkit.inference.torch_backend import TorchBackend
+from segkit.inference.tta import with_tta
 from segkit.loading.augment.pipeline import build_augment
 from segkit.loading.batch_plan import BatchPlan, shard_sizes
 from segkit.loading.cache import build_cache
@@ -39,6 +41,7 @@ from segkit.runtime.device import (
     choose_kernels,
     count_workers,
     describe_environment,
+    precision_name,
     select_device,
     select_precision,
     sum_dtype,
@@ -122,6 +125,14 @@ class Run:
         """The step from which on the encoder trains as well."""
         return self.config.train.freeze_epochs * self.steps_per_epoch
 
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """How the run validates."""
+        config = self.config
+        return EvaluationProtocol(
+            config.data.val, len(self.data.val), config.data.canvas, precision_name(self.precision), config.eval.tta
+        )
+
     def batches(self) -> Iterator[Batch]:
         """Return this rank's micro-batches of all steps that are left, on the device."""
         settings = self.config.train
@@ -151,14 +162,15 @@ class Run:
         return network
 
     def model_to_validate(self) -> Backend:
-        """Return the model as it would be saved, the moving average where there is one, ready to predict."""
+        """Return the model as it would be saved, the moving average where there is one, as evaluation sees it."""
         average = self.state.average
         trained = average.model if average else self.state.segmenter
         if self.unsharded is not None:
             trained = gathered(trained, self.unsharded).to(self.device)
         canvas_hw = self.config.data.canvas
         model = for_inference(trained, canvas_hw=canvas_hw, precision=self.precision)
-        return TorchBackend(model, self.data.classes, canvas_hw, self.precision)
+        backend = TorchBackend(model, self.data.classes, canvas_hw, self.precision)
+        return with_tta(backend, self.config.eval.tta)
 
     def checkpoint(self) -> Checkpoint:
         """Return the state of the run in host memory. Every rank of a sharded model must call this."""
@@ -191,7 +203,7 @@ class Run:
             return  # a sharded model is collected from all ranks
         last = self.checkpoint()
         if self.ranks.is_first:
-            saver.start(lambda: save_run(self.folder, last, best=best))
+            saver.start(lambda: save_run(self.folder, last, best=best, protocol=self.protocol))
 
 
 def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool | Literal["auto"]) -> Run:
@@ -304,7 +316,7 @@ def _open_folder(run: Run, old: Checkpoint | None) -> tuple[int, list[list[int]]
         step = old.progress.step
         folder.reopen(step, step // run.steps_per_epoch + 1)
         best_step = old.progress.best_epoch * run.steps_per_epoch
-        return repair_best(folder, old, best_step=best_step, num_images=len(data.val))
+        return repair_best(folder, old, best_step=best_step, protocol=run.protocol)
     num_bytes = sum(tensor.nbytes for tensor in run.state.segmenter.state_dict().values())
     folder.check_space(needed=num_bytes * 15)  # last, previous, best, and one of them being written
     held_out = {config.data.val: data.held_out} if data.held_out else {}

@@ -58,7 +58,7 @@ def test_a_stopped_job_is_continued_by_a_flag(checkpoint: Path, folder: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("flag", "word"), [("--batch-size", "0"), ("--min-confidence", "1"), ("--min-confidence", "x")]
+    ("flag", "word"), [("--batch-size", "0"), ("--workers", "0"), ("--min-confidence", "1"), ("--min-confidence", "x")]
 )
 def test_numbers_out_of_range_are_refused(
     folder: Path, flag: str, word: str, capsys: pytest.CaptureFixture[str]
@@ -75,3 +75,16 @@ def test_pixels_below_the_confidence_are_ignored(checkpoint: Path, folder: Path)
     with Image.open(output / "masks" / "good.png") as mask:
         assert mask.getcolors() == [(64, 255)]
     assert (output / "predictions.csv").read_text().splitlines()[1].split(",")[1:6] == ["8", "8", "0", "0", "0"]
+
+
+def test_options_without_effect_on_an_engine_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["predict", "best.pt", str(folder), "--output", str(folder.parent / "out")]
+    assert main([*words, "--workers", "2"]) == 2
+    assert "--workers: without effect on --engine local" in capsys.readouterr().err
+    assert main(["predict", "best.pt", "film.mp4", "--output", "out", "--engine", "ray"]) == 2
+    assert "--engine ray: without effect on a video" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    assert main([*words, "--engine", "ray"]) == 2
+    assert "found under torchrun" in capsys.readouterr().err

@@ -8,7 +8,7 @@ def test_a_resumed_run_may_change_where_files_are_and_how_long_how_and_on_what_i
         "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.start_method",
         "train.device", "train.clip_norm", "train.on_nonfinite", "train.checkpoint_every_steps",
         "train.checkpoint_every_minutes", "train.timeout_minutes", "train.sharding", "train.profile", "eval.every",
-        "eval.batch_size", "eval.pictures",
+        "eval.batch_size", "eval.pictures", "eval.tta",
     }  # fmt: skip
 
 
@@ -16,7 +16,7 @@ def test_evaluation_takes_where_the_data_is_how_it_is_read_and_on_what_it_runs()
     assert set(EVALUABLE) == {
         "data.root", "data.layout", "data.val", "data.val_fraction", "data.classes", "data.mask_values",
         "data.ignore_values", "data.canvas", "data.cache_gib", "eval.batch_size", "train.device", "train.precision",
-        "train.channels_last",
+        "train.channels_last", "eval.tta",
     }  # fmt: skip
 
 

@@ -202,13 +202,14 @@ def test_a_spoilt_file_is_named_with_a_remedy_and_leaves_no_run(
 
 @pytest.mark.parametrize("command", ["eval", "predict"])
 def test_a_file_that_is_no_checkpoint_ends_with_2(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.pt").write_bytes(b"PK\x03\x04 not really")
-    rest = [str(tmp_path), "--output", str(tmp_path / "out")] if command == "predict" else []
+    images = str(shapes / "JPEGImages")
+    rest = [images, "--output", str(tmp_path / "new" / "out")] if command == "predict" else []
     assert main([command, str(tmp_path / "c.pt"), *rest]) == 2
     assert "not a checkpoint, or truncated" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_prediction_with_a_bad_image_ends_with_1_and_does_the_others(

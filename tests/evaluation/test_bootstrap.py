@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from segkit.evaluation.bootstrap import miou_interval
+from segkit.evaluation.bootstrap import miou_gain_interval, miou_interval
 from segkit.evaluation.confusion import ConfusionMatrix
 
 
@@ -76,3 +76,24 @@ def test_more_images_narrow_the_interval_as_their_root() -> None:
 
 def test_images_without_labels_have_no_interval() -> None:
     assert all(math.isnan(end) for end in miou_interval(np.zeros((1, 5, 3, 4), np.int64)))
+
+
+# ---- of a gain
+
+
+def test_the_interval_of_a_gain_is_that_of_a_plain_loop_over_pairs() -> None:
+    before, after = scored(12)[0], scored(12, seed=3)[0]
+    rng = np.random.default_rng(5)
+    gains = []
+    for _ in range(1500):
+        drawn = rng.integers(0, 12, 12)
+        first, second = (sum((row[k] for k in drawn), ConfusionMatrix(4)) for row in (before, after))
+        gains.append(second.scores().miou - first.scores().miou)
+    low, high = np.quantile(gains, [0.025, 0.975])
+    found = miou_gain_interval(counts([before])[0], counts([after])[0], resamples=8000)
+    assert found == pytest.approx((low, high), abs=0.08 * (high - low))
+
+
+def test_the_same_counts_gain_nothing_for_certain() -> None:
+    same = counts(scored(9))[0]
+    assert miou_gain_interval(same, same) == (0, 0)

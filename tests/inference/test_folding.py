@@ -56,6 +56,15 @@ def test_the_model_itself_is_left_as_it_was() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_what_folding_does_not_change_is_in_memory_once() -> None:
+    model = unsettled(MODELS[0])
+    ready = for_inference(model, canvas_hw=CANVAS, precision=torch.float32)
+    name = "network.segmentation_head.0.weight"  # no BatchNorm follows
+    theirs, ours = model.get_parameter(name), ready.get_parameter(name)
+    assert ours.data_ptr() == theirs.data_ptr()
+    assert (ours.requires_grad, theirs.requires_grad) == (False, True)
+
+
 class Between(nn.Module):
     """Does something to the convolution's weight that folding can't know of."""
 
@@ -101,3 +110,44 @@ def test_weights_are_narrowed_once() -> None:
     ready = for_inference(unsettled(MODELS[0]), canvas_hw=CANVAS, precision=torch.bfloat16)
     kinds = {layer.weight.dtype for layer in ready.modules() if isinstance(layer, nn.Conv2d)}
     assert kinds == {torch.bfloat16}
+
+
+def sizes_seen(canvas_hw: tuple[int, int], *, only_hw: tuple[int, int] | None = None, norm: bool = True) -> set[str]:
+    """Fold a network that takes images of `only_hw`, or of any size; return the sizes of those that it was given."""
+    seen = set()
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4) if norm else nn.GroupNorm(2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.add("{2}x{3}".format(*x.shape))
+            assert only_hw in (None, tuple(x.shape[2:])), "as timm's transformers say it"
+            result: torch.Tensor = self.encoder(x)
+            return result
+
+    model = Segmenter(Watching(), stride=32, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+    assert norms(for_inference(model, canvas_hw=canvas_hw, precision=torch.float32)) == 0
+    return seen
+
+
+def test_a_small_image_shows_what_can_be_folded() -> None:
+    assert sizes_seen((640, 960)) == {"64x96"}
+
+
+def test_no_image_is_larger_than_the_canvas() -> None:
+    assert sizes_seen((32, 960)) == {"32x96"}
+
+
+def test_a_network_of_one_size_is_given_the_canvas() -> None:
+    assert sizes_seen((224, 224), only_hw=(224, 224)) == {"64x96", "224x224"}
+
+
+def test_a_network_without_batchnorm_is_given_nothing() -> None:
+    assert sizes_seen((640, 960), norm=False) == set()
+
+
+def test_a_network_that_takes_no_image_says_why() -> None:
+    with pytest.raises(AssertionError, match="as timm's transformers say it"):
+        sizes_seen((224, 224), only_hw=(7, 7))

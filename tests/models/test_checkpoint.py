@@ -34,12 +34,14 @@ def test_everything_survives_a_round_trip(tmp_path: Path) -> None:
         ema_updates=3,
         optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
         scaler={"scale": 2.0},
+        postprocess={"rules": [{"class": 1, "min_component": 64}], "ignore_index": 255, "tuned_on": "val"},
     )
     saved.save(tmp_path / "c.pt")
     loaded = Checkpoint.load(tmp_path / "c.pt")
     assert (loaded.config, loaded.classes, loaded.progress) == (CONFIG, CLASSES, saved.progress)
     assert (loaded.held_out, loaded.ema_updates, loaded.scaler) == (["p", "q"], 3, {"scale": 2.0})
     assert loaded.optimizer == saved.optimizer
+    assert loaded.postprocess == saved.postprocess
     assert loaded.weights.keys() == saved.weights.keys()
     assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
 

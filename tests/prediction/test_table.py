@@ -94,26 +94,28 @@ def test_entropy_is_0_for_certainty_and_1_for_a_guess() -> None:
 @pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
 )  # pycocotools' decode isn't ready for numpy 2
-def test_coco_is_read_by_pycocotools_and_covers_the_mask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["coco_polygons", "coco_runs"])
+def test_coco_is_read_by_pycocotools_and_covers_the_mask(tmp_path: Path, kind: str) -> None:
     from pycocotools.coco import COCO
 
     first, second = predict((30, 40), 3), predict((12, 16), 3, name="b")
-    write(tmp_path, ["coco"], first, second)
+    write(tmp_path, [kind], first, second)
     coco = COCO(str(tmp_path / "coco.json"))
     assert [image["file_name"] for image in coco.dataset["images"]] == ["in/deep/a.jpg", "in/b.jpg"]
     for image_id, prediction in enumerate((first, second), start=1):
         drawn = np.zeros(prediction.segmentation.mask.shape, np.uint8)
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[image_id])):
+            assert kind == "coco_polygons" or isinstance(annotation["segmentation"], dict)
             drawn[coco.annToMask(annotation) > 0] = annotation["category_id"]
         assert np.array_equal(drawn, prediction.segmentation.mask)
 
 
 def test_coco_is_the_same_whoever_wrote_the_masks(tmp_path: Path) -> None:
     predictions = [predict((30, 40), 3), predict((12, 16), 3, name="b")]
-    write(tmp_path / "one", ["coco", "areas"], *predictions)
+    write(tmp_path / "one", ["coco_polygons", "areas"], *predictions)
     for prediction in predictions:
         write(tmp_path / "two", [], prediction)
-    for output in build_outputs(tmp_path / "two", CLASSES, ["coco", "areas"]):
+    for output in build_outputs(tmp_path / "two", CLASSES, ["coco_polygons", "areas"]):
         output.finish([(prediction.name, prediction.source) for prediction in predictions])
     for name in ("coco.json", "areas.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -175,7 +175,7 @@ def test_a_file_that_is_no_video_leaves_nothing(checkpoint: Path, tmp_path: Path
     assert not list((tmp_path / "out").rglob("*"))
 
 
-@pytest.mark.parametrize("flag", ["--coco", "--skip-existing", "--no-overlays"])
+@pytest.mark.parametrize("flag", ["--labelme", "--skip-existing", "--no-overlays"])
 def test_outputs_of_images_are_refused_for_a_video(
     checkpoint: Path, clip: Path, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from segkit.config.reading import load_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import ConfusionMatrix
+from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.training.run_folder import EpochRow, RunFolder
 
 
@@ -138,7 +139,12 @@ def test_a_folder_of_somebody_else_is_never_removed(tmp_path: Path) -> None:
 
 def test_metrics_are_json(tmp_path: Path) -> None:
     scores = ConfusionMatrix.from_counts([[1, 0], [0, 0]], num_images=1).scores()
-    RunFolder(tmp_path).write_metrics(scores, Classes.build(["a", "b"]))
+    protocol = EvaluationProtocol("val", 1, (32, 48), "bf16", ("flip", 1.25))
+    RunFolder(tmp_path).write_metrics(scores, Classes.build(["a", "b"]), protocol)
     plain = json.loads((tmp_path / "metrics.json").read_text())
     assert plain["miou"] == 1
     assert plain["classes"][1]["iou"] is None
+    assert plain["protocol"] == {
+        "split": "val", "num_images": 1, "canvas": [32, 48], "tta": ["flip", 1.25], "postprocess": None,
+        "precision": "bf16",
+    }  # fmt: skip

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from segkit.evaluation.confusion import ConfusionMatrix
+from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.models.checkpoint import Checkpoint
 from segkit.train import TrainResult
 from segkit.training.run_folder import RunFolder
 from segkit.training.saver import repair_best, save_run
 
+PROTOCOL = EvaluationProtocol("val", 6, (64, 64), "fp32")
 BEST = ("checkpoints/best.pt", "checkpoints/best.safetensors", "metrics.json")
 
 
@@ -31,11 +33,12 @@ def as_best(folder: RunFolder) -> Checkpoint:
 
 
 def save(folder: RunFolder, last: Checkpoint) -> None:
-    save_run(folder, last, best=ConfusionMatrix.from_counts(last.progress.best_confusion, num_images=6).scores())
+    best = ConfusionMatrix.from_counts(last.progress.best_confusion, num_images=6).scores()
+    save_run(folder, last, best=best, protocol=PROTOCOL)
 
 
 def repair(folder: RunFolder, resumed: Checkpoint) -> tuple[int, list[list[int]] | None]:
-    return repair_best(folder, resumed, best_step=resumed.progress.step, num_images=6)
+    return repair_best(folder, resumed, best_step=resumed.progress.step, protocol=PROTOCOL)
 
 
 @pytest.mark.parametrize("broken_off_at", [*BEST, "nothing"])
@@ -82,11 +85,11 @@ def test_a_best_epoch_after_the_checkpoint_that_is_left_is_noted(folder: RunFold
     older = Checkpoint.load(folder.last)
     older.progress.step -= 2
     older.progress.best_epoch, older.progress.best_confusion = 1, [[1, 8, 0, 0], [0, 9, 0, 0], [0] * 4, [0] * 4]
-    assert repair_best(folder, older, best_step=1, num_images=6) == (2, as_best(folder).progress.best_confusion)
+    assert repair_best(folder, older, best_step=1, protocol=PROTOCOL) == (2, as_best(folder).progress.best_confusion)
 
 
 def test_a_best_checkpoint_that_is_lost_is_said(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     folder.best.unlink()
     resumed = Checkpoint.load(folder.last)
-    assert repair_best(folder, resumed, best_step=1, num_images=6) == (0, None)
+    assert repair_best(folder, resumed, best_step=1, protocol=PROTOCOL) == (0, None)
     assert "the next validated epoch counts as best" in caplog.text

@@ -67,7 +67,7 @@ class Endless:
 
 
 def library_stream(dataset: Any, workers: int, collate: Any = None) -> Iterator[Any]:
-    loader = DataLoader(dataset, batch_sampler=Endless(len(dataset)), num_workers=workers, collate_fn=collate)  # type: ignore[arg-type]
+    loader = DataLoader(dataset, batch_sampler=Endless(len(dataset)), num_workers=workers, collate_fn=collate)
     for images, *_ in loader:
         yield normalise(images) if images.dtype == torch.uint8 else images
 

@@ -47,6 +47,8 @@ def write_voc_like(folder: Path, *, count: int) -> list[peers.Pair]:
 class Fixed(nn.Module):
     """A network that takes no time: the same logits for every image, in the memory order of a real one's."""
 
+    logits: torch.Tensor
+
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
         self.encoder = nn.Identity()

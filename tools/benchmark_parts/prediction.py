@@ -174,8 +174,19 @@ def metric_part(device: torch.device, folder: Path) -> list[Comparison]:
 
         library = MulticlassConfusionMatrix(num_classes=NUM_CLASSES, ignore_index=255)
         tensors = torch.from_numpy(prediction).long(), torch.from_numpy(target).long()
-        runs["torchmetrics"] = lambda: (library.reset(), library.update(*tensors), library.compute().numpy())[2]
+
+        def torchmetrics() -> np.ndarray:
+            library.reset()
+            library.update(*tensors)
+            counts: np.ndarray = library.compute().numpy()
+            return counts
+
+        runs["torchmetrics"] = torchmetrics
     for name, run in runs.items():
         assert np.array_equal(run(), runs["usual: mask, int64, numpy bincount"]()), name
-    variants = {name: Variant(lambda run=run: [run() for _ in range(20)], per=20) for name, run in runs.items()}
+
+    def twenty(run: Callable[[], np.ndarray]) -> Variant:
+        return Variant(lambda: [run() for _ in range(20)], per=20)
+
+    variants = {name: twenty(run) for name, run in runs.items()}
     return [Comparison("confusion matrix, 500x375, 21 classes, per picture", variants, rounds=31)]

@@ -1,4 +1,4 @@
-"""A video of 640x480 from file to file, beside the network alone; what smoothing does to flicker and to accuracy."""
+"""A video of 640x480 from file to file, beside the network alone; what smoothing does to flicker and accuracy."""
 
 import itertools
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from segkit.runtime.device import select_precision
 from segkit.runtime.machine import keep_freed_memory
 
 HW = (480, 640)
-NUM_FRAMES = 30
+NUM_FRAMES = 60
 NUM_CLASSES = 11  # as CamVid has
 
 
@@ -69,7 +69,7 @@ def video_part(device: torch.device, folder: Path) -> list[Comparison]:
                 "segkit --smooth": Variant(lambda: ours(smooth=True), per=NUM_FRAMES),
             },
             list(smoothing_remarks()),
-            rounds=5,
+            rounds=7,
         )
     ]
 
@@ -122,7 +122,9 @@ def noisy_discs(amount: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
 
     def texture(height: int, width: int) -> np.ndarray:
         noise = rng.normal(0, 1, (height, width, 3)).astype(np.float32)
-        return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        soft = cv2.GaussianBlur(noise, (0, 0), 2)
+        scaled: np.ndarray = 255 * (soft - soft.min()) / np.ptp(soft)
+        return scaled.astype(np.uint8)
 
     ground = texture(hw[0] + 100, hw[1] + 100)
     discs = [(texture(100, 100) // 2 + 50 * k, k) for k in (1, 2)]
@@ -131,7 +133,7 @@ def noisy_discs(amount: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndar
         image, mask = ground[number : number + hw[0], number : number + hw[1]].copy(), np.zeros(hw, np.uint8)
         for (pixels, k), (left, top, speed) in zip(discs, ((20, 20, 2.0), (200, 120, -1.5)), strict=True):
             move = cv2.getRotationMatrix2D((50, 50), 3 * number * speed / abs(speed), 1)
-            move[:, 2] += left + speed * number, top
+            move[:, 2] += np.array([left + speed * number, top])
             inside = cv2.warpAffine(disc, move, hw[::-1]) > 127
             image[inside], mask[inside] = cv2.warpAffine(pixels, move, hw[::-1])[inside], k
         blobs = cv2.GaussianBlur(rng.normal(0, 1, (*hw, 3)).astype(np.float32), (0, 0), 4)

@@ -317,16 +317,18 @@ def list_categories(classes: Classes) -> list[dict[str, Any]]:
 
 
 def describe_image(
-    file_name: str, mask: np.ndarray, classes: Classes, tolerance: float = 0.0
+    file_name: str, mask: np.ndarray, classes: Classes, tolerance: float = 0.0, *, runs: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the entry of an image and the annotations of its mask, uint8 [h, w], without their ids.
 
-    An annotation is a region of a class: a polygon, or run lengths where it has holes. Background and ignored pixels
-    have none.
+    An annotation is a region of a class: a polygon, or run lengths where it has holes, or everywhere with `runs`.
+    Background and ignored pixels have none.
     """
     left_out = (find_background(classes.names), classes.ignore_index)
     regions = [region for region in trace_regions(mask) if region.class_id not in left_out]
-    annotations = [_describe(mask, region, region.class_id + _shift(classes), tolerance) for region in regions]
+    annotations = [
+        _describe(mask, region, region.class_id + _shift(classes), tolerance, runs=runs) for region in regions
+    ]
     return {"file_name": file_name, "height": mask.shape[0], "width": mask.shape[1]}, annotations
 
 
@@ -334,9 +336,9 @@ def _shift(classes: Classes) -> int:
     return 0 if find_background(classes.names) == 0 else 1
 
 
-def _describe(mask: np.ndarray, region: Region, category: int, tolerance: float) -> dict[str, Any]:
+def _describe(mask: np.ndarray, region: Region, category: int, tolerance: float, *, runs: bool) -> dict[str, Any]:
     (left, top), (right, bottom) = region.outer.min(axis=0).tolist(), region.outer.max(axis=0).tolist()
-    if region.holes:
+    if region.holes or runs:
         alone = np.zeros(mask.shape, np.uint8, order="F")
         fill_polygon(alone, [region.outer, *region.holes], 1)
         segmentation: object = _encode_runs(alone)

@@ -1,0 +1,43 @@
+"""How a score was made, as it is printed and written beside it: scores compare where these agree."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from segkit.config.schema import View
+from segkit.errors import count
+from segkit.inference.postprocess import Postprocess
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """What was scored, and how: each image at its own size, by a model that saw it on a canvas (height, width)."""
+
+    split: str
+    num_images: int
+    canvas_hw: tuple[int, int]
+    precision: str  # fp32, bf16 or fp16
+    tta: tuple[View, ...] = ()
+    postprocess: Postprocess | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what metrics.json holds of it: plain values under stable names."""
+        return {
+            "split": self.split,
+            "num_images": self.num_images,
+            "canvas": list(self.canvas_hw),
+            "tta": list(self.tta),
+            "postprocess": self.postprocess.to_dict() if self.postprocess else None,
+            "precision": self.precision,
+        }
+
+    def __str__(self) -> str:
+        """Return one line; the canvas is given as width x height."""
+        views = ", ".join(f"{view:g}" if isinstance(view, float) else str(view) for view in self.tta) or "none"
+        rules = "none"
+        if self.postprocess and self.postprocess.rules:
+            number = len(self.postprocess.rules)
+            rules = f"of {number} {'class' if number == 1 else 'classes'} (tuned on {self.postprocess.tuned_on})"
+        return (
+            f"split {self.split}: {count(self.num_images, 'image')} at their own size, canvas "
+            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, {self.precision}"
+        )
