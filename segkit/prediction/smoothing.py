@@ -83,14 +83,14 @@ class Smoother:
             seen, change = inside(where), _change(grey, before.grey, where)
             if not _is_cut(grey, change, seen):
                 share = self.kept * cv2.LUT(change, AGREEMENT) * seen
-                fixed = cv2.convertMaps(*where, cv2.CV_16SC2)  # a third faster than float maps, exact to 1/32 pixel
                 for plane, earlier in zip(mean, before.mean, strict=True):
-                    plane += share * (cv2.remap(earlier, *fixed, cv2.INTER_LINEAR) - plane)
+                    plane += share * (cv2.remap(earlier, *where, cv2.INTER_LINEAR) - plane)
                 smooth = argmax(mean)
                 flickers = flicker(before.raw, raw, where), flicker(before.smooth, smooth, where)
         self._previous = _Previous(grey, mean, raw, smooth)
         result = np.zeros(logits.shape, np.float32)
-        np.log(np.maximum(mean, np.finfo(np.float32).tiny), out=result[:, *inner])
+        for plane, probabilities in zip(result, np.maximum(mean, np.finfo(np.float32).tiny), strict=True):
+            plane[inner] = cv2.log(probabilities)
         return Smoothed(result, *flickers)
 
     def _where(self, grey: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,12 +137,11 @@ def _is_cut(grey: np.ndarray, change: np.ndarray, seen: np.ndarray) -> bool:
 
 
 def _softmax(logits: "torch.Tensor | np.ndarray", inner: tuple[slice, slice]) -> np.ndarray:
-    """Return float32 [C, h, w] of the caller's own, each plane's rows contiguous."""
-    if not isinstance(logits, np.ndarray):
-        probabilities: np.ndarray = logits[:, *inner].float().softmax(dim=0).cpu().numpy()
-        return np.ascontiguousarray(probabilities)
-    scores = logits[:, *inner].astype(np.float32)
-    scores -= scores.max(axis=0)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=0)
-    return scores
+    """Return float32 [C, h, w] of the caller's own; in one thread OpenCV is faster than torch over the first axis."""
+    scores = logits[:, *inner] if isinstance(logits, np.ndarray) else logits[:, *inner].float().cpu().numpy()
+    planes = np.array(scores, np.float32, order="C")
+    planes -= planes.max(axis=0)
+    for plane in planes:
+        plane[:] = cv2.exp(plane)
+    planes *= 1 / planes.sum(axis=0)
+    return planes
