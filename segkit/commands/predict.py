@@ -116,6 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes of --engine ray (default: one per GPU, or one per core where there is none)",
     )
+    parser.add_argument("--frame-masks", action="store_true", help="videos: also masks/NAME/000123.png, one per frame")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as trained")
 
@@ -131,8 +132,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_engine(arguments, video=is_video(arguments.input))
     if is_video(arguments.input):
         return _predict_video(arguments)
-    if arguments.smooth:
-        raise SegkitError("--smooth: without effect on images; for numbered frames, make a video of them first")
+    if arguments.smooth or arguments.frame_masks:
+        raise SegkitError("--smooth, --frame-masks: without effect on images; for frames, make a video of them first")
     # before the model is loaded, which takes seconds: a wrong path and a full disk are told at once
     job = prepare(
         arguments.input, arguments.output, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing
@@ -160,21 +161,23 @@ def _predict_video(arguments: argparse.Namespace) -> int:
     if _kinds(arguments) != ["overlays"] or arguments.skip_existing:
         raise SegkitError(
             "a video becomes one video and a table: --no-overlays, --skip-existing and the outputs of images have no "
-            "effect; for masks of its frames, predict the frames as images"
+            "effect; --frame-masks writes a mask per frame"
         )
     if arguments.window not in ("auto", "off"):
         raise SegkitError(f"--window {arguments.window}: without effect on a video, whose frames fit the canvas whole")
-    refuse_existing(arguments.input, arguments.output, overwrite=arguments.overwrite)
-    predictor = _load(arguments)
-    style = Style(arguments.render, arguments.opacity)
-    done = predict_video(predictor, arguments.input, arguments.output, style=style, smooth=arguments.smooth)
+    masks = arguments.frame_masks
+    refuse_existing(arguments.input, arguments.output, overwrite=arguments.overwrite, masks=masks)
+    predictor, style = _load(arguments), Style(arguments.render, arguments.opacity)
+    done = predict_video(
+        predictor, arguments.input, arguments.output, style=style, smooth=arguments.smooth, masks=masks
+    )
     say(f"{done.num_frames} frames predicted: {done.path}")
     if done.raw_flicker is not None and done.smooth_flicker is not None:
         say(
             f"flicker, the share of pixels that change class from frame to frame as the image moves: "
             f"{done.raw_flicker:.2%} as predicted, {done.smooth_flicker:.2%} smoothed"
         )
-    return 0
+    return 1 if done.problem else 0
 
 
 def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":

@@ -181,3 +181,13 @@ def test_outputs_of_images_are_refused_for_a_video(
 ) -> None:
     assert main(["predict", str(checkpoint), str(clip), "--output", str(clip.parent / "out"), flag]) == 2
     assert "a video becomes one video and a table" in capsys.readouterr().err
+
+
+def test_a_truncated_video_ends_with_1_and_keeps_what_it_holds(checkpoint: Path, clip: Path) -> None:
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) * 2 // 3])
+    output = clip.parent / "out"
+    assert main(["predict", str(checkpoint), str(clip), "--output", str(output), "--frame-masks"]) == 1
+    frames = frames_of(output / "clip.mp4")
+    assert 0 < len(frames) < 12
+    assert len(list((output / "masks" / "clip").iterdir())) == len(frames)
