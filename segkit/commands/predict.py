@@ -1,4 +1,4 @@
-"""Write masks and overlays for images without labels."""
+"""Write masks and overlays for images and videos without labels."""
 
 import argparse
 import os
