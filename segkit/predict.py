@@ -115,9 +115,7 @@ def predict_by(
         mine = {**earlier, **{k: engine.rows[job.names[k]] for k in todo}}
         found = {k: row for part in (ranks.gather(mine) if ranks else [mine]) for k, row in part.items()}
         ordered = [found[k] for k in range(len(job.paths))]
-        done = [
-            pair for pair, row in zip(zip(job.names, job.paths, strict=True), ordered, strict=True) if not row.error
-        ]
+        done = [(job.names[k], job.paths[k]) for k, row in enumerate(ordered) if not row.error]
         if rank == 0:
             for output in outputs:
                 output.finish(done)

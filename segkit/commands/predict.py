@@ -1,9 +1,11 @@
 """Write masks and overlays for images and videos without labels."""
 
 import argparse
+import math
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -287,20 +289,18 @@ def _number(word: str, *, expected: str = "a number from 1") -> int:
 
 
 def _fraction(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"found {word!r}, expected a probability in [0, 1)")
-    return value
+    return _number_where(word, lambda value: 0 <= value < 1, expected="a probability in [0, 1)")
 
 
 def _opacity(word: str) -> float:
+    return _number_where(word, lambda value: 0 <= value <= 1, expected="a number in [0, 1]")
+
+
+def _number_where(word: str, fits: Callable[[float], bool], *, expected: str) -> float:
     try:
         value = float(word)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"found {word!r}, expected a number in [0, 1]")
+        value = math.nan  # which fits nowhere
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"found {word!r}, expected {expected}")
     return value

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from segkit.classes import Classes
 from segkit.imaging.overlay import OPACITY
 from segkit.inference.segmentation import Segmentation
 
@@ -40,3 +41,15 @@ class Style:
 
     render: str = "blend"
     opacity: float = OPACITY
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """What outputs of a file per image, and of none about all of them, have in common."""
+
+    folder: Path
+    classes: Classes
+    style: Style
+
+    def finish(self, done: Sequence[tuple[str, Path]]) -> None:
+        """Do nothing: each file is whole already."""

@@ -2,39 +2,28 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segkit.classes import Classes
 from segkit.datasets.masks import write_mask
 from segkit.imaging.codec import encode_jpeg, fits_jpeg, write_png
 from segkit.imaging.overlay import colorize, join_columns, on_white, render
-from segkit.prediction.outputs import Prediction, Style
+from segkit.prediction.outputs import PerImage, Prediction
 from segkit.runtime.files import appearing
 
 JPEG_QUALITY = 90
 
 
-@dataclass(frozen=True)
-class _PerImage:
-    """An output of a file per image, and of none about all of them."""
-
-    folder: Path
-    classes: Classes
-    style: Style
-
-    def finish(self, done: Sequence[tuple[str, Path]]) -> None:
-        """Do nothing: each file is whole already."""
+class _Drawn(PerImage):
+    """An output that shows the mask on its image."""
 
     def draw(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return a mask on its image, as the style says: uint8 [h, w, 3 or 4]."""
         return render(image, mask, self.classes, kind=self.style.render, opacity=self.style.opacity)
 
 
-class Masks(_PerImage):
+class Masks(PerImage):
     """`masks/NAME.png`: class ids as a palette PNG in the classes' colours."""
 
     def write(self, prediction: Prediction) -> None:
@@ -42,7 +31,7 @@ class Masks(_PerImage):
             write_mask(file, prediction.segmentation.mask, self.classes)
 
 
-class Overlays(_PerImage):
+class Overlays(_Drawn):
     """`overlays/NAME.jpg`: the mask on its image; PNG where it is transparent, or a side is too long for a JPEG."""
 
     def write(self, prediction: Prediction) -> None:
@@ -51,7 +40,7 @@ class Overlays(_PerImage):
         )
 
 
-class Colors(_PerImage):
+class Colors(PerImage):
     """`color/NAME.png`: the mask in the classes' colours, RGB; ignored pixels in VOC's cream."""
 
     def write(self, prediction: Prediction) -> None:
@@ -59,7 +48,7 @@ class Colors(_PerImage):
             write_png(file, colorize(prediction.segmentation.mask, self.classes))
 
 
-class SideBySide(_PerImage):
+class SideBySide(_Drawn):
     """`side_by_side/NAME.jpg`: the image, and the mask on it."""
 
     def write(self, prediction: Prediction) -> None:
@@ -67,7 +56,7 @@ class SideBySide(_PerImage):
         _write_image(self.folder / "side_by_side", prediction.name, join_columns([prediction.image, on_white(shown)]))
 
 
-class ProbabilityArrays(_PerImage):
+class ProbabilityArrays(PerImage):
     """`probabilities/NAME.npz`: `probabilities`, float16 [C, h, w], and `classes`, the names as a JSON text."""
 
     def write(self, prediction: Prediction) -> None:
@@ -77,7 +66,7 @@ class ProbabilityArrays(_PerImage):
             np.savez_compressed(file, probabilities=probabilities, classes=names)
 
 
-class ProbabilityImages(_PerImage):
+class ProbabilityImages(PerImage):
     """`probabilities/NAME/CLASS.png`: a grey PNG per class, in which 255 is probability 1."""
 
     def write(self, prediction: Prediction) -> None:
@@ -87,7 +76,7 @@ class ProbabilityImages(_PerImage):
                 write_png(file, _to_bytes(plane))
 
 
-class Uncertainty(_PerImage):
+class Uncertainty(PerImage):
     """`uncertainty/NAME.png`: the entropy of the class probabilities, divided by that of a uniform guess.
 
     A grey PNG, in which 0 is certainty and 255 the same probability for every class: 255 * -sum(p log p) / log C

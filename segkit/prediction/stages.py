@@ -87,30 +87,31 @@ class Stages:
         current = InFlight(*source)
         with _timed([current]):
             _check_kind(current.path)
-            current.windows = self._windows(current.path)
-            if current.windows is None or not self._by_strips(current.path, current.windows):
+            size_hw = image_size_hw(current.path) if self._may_slide else None
+            current.windows = self.predictor.windows(size_hw) if size_hw else None
+            if current.windows is None or size_hw is None or not self._by_strips(current.path, size_hw):
                 current.image = read_image(current.path, max_pixels=self.max_pixels)
             if current.windows is None and current.image is not None:
                 current.box, current.canvas = self.predictor.letterbox(current.image)
         return current
 
-    def _windows(self, path: Path) -> Windows | None:
-        """Return the windows that an image is predicted by, if it is, from what its header says of its size."""
-        if self.predictor.window == "off" or (self.predictor.window == "auto" and not self.predictor.smallest_zoom):
-            return None
-        return self.predictor.windows(image_size_hw(path))
+    @property
+    def _may_slide(self) -> bool:
+        """True if some images are predicted by windows, for which the size in their headers decides."""
+        return self.predictor.window != "off" and (
+            self.predictor.window != "auto" or bool(self.predictor.smallest_zoom)
+        )
 
-    def _by_strips(self, path: Path, windows: Windows) -> bool:
+    def _by_strips(self, path: Path, size_hw: tuple[int, int]) -> bool:
         """True for an image whose scores are more than memory should hold, and for a TIFF, whose mask becomes one.
 
         Raises:
             DataError: the scores are too large, and outputs are wanted that need them all.
         """
-        size_hw = image_size_hw(path)
         is_raster = path.suffix.lower() in RASTER_SUFFIXES and importlib.util.find_spec("rasterio") is not None
         if not is_raster:
             refuse_larger(path, size_hw, self.max_pixels)
-        huge = is_huge(size_hw, len(windows.backend.classes))
+        huge = is_huge(size_hw, len(self.predictor.classes))
         simple = all(isinstance(output, Masks | Overlays) for output in self.outputs)
         if huge and not simple:
             raise DataError(
@@ -163,21 +164,21 @@ class Stages:
 
     def save(self, current: InFlight) -> str:
         """Write the outputs of an image; keep its row, and return its name."""
-        row = Predicted(str(current.path))
+        size_hw: tuple[int, int] | None = None
+        pixels: tuple[int, ...] = ()
         with _timed([current]):
             if current.segmentation is not None and current.image is not None:
                 prediction = Prediction(current.name, current.path, current.image, current.segmentation)
                 for output in self.outputs:
                     output.write(prediction)
                 mask = current.segmentation.mask
-                row = Predicted(str(current.path), mask.shape, count_pixels(mask, len(self.predictor.classes)))
+                size_hw, pixels = mask.shape, count_pixels(mask, len(self.predictor.classes))
             elif current.written is not None:
-                pixels = current.written.pixels[: len(self.predictor.classes)]
-                row = Predicted(str(current.path), current.written.hw, pixels)
+                size_hw, pixels = current.written.hw, current.written.pixels[: len(self.predictor.classes)]
         self.rows[current.name] = (
-            Predicted(str(current.path), error=current.error, seconds=0.0)
+            Predicted(str(current.path), seconds=0.0, error=current.error)
             if current.error
-            else Predicted(row.name, row.hw, row.pixels, current.seconds)
+            else Predicted(str(current.path), size_hw, pixels, current.seconds)
         )
         return current.name
 

@@ -21,13 +21,13 @@ from segkit.datasets.rasters import RASTER_SUFFIXES, Raster, mask_raster, open_r
 from segkit.imaging.codec import encode_jpeg
 from segkit.imaging.png_rows import PaletteRows
 from segkit.inference.windows import ArraySource, PixelSource, Strip, Windows
+from segkit.prediction.pixel_outputs import JPEG_QUALITY
 from segkit.runtime.files import appearing
 from segkit.runtime.progress import progress
 
 Render = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image [h, w, 3] and class ids [h, w] -> uint8 RGB [h, w, 3]
 
 OVERLAY_SIDE = 4096  # pixels of the longer side, at most
-OVERLAY_QUALITY = 90  # of a JPEG
 WHOLE_BYTES = 2**30  # of scores at the image's size, up to which an image is better predicted as a whole
 
 
@@ -66,7 +66,7 @@ def predict_strips(
             return written
         overlay = output / "overlays" / f"{name}.jpg"  # the image itself is no longer in memory
         part = files.enter_context(appearing(overlay))
-        part.write_bytes(encode_jpeg(render(reduced.image, reduced.mask), quality=OVERLAY_QUALITY))
+        part.write_bytes(encode_jpeg(render(reduced.image, reduced.mask), quality=JPEG_QUALITY))
         return replace(written, overlay=overlay)
 
 

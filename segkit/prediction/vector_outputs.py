@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,11 @@ from segkit.classes import Classes
 from segkit.formats.annotations import labelme
 from segkit.formats.raster.contours import trace_regions
 from segkit.formats.vocabulary import find_background
-from segkit.prediction.outputs import Prediction, Style
+from segkit.prediction.outputs import PerImage, Prediction
 from segkit.runtime.files import appearing
 
 
-@dataclass(frozen=True)
-class _JsonPerImage:
-    folder: Path
-    classes: Classes
-    style: Style
-
-    def finish(self, done: Sequence[tuple[str, Path]]) -> None:
-        """Do nothing: each file is whole already."""
-
-
-class Labelme(_JsonPerImage):
+class Labelme(PerImage):
     """`labelme/NAME.json`: what labelme opens beside the image, to correct the prediction by hand."""
 
     def write(self, prediction: Prediction) -> None:
@@ -37,7 +25,7 @@ class Labelme(_JsonPerImage):
         _write_json(path, content)
 
 
-class GeoJson(_JsonPerImage):
+class GeoJson(PerImage):
     """`geojson/NAME.geojson`: a feature per region, its polygon in pixels of the image, x to the right, y down.
 
     RFC 7946 but for the coordinates, which are no longitudes: a side of a pixel has length 1, the upper left corner of

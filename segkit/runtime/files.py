@@ -86,10 +86,9 @@ def appearing(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
+    finally:
         with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+            part.unlink()  # what is left of a block that ended badly
 
 
 def is_damaged(path: Path) -> bool | None:
