@@ -108,8 +108,9 @@ class Predictor:
 
     def segment(self, image: np.ndarray) -> Segmentation:
         """Return what the model says of an image, uint8 RGB [h, w, 3]: mask, probabilities, confidence."""
-        if windows := self.windows((image.shape[0], image.shape[1])):
-            return self.segmentation(windows.logits(image), LetterBox.fit(image.shape[:2], image.shape[:2]))
+        size_hw = _size_of(image)
+        if windows := self.windows(size_hw):
+            return self.segmentation(windows.logits(image), LetterBox.fit(size_hw, size_hw))
         box, canvas = self.letterbox(image)
         return self.segmentation(self.canvas_logits(canvas), box)
 
@@ -129,9 +130,7 @@ class Predictor:
 
     def letterbox(self, image: np.ndarray) -> tuple[LetterBox, np.ndarray]:
         """Return how an image, uint8 RGB [h, w, 3], lies on the canvas, and the canvas, uint8 RGB [H, W, 3]."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"found {image.dtype} {image.shape}, expected uint8 RGB [h, w, 3]")
-        box = LetterBox.fit((image.shape[0], image.shape[1]), self.canvas_hw)
+        box = LetterBox.fit(_size_of(image), self.canvas_hw)
         return box, box.apply(image)
 
     def canvas_logits(self, canvas: np.ndarray) -> torch.Tensor:
@@ -141,3 +140,10 @@ class Predictor:
     def canvases_logits(self, canvases: np.ndarray) -> Array:
         """Return scores float [B, C, H, W] for canvases, uint8 RGB [B, H, W, 3]."""
         return self.backend(torch.from_numpy(np.require(canvases, requirements=["C", "W"])).permute(0, 3, 1, 2))
+
+
+def _size_of(image: np.ndarray) -> tuple[int, int]:
+    """Return the (height, width) of an image. Raises ValueError for what isn't uint8 RGB [h, w, 3]."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"found {image.dtype} {image.shape}, expected uint8 RGB [h, w, 3]")
+    return image.shape[0], image.shape[1]

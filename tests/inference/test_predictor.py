@@ -12,6 +12,7 @@ from segkit.inference.ensemble import together
 from segkit.inference.folding import for_inference
 from segkit.inference.predictor import Predictor
 from segkit.inference.torch_backend import TorchBackend
+from segkit.inference.windows import WindowSetting
 from segkit.loading.collate import to_tensor
 from segkit.models.checkpoint import Checkpoint
 from segkit.models.segmenter import Segmenter
@@ -48,6 +49,15 @@ def test_probabilities_sum_to_1_and_agree_with_the_mask(predictor: Predictor) ->
 def test_arrays_of_another_kind_are_refused(predictor: Predictor, array: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 RGB \[h, w, 3\]"):
         predictor(array)
+
+
+@pytest.mark.parametrize("array", [np.zeros(4, np.uint8), np.zeros((4, 4, 3), np.float32)])
+@pytest.mark.parametrize("window", ["off", (64, 64)])
+def test_arrays_of_another_kind_are_refused_by_windows_as_well(
+    predictor: Predictor, array: np.ndarray, window: WindowSetting
+) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 RGB \[h, w, 3\]"):
+        Predictor(predictor.backend, window=window)(array)
 
 
 def test_a_path_may_be_a_string(checkpoint: Path) -> None:
