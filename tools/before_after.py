@@ -75,14 +75,12 @@ def main() -> int:
 def serve(checkout: Path, part: str) -> None:
     """Prepare the part as the checkout has it, say which variants there are, and time those that are asked for."""
     sys.path.insert(0, str(checkout / "tools"))
-    import benchmark  # that of the checkout
+    import benchmark  # that of the checkout, with all that it imports where the checkout has it
     import cv2
-
-    from segkit.runtime.device import select_device
 
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory(prefix="segkit-before-after-") as folder:
-        comparisons = benchmark.PARTS[part](select_device("auto"), Path(folder))
+        comparisons = benchmark.PARTS[part](benchmark.select_device("auto"), Path(folder))
         variants = [
             (f"{comparison.title}: {name}", variant)
             for comparison in comparisons
