@@ -50,6 +50,10 @@ class DeviceError(SegkitError):
     """A device, a precision or a process group that was asked for is unavailable."""
 
 
+class ExportError(SegkitError):
+    """An exported model doesn't do what PyTorch does, so that it wasn't kept."""
+
+
 class TrainingDiverged(SegkitError):
     """The loss became non-finite."""
 

@@ -6,32 +6,31 @@ Several checkpoints are scored as the ensemble that they predict as.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.config.keys import EVALUABLE
-from segkit.config.reading import override_config
 from segkit.config.schema import RunConfig
-from segkit.datasets.layouts import Item, has_class_file, list_items, resolve_classes
+from segkit.datasets.layouts import Item, list_items
 from segkit.datasets.masks import build_mask_reader
-from segkit.errors import CheckpointError, ConfigError
+from segkit.errors import ConfigError
 from segkit.evaluation.confusion import Scores
+from segkit.evaluation.overrides import evaluation_config, sets
 from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.evaluation.validation import Validation
 from segkit.inference.backend import Backend
-from segkit.inference.ensemble import together
 from segkit.inference.postprocess import Postprocess
-from segkit.inference.ready import load_together, ready, stored_rules
+from segkit.inference.trained import TrainedModel, make_ready, open_models, stored_rules
 from segkit.inference.tta import with_tta
 from segkit.loading.evaluation_set import EvaluationSet
-from segkit.models.checkpoint import Checkpoint
 from segkit.report.tables import confusion_csv
-from segkit.runtime.device import common_precision, precision_name, select_device
 from segkit.runtime.files import writing
 from segkit.runtime.machine import keep_freed_memory
-from segkit.runtime.ranks import Ranks
 from segkit.training.run_folder import write_metrics
+
+if TYPE_CHECKING:
+    from segkit.runtime.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,12 @@ class EvalResult:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Checkpoints as one model, and the images that it is scored on."""
+    """Trained models as one, and the images that it is scored on; `precision` and `runtime` are as in Ready."""
 
     model: Backend
     validation: Validation
     precision: str
+    runtime: str
 
 
 def eval_miou(
@@ -64,9 +64,10 @@ def eval_miou(
     output: Path | None = None,
     postprocess: bool = True,
 ) -> EvalResult:
-    """Score a checkpoint, or the ensemble of several, on `split` (the config's validation split by default).
+    """Score a checkpoint, or the ensemble of several, or an exported model, on `split` (by default the config's
+    validation split).
 
-    Classes, canvas and normalisation come from the checkpoint; `overrides` (`data.root=...`) say where the data is.
+    Classes, canvas and normalisation come from the file; `overrides` (`data.root=...`) say where the data is.
     Results go to `output`; by default to eval_<split> in the checkpoint's run folder. Of several checkpoints, the first
     one's config says where the data is, and how images are augmented for the test. With `postprocess`, masks are scored
     after the rules that the checkpoint holds, or after those that several have in common.
@@ -79,7 +80,7 @@ def eval_miou(
     """
     paths = [path] if isinstance(path, Path) else list(path)
     path = paths[0]
-    checkpoints = load_together(paths)
+    checkpoints = open_models(paths)
     checkpoint = checkpoints[0]
     if len(paths) > 1 and output is None:
         raise ConfigError(
@@ -97,7 +98,7 @@ def eval_miou(
     )
     scores = scoring.validation.score(scoring.model, title=f"evaluating {split}").scores
     protocol = EvaluationProtocol(
-        split, scores.num_images, config.data.canvas, scoring.precision, config.eval.tta, rules
+        split, scores.num_images, config.data.canvas, scoring.precision, config.eval.tta, rules, scoring.runtime
     )
     output = output or _default_output(path, split)
     with writing(output, remedy="choose another folder with --output"):
@@ -107,42 +108,13 @@ def eval_miou(
     return EvalResult(split, scores, classes, output, protocol)
 
 
-def evaluation_config(path: Path, checkpoint: Checkpoint, overrides: Sequence[str]) -> RunConfig:
-    """Return the config of a checkpoint, read from `path`, with overrides that may have an effect on a trained model.
-
-    Raises:
-        CheckpointError, ConfigError: as `eval_miou`.
-    """
-    keys = [override.partition("=")[0].strip() for override in overrides]
-    if idle := [key for key in keys if key not in EVALUABLE]:
-        raise ConfigError(
-            f"{', '.join(idle)}: without effect on a trained checkpoint; evaluation takes {', '.join(EVALUABLE)}"
-        )
-    config = override_config(checkpoint.config, overrides, where="the overrides")
-    if config.data.root.startswith("pipe:") and "data.root" not in keys:  # a checkpoint may come from anywhere
-        raise ConfigError(
-            f"{path}: its data.root is a shell command, {config.data.root!r}, expected one that you gave; if "
-            "you trust it, repeat it: data.root=..."
-        )
-    given = "data.classes" in keys
-    moved = config.data.classes is None and {"data.root", "data.layout"} & set(keys) and has_class_file(config.data)
-    if given or moved:
-        _check_classes(path, checkpoint.classes, resolve_classes(config.data))
-    return config
-
-
-def sets(overrides: Sequence[str], key: str) -> bool:
-    """True if an override `key=value` sets the key."""
-    return any(override.partition("=")[0].strip() == key for override in overrides)
-
-
 def build_scoring(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[TrainedModel],
     items: Sequence[Item],
     config: RunConfig,
     *,
     precision_given: bool = True,
-    ranks: Ranks | None = None,
+    ranks: "Ranks | None" = None,
     postprocess: Postprocess | None = None,
 ) -> Scoring:
     """Make checkpoints ready to be scored, together, on images, after `postprocess` where it is given.
@@ -153,34 +125,28 @@ def build_scoring(
     Raises:
         DeviceError: no such device or precision here.
     """
-    ranks = ranks or Ranks()
     reader = build_mask_reader(config.data, checkpoints[0].classes)
-    device = select_device(config.train.device, local_rank=ranks.local_rank)
     keep_freed_memory()
-    chosen = [config] if precision_given else [checkpoint.config for checkpoint in checkpoints]
-    precision = common_precision([each.train.precision for each in chosen], device)
-    models = [
-        ready(
-            checkpoint,
-            device,
-            precision=precision,
-            canvas_hw=config.data.canvas,
-            channels_last=config.train.channels_last,
-        )
-        for checkpoint in checkpoints
-    ]
+    ready = make_ready(
+        checkpoints,
+        device=config.train.device,
+        precision=config.train.precision if precision_given else None,
+        canvas_hw=config.data.canvas,
+        channels_last=config.train.channels_last,
+        local_rank=ranks.local_rank if ranks else 0,
+    )
     dataset = EvaluationSet(items, reader, canvas_hw=config.data.canvas)
     validation = Validation(dataset, config.eval.batch_size, ranks, postprocess=postprocess)
-    return Scoring(with_tta(together(models), config.eval.tta), validation, precision_name(precision))
+    return Scoring(with_tta(ready.backend, config.eval.tta), validation, ready.precision, ready.runtime)
 
 
 def score(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[TrainedModel],
     items: Sequence[Item],
     config: RunConfig,
     *,
     title: str,
-    ranks: Ranks | None = None,
+    ranks: "Ranks | None" = None,
     images: dict[str, np.ndarray] | None = None,
 ) -> Scores:
     """Score checkpoints, together, on images, without post-processing; see `build_scoring`.
@@ -195,7 +161,7 @@ def score(
     return scoring.validation.score(scoring.model, title=title, images=images).scores
 
 
-def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split: str) -> None:
+def _check_split(paths: Sequence[Path], checkpoints: Sequence[TrainedModel], split: str) -> None:
     """Raises ConfigError if the split was held out of the training of some checkpoints, but not of others."""
     held_out = {(c.config.data.val, *(c.held_out or ())): path for path, c in zip(paths, checkpoints, strict=True)}
     if len(held_out) > 1 and split in {name for name, *_ in held_out}:
@@ -205,19 +171,6 @@ def _check_split(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], split
             f"its images ({first} and {other} have held out different ones), so that the score would flatter them; "
             "give a split that none was trained on, as in --split test"
         )
-
-
-def _check_classes(path: Path, trained: Classes, found: Classes) -> None:
-    if trained.names == found.names:
-        return
-    words = [
-        f"{len(names)} classes ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
-        for names in (trained.names, found.names)
-    ]
-    raise CheckpointError(
-        f"{path}: trained on {words[0]}, the data set has {words[1]}; expected the same names in the same order; "
-        "evaluate with the data set that it was trained for"
-    )
 
 
 def _default_output(path: Path, split: str) -> Path:

@@ -15,8 +15,9 @@ import torch
 from segkit.classes import Classes
 from segkit.datasets.layouts import list_items
 from segkit.errors import CheckpointError, DataError
-from segkit.eval_miou import build_scoring, evaluation_config, sets
+from segkit.eval_miou import build_scoring
 from segkit.evaluation.evaluate import Labelled, out_of_memory_at, segmentations
+from segkit.evaluation.overrides import evaluation_config, sets
 from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.evaluation.tuning import MaskStore, PredictedImage, Tuning, confidence_level, tune
 from segkit.models.checkpoint import Checkpoint

@@ -83,6 +83,47 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def varied(checkpoint: Path, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the drawn set's classes, whose random weights give masks of all of them. Not to be changed."""
+    import torch
+
+    from segkit.datasets.images import read_image
+    from segkit.inference.predictor import Predictor
+    from segkit.models.checkpoint import Checkpoint
+    from segkit.models.table import build_model
+
+    path = tmp_path_factory.mktemp("varied") / "varied.pt"
+    config = dataclasses.replace(Checkpoint.load(checkpoint).config, data=DataConfig(str(shapes), canvas=(64, 64)))
+    classes = Classes.build(["background", "disc", "square", "star"])
+    torch.manual_seed(0)
+    varied = Checkpoint(build_model(config.model, len(classes)).state_dict(), config, classes)
+    varied.save(path)
+    images = [read_image(image) for image in sorted((shapes / "JPEGImages").iterdir())[:6]]
+    means = [torch.as_tensor(Predictor.load(path, device="cpu").logits(image)).mean(dim=(1, 2)) for image in images]
+    varied.weights["network.head.bias"] -= torch.stack(means).mean(dim=0)
+    varied.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(varied: Path, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the varied checkpoint, exported to a file of a name such as model.onnx; each once in a session."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(name: str, **settings: object) -> Path:
+        from segkit.export.job import ExportSettings, export_model
+        from segkit.export.table import format_of
+
+        output = folder / name
+        if not output.is_file():
+            chosen = ExportSettings(format_of(output), output, images=str(shapes / "JPEGImages"), num_images=2)
+            export_model([varied], [], dataclasses.replace(chosen, **settings))  # type: ignore[arg-type]
+        return output
+
+    return export
+
+
 @pytest.fixture
 def two_classes() -> Classes:
     return Classes.build(["background", "object"])

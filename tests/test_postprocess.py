@@ -19,7 +19,7 @@ from segkit.eval_miou import eval_miou
 from segkit.evaluation import tuning
 from segkit.inference.postprocess import ClassRule, Postprocess
 from segkit.inference.predictor import Predictor
-from segkit.inference.ready import stored_rules
+from segkit.inference.trained import stored_rules
 from segkit.models.checkpoint import Checkpoint
 from segkit.models.table import build_model
 from segkit.postprocess import tune_postprocessing

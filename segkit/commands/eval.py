@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="+",
         metavar="checkpoint|key=value",
-        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged. Settings to change, as "
-        "in data.root=DIR",
+        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged. Or an exported model, "
+        "such as model.onnx. Settings to change, as in data.root=DIR",
     )
     parser.add_argument("--split", help="which split to score; all: every labelled image (default: data.val)")
     parser.add_argument(

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         nargs="+",
         type=Path,
-        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged",
+        help="such as runs/NAME/checkpoints/best.pt; of several the probabilities are averaged. Or an exported model: "
+        "model.onnx, model.xml, model.pt2",
     )
     parser.add_argument(
         "input",
@@ -230,13 +231,13 @@ def _predict_by_fleet(arguments: argparse.Namespace, job: "Job") -> "list[Predic
     import functools
 
     with importing():
-        from segkit.inference.ready import load_together
+        from segkit.inference.trained import open_models
         from segkit.predict import predict_by
         from segkit.prediction.fleet import Fleet
         from segkit.prediction.outputs import Style
         from segkit.prediction.table import build_outputs
 
-    classes = load_together(arguments.checkpoint)[0].classes  # the driver needs no more of them, but finds bad ones
+    classes = open_models(arguments.checkpoint)[0].classes  # the driver needs no more of them, but finds bad ones
     style = Style(arguments.render, arguments.opacity)
     outputs = build_outputs(job.output, classes, _kinds(arguments), style=style)
     fleet = Fleet(

@@ -90,7 +90,7 @@ class ConfusionMatrix:
         total.num_images = self.num_images + other.num_images
         return total
 
-    def reduce(self, ranks: "Ranks", device: "torch.device") -> "ConfusionMatrix":
+    def reduce(self, ranks: "Ranks", device: "torch.device | None") -> "ConfusionMatrix":
         """Return the sum over all ranks, exact in int64, on every rank."""
         import torch  # only where there are ranks: tables of figures start without it
 

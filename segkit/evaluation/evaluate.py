@@ -8,23 +8,23 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from segkit.classes import Classes
 from segkit.errors import DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
-from segkit.inference.backend import Backend
+from segkit.inference.backend import Array, Backend
 from segkit.inference.postprocess import Postprocess
 from segkit.inference.segmentation import Segmentation
-from segkit.loading.collate import EvaluationBatch
-from segkit.losses.table import WeightedLoss
-from segkit.runtime.device import sum_dtype
+from segkit.loading.evaluation_set import EvaluationBatch
 from segkit.runtime.machine import count_threads
-from segkit.runtime.ranks import Ranks
 from segkit.runtime.threads import prefetch
+
+if TYPE_CHECKING:
+    from segkit.losses.table import WeightedLoss
+    from segkit.runtime.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def evaluate(
     batches: Iterable[EvaluationBatch],
     *,
     classes: Classes,
-    ranks: Ranks | None = None,
-    loss: WeightedLoss | None = None,
+    ranks: "Ranks | None" = None,
+    loss: "WeightedLoss | None" = None,
     images: dict[str, np.ndarray] | None = None,
     postprocess: Postprocess | None = None,
 ) -> Evaluation:
@@ -62,28 +62,42 @@ def evaluate(
     Raises:
         DeviceError: an image, or a batch of them, doesn't fit into the device's memory.
     """
-    ranks = ranks or Ranks()
-    device = model.device or torch.device("cpu")
     matrix = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
-    totals = torch.zeros(2, len(loss.terms) if loss else 0, dtype=sum_dtype(device), device=device)
-
-    def add_loss(logits: torch.Tensor, batch: EvaluationBatch) -> None:
-        if loss:
-            for k, target in enumerate(batch.canvas_masks.to(device).split(1)):
-                totals.add_(torch.stack([loss.sums(logits[k : k + 1], target), loss.normalizers(target)]))
-
+    total_loss = _TotalLoss(loss, model) if loss else None
     # a GPU takes one image back to its own size at a time, while it computes the next one's logits: images are large
-    threads = count_threads() if device.type == "cpu" else 1
-    labelled = segmentations(model, batches, postprocess=postprocess, see=add_loss)
+    threads = count_threads() if model.device is None or model.device.type == "cpu" else 1
+    labelled = segmentations(model, batches, postprocess=postprocess, see=total_loss.add if total_loss else None)
     for counted, name in prefetch(functools.partial(_count, classes=classes), labelled, threads=threads, ahead=threads):
         matrix += counted
         if images is not None:
             images[name] = counted.marginals
-    scores = matrix.reduce(ranks, device).scores()
-    if loss is None:
-        return Evaluation(scores)
-    totals = ranks.sum(totals)
-    return Evaluation(scores, float(loss.combine(totals[0], totals[1])))
+    scores = (matrix.reduce(ranks, model.device) if ranks else matrix).scores()
+    return Evaluation(scores, total_loss.mean(ranks) if total_loss else None)
+
+
+class _TotalLoss:
+    """The loss of all images together: sums and divisors of its terms, added up batch after batch."""
+
+    def __init__(self, loss: "WeightedLoss", model: Backend) -> None:
+        import torch  # here: only training asks for a loss
+
+        from segkit.runtime.device import sum_dtype
+
+        self.loss, self.device = loss, model.device or torch.device("cpu")
+        self.totals = torch.zeros(2, len(loss.terms), dtype=sum_dtype(self.device), device=self.device)
+
+    def add(self, logits: Array, batch: EvaluationBatch) -> None:
+        """Add the loss of each image of a batch, by its logits [B, C, H, W]."""
+        import torch
+
+        masks = torch.as_tensor(batch.canvas_masks).to(self.device)
+        for each, target in zip(torch.as_tensor(logits).split(1), masks.split(1), strict=True):
+            self.totals.add_(torch.stack([self.loss.sums(each, target), self.loss.normalizers(target)]))
+
+    def mean(self, ranks: "Ranks | None") -> float:
+        """Return the loss of what was added on all ranks."""
+        totals = ranks.sum(self.totals) if ranks else self.totals
+        return float(self.loss.combine(totals[0], totals[1]))
 
 
 def segmentations(
@@ -91,7 +105,7 @@ def segmentations(
     batches: Iterable[EvaluationBatch],
     *,
     postprocess: Postprocess | None = None,
-    see: Callable[[torch.Tensor, EvaluationBatch], None] | None = None,
+    see: Callable[[Array, EvaluationBatch], None] | None = None,
 ) -> Iterator[Labelled]:
     """Yield what a model says of each image of `batches`; `see`, where given, is called with the logits of each batch.
 
@@ -100,7 +114,7 @@ def segmentations(
     """
     for batch in batches:
         with out_of_memory_names(f"{len(batch.names)} images ({batch.names[0]}, ...)", "lower eval.batch_size"):
-            logits = torch.as_tensor(model(batch.images))
+            logits = model(batch.images)
         if see:
             see(logits, batch)
         for scores, box, truth, name in zip(logits, batch.boxes, batch.masks, batch.names, strict=True):
@@ -127,7 +141,9 @@ def out_of_memory_names(what: str, remedy: str) -> Iterator[None]:
     """Turn running out of the device's memory into a DeviceError that says at what, and what helps."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which may not be loaded
+            raise
         raise DeviceError(
             f"evaluation: {what} don't fit into the device's memory ({first_line(error)}); {remedy}"
         ) from error

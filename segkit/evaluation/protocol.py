@@ -15,9 +15,10 @@ class EvaluationProtocol:
     split: str
     num_images: int
     canvas_hw: tuple[int, int]
-    precision: str  # fp32, bf16 or fp16
+    precision: str  # fp32, bf16, fp16 or int8
     tta: tuple[View, ...] = ()
     postprocess: Postprocess | None = None
+    runtime: str = "pytorch"  # what computed
 
     def to_dict(self) -> dict[str, Any]:
         """Return what metrics.json holds of it: plain values under stable names."""
@@ -28,6 +29,7 @@ class EvaluationProtocol:
             "tta": list(self.tta),
             "postprocess": self.postprocess.to_dict() if self.postprocess else None,
             "precision": self.precision,
+            "runtime": self.runtime,
         }
 
     def __str__(self) -> str:
@@ -37,7 +39,8 @@ class EvaluationProtocol:
         if self.postprocess and self.postprocess.rules:
             number = len(self.postprocess.rules)
             rules = f"of {number} {'class' if number == 1 else 'classes'} (tuned on {self.postprocess.tuned_on})"
+        by = "" if self.runtime == "pytorch" else f" by {self.runtime}"
         return (
             f"split {self.split}: {count(self.num_images, 'image')} at their own size, canvas "
-            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, {self.precision}"
+            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, {self.precision}{by}"
         )

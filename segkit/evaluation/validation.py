@@ -3,7 +3,8 @@
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +14,14 @@ from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
 from segkit.inference.backend import Backend
 from segkit.inference.postprocess import Postprocess
-from segkit.loading.collate import EvaluationBatch, collate_evaluation
-from segkit.loading.evaluation_set import EvaluationSet
-from segkit.loading.loader import evaluation_batches
-from segkit.losses.table import WeightedLoss
+from segkit.loading.evaluation_set import EvaluationBatch, EvaluationSet, evaluation_batches, stack_evaluation
 from segkit.runtime.machine import count_threads
 from segkit.runtime.progress import progress
-from segkit.runtime.ranks import Ranks
 from segkit.runtime.threads import prefetch
+
+if TYPE_CHECKING:
+    from segkit.losses.table import WeightedLoss
+    from segkit.runtime.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Validation:
 
     dataset: EvaluationSet
     batch_size: int
-    ranks: Ranks = field(default_factory=Ranks)
-    loss: WeightedLoss | None = None  # whose mean over the set is wanted as well
+    ranks: "Ranks | None" = None
+    loss: "WeightedLoss | None" = None  # whose mean over the set is wanted as well
     postprocess: Postprocess | None = None  # the rules that masks are scored after; training has none
 
     def score(
@@ -66,16 +67,13 @@ class Validation:
         self, *, num_batches: int | None = None, title: str | None = None
     ) -> Iterator[Iterable[EvaluationBatch]]:
         """Give this rank's batches, or the first `num_batches`; with a `title`, a progress bar shows how far it is."""
+        rank, num_ranks = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
         batches = evaluation_batches(
-            self.dataset,
-            batch_size=self.batch_size,
-            rank=self.ranks.rank,
-            num_ranks=self.ranks.size,
-            workers=count_threads(),
+            self.dataset, batch_size=self.batch_size, rank=rank, num_ranks=num_ranks, workers=count_threads()
         )
         chosen = itertools.islice(batches, num_batches)
-        total = -(-len(self.dataset) // (self.batch_size * self.ranks.size))
-        shown = title is not None and self.ranks.is_first
+        total = -(-len(self.dataset) // (self.batch_size * num_ranks))
+        shown = title is not None and rank == 0
         with progress(chosen, title=title or "", unit="batch", total=total, show=shown) as bar:
             yield bar
 
@@ -91,7 +89,7 @@ class Validation:
         if largest:
             sample = self.dataset[self.largest_image()]
             classes = self.dataset.reader.classes
-            evaluate(model, [collate_evaluation([sample])], classes=classes)
+            evaluate(model, [stack_evaluation([sample])], classes=classes)
 
     def largest_image(self) -> int:
         """Return the index of the image with the most pixels, by the files' headers."""
@@ -105,8 +103,8 @@ class Validation:
         count = min(count, len(self.dataset))
         for k in range(count):
             sample = self.dataset[k * len(self.dataset) // count]
-            logits = model(sample.image[None])[0]
+            logits = model(stack_evaluation([sample]).images)[0]
             inner = sample.box.inner
-            image = sample.image.permute(1, 2, 0).numpy()[inner]
-            masks = [sample.canvas_mask.numpy()[inner], argmax(logits)[inner]]
+            image = sample.image.transpose(1, 2, 0)[inner]
+            masks = [sample.canvas_mask[inner], argmax(logits)[inner]]
             yield sample.name, panel(image, masks, self.dataset.reader.classes)

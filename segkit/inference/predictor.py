@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from segkit.config.schema import View
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import Array, Backend
-from segkit.inference.ensemble import together
 from segkit.inference.postprocess import Postprocess
-from segkit.inference.ready import load_together, ready, stored_rules
 from segkit.inference.segmentation import Segmentation
+from segkit.inference.trained import make_ready, open_models, stored_rules
 from segkit.inference.tta import with_tta
 from segkit.inference.windows import Windows, WindowSetting, choose_window
-from segkit.runtime.device import common_precision, select_device
 
 
 class Predictor:
@@ -49,38 +46,34 @@ class Predictor:
         min_confidence: float = 0.0,
         local_rank: int = 0,
     ) -> "Predictor":
-        """Load a checkpoint, or several, whose class probabilities are then averaged.
+        """Load a checkpoint, or several, whose class probabilities are then averaged; or an exported model.
 
-        Classes, canvas and normalisation come from the checkpoint, and the precision unless it is given. Checkpoints
+        Classes, canvas and normalisation come from the file, and the precision unless it is given. Checkpoints
         that were trained in different precisions predict in fp32. `tta` is as the key eval.tta, which it is taken from
-        unless it is given. With `postprocess`, masks follow the rules that the checkpoint holds.
+        unless it is given. With `postprocess`, masks follow the rules that the file holds.
 
         With `window` auto, images that the letterbox would shrink more than training did are predicted by windows of
         the canvas's size; off: none; (height, width): all, by windows of that size. Pixels whose class is less probable
         than `min_confidence` become the ignore index. `local_rank` chooses the GPU of one process among several.
 
         Raises:
-            CheckpointError: a file isn't a readable checkpoint, or they differ in their classes or in their canvas.
+            CheckpointError: a file isn't a readable model, or checkpoints differ in their classes or in their canvas.
+            ConfigError: an exported model can't do what is asked, or its runtime isn't installed.
             DeviceError: no such device or precision here.
             ValueError: no path.
         """
         paths = [path] if isinstance(path, (str, Path)) else path
         if not paths:
-            raise ValueError("found no path, expected one of a checkpoint, or several")
-        checkpoints = load_together(paths)
-        target = select_device(device, local_rank=local_rank)
-        trained = [checkpoint.config.train.precision for checkpoint in checkpoints]
-        if target.type == "cpu":  # trained in fp16 on a GPU, which a CPU can't compute in
-            trained = ["auto" if name == "fp16" else name for name in trained]
-        dtype = common_precision([precision] if precision else trained, target)
-        backend = together([ready(checkpoint, target, precision=dtype) for checkpoint in checkpoints])
-        first = checkpoints[0]
+            raise ValueError("found no path, expected one of a model, or several")
+        models = open_models(paths)
+        backend = make_ready(models, device=device, precision=precision, local_rank=local_rank).backend
+        first = models[0]
         return cls(
             with_tta(backend, first.config.eval.tta if tta is None else tta),
             window=window,
             zoom=first.zoom,
             smallest_zoom=first.smallest_zoom,
-            postprocess=stored_rules(checkpoints) if postprocess else None,
+            postprocess=stored_rules(models) if postprocess else None,
             min_confidence=min_confidence,
         )
 
@@ -123,23 +116,24 @@ class Predictor:
         """Return what scores [C, H, W] on the canvas say, with this predictor's post-processing."""
         return Segmentation(logits, box, self.postprocess, self.min_confidence, self.classes.ignore_index)
 
-    def logits(self, image: np.ndarray) -> torch.Tensor:
-        """Return scores float [C, h, w] for an image, uint8 RGB [h, w, 3]."""
+    def logits(self, image: np.ndarray) -> Array:
+        """Return scores float [C, h, w] for an image, uint8 RGB [h, w, 3]: a tensor of PyTorch, else an array."""
         segmentation = self.segment(image)
-        return torch.as_tensor(segmentation.box.invert(segmentation.logits))
+        return segmentation.box.invert(segmentation.logits)
 
     def letterbox(self, image: np.ndarray) -> tuple[LetterBox, np.ndarray]:
         """Return how an image, uint8 RGB [h, w, 3], lies on the canvas, and the canvas, uint8 RGB [H, W, 3]."""
         box = LetterBox.fit(_size_of(image), self.canvas_hw)
         return box, box.apply(image)
 
-    def canvas_logits(self, canvas: np.ndarray) -> torch.Tensor:
+    def canvas_logits(self, canvas: np.ndarray) -> Array:
         """Return scores float [C, H, W] for a canvas, uint8 RGB [H, W, 3]: the network alone."""
-        return torch.as_tensor(self.canvases_logits(canvas[None])[0])
+        return self.canvases_logits(canvas[None])[0]
 
     def canvases_logits(self, canvases: np.ndarray) -> Array:
         """Return scores float [B, C, H, W] for canvases, uint8 RGB [B, H, W, 3]."""
-        return self.backend(torch.from_numpy(np.require(canvases, requirements=["C", "W"])).permute(0, 3, 1, 2))
+        writable = np.require(canvases, requirements=["C", "W"])  # as PyTorch wants memory that it shares
+        return self.backend(writable.transpose(0, 3, 1, 2))
 
 
 def _size_of(image: np.ndarray) -> tuple[int, int]:

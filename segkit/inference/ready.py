@@ -1,22 +1,21 @@
-"""From checkpoints to backends: read together, and made ready on a device."""
+"""From checkpoints to PyTorch's backends: read together, and made ready on a device."""
 
 import itertools
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from segkit.errors import CheckpointError
+from segkit.inference.backend import Backend
+from segkit.inference.ensemble import together
 from segkit.inference.folding import for_inference
-from segkit.inference.postprocess import Postprocess
 from segkit.inference.torch_backend import TorchBackend
 from segkit.models.checkpoint import Checkpoint
+from segkit.runtime.device import common_precision, precision_name, select_device
 
-log = logging.getLogger(__name__)
 
-
-def load_together(paths: Sequence[Path | str]) -> list[Checkpoint]:
+def load_checkpoints(paths: Sequence[Path | str]) -> Sequence[Checkpoint]:
     """Read checkpoints that will vote on the same images, without their training state.
 
     Raises:
@@ -43,6 +42,28 @@ def load_together(paths: Sequence[Path | str]) -> list[Checkpoint]:
     return checkpoints
 
 
+def ready_together(
+    checkpoints: Sequence[Checkpoint],
+    *,
+    device: str = "auto",
+    precision: str | None = None,
+    canvas_hw: tuple[int, int] | None = None,
+    channels_last: bool | None = None,
+    local_rank: int = 0,
+) -> tuple[Backend, str, str]:
+    """Return checkpoints as one backend, its precision and "pytorch"; arguments and errors as `make_ready`."""
+    target = select_device(device, local_rank=local_rank)
+    trained = [checkpoint.config.train.precision for checkpoint in checkpoints]
+    if target.type == "cpu":  # trained in fp16 on a GPU, which a CPU can't compute in
+        trained = ["auto" if name == "fp16" else name for name in trained]
+    dtype = common_precision([precision] if precision else trained, target)
+    members = [
+        ready(checkpoint, target, precision=dtype, canvas_hw=canvas_hw, channels_last=channels_last)
+        for checkpoint in checkpoints
+    ]
+    return together(members), precision_name(dtype), "pytorch"
+
+
 def ready(
     checkpoint: Checkpoint,
     device: torch.device,
@@ -62,35 +83,3 @@ def ready(
     size_hw = canvas_hw or config.data.canvas
     folded = for_inference(model, canvas_hw=size_hw, precision=precision)
     return TorchBackend(folded, checkpoint.classes, size_hw, precision)
-
-
-def stored_rules(checkpoints: Sequence[Checkpoint]) -> Postprocess | None:
-    """Return the rules of post-processing that checkpoints hold; None where they hold none.
-
-    Rules are tuned for one model. So those of several are returned only if they are the same; if not, a warning says
-    that none is applied.
-
-    Raises:
-        CheckpointError: the rules are not such as this segkit knows, or for a class that the model doesn't have.
-    """
-    found: list[Postprocess | None] = []
-    for checkpoint in checkpoints:
-        plain, num_classes = checkpoint.postprocess, len(checkpoint.classes)
-        try:
-            rules = Postprocess.from_dict(plain) if plain is not None else None
-            if rules and (strange := [class_id for class_id in rules.rules if not 0 <= class_id < num_classes]):
-                raise ValueError(f"found a rule for class {strange[0]}, expected 0..{num_classes - 1}")
-        except (ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(
-                f"the checkpoint's post-processing: {error!s:.200}; was it written by a newer segkit? To leave it out: "
-                "--no-postprocess"
-            ) from error
-        found.append(rules if rules and rules.rules else None)
-    first = found[0]
-    if any((rules and list(rules.rules.items())) != (first and list(first.rules.items())) for rules in found):
-        log.warning(
-            "warning: no post-processing: these checkpoints hold different rules, and each was tuned for one model; "
-            "--no-postprocess says the same without this warning"
-        )
-        return None
-    return first

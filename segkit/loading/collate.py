@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from segkit.imaging.letterbox import LetterBox
+from segkit.loading.evaluation_set import EvaluationBatch, EvaluationSample, stack_evaluation
 
 
 class Sample(NamedTuple):
@@ -26,26 +26,6 @@ class Batch(NamedTuple):
     onehot: torch.Tensor | None = None  # float32 [B, H, W, C+1], last channel = ignored pixels
 
 
-class EvaluationSample(NamedTuple):
-    """One image for evaluation: letterboxed pixels, and the mask both on the canvas and untouched."""
-
-    image: torch.Tensor  # uint8 RGB [3, H, W]
-    canvas_mask: torch.Tensor  # uint8 [H, W], for the validation loss
-    mask: np.ndarray  # uint8 [h, w], for the metric
-    box: LetterBox
-    name: str
-
-
-class EvaluationBatch(NamedTuple):
-    """Evaluation samples side by side; their untouched masks keep their own sizes."""
-
-    images: torch.Tensor  # uint8 RGB [B, 3, H, W]
-    canvas_masks: torch.Tensor  # uint8 [B, H, W]
-    masks: list[np.ndarray]  # B times uint8 [h, w]
-    boxes: list[LetterBox]
-    names: list[str]
-
-
 def collate(samples: Sequence[Sample], onehot_classes: int | None = None) -> Batch:
     """Stack samples; with `onehot_classes` (the number of classes C) also give their masks one-hot.
 
@@ -59,9 +39,9 @@ def collate(samples: Sequence[Sample], onehot_classes: int | None = None) -> Bat
 
 
 def collate_evaluation(samples: Sequence[EvaluationSample]) -> EvaluationBatch:
-    """Stack what has the canvas's size, list what has its own."""
-    images, canvas_masks, masks, boxes, names = zip(*samples, strict=True)
-    return EvaluationBatch(_stack_images(images), _stack_masks(canvas_masks), list(masks), list(boxes), list(names))
+    """Stack samples for evaluation, their pixels and canvas masks as tensors: for a DataLoader's `collate_fn`."""
+    batch = stack_evaluation(samples)
+    return batch._replace(images=torch.as_tensor(batch.images), canvas_masks=torch.as_tensor(batch.canvas_masks))
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Batches for training and evaluation, loaded while the model computes.
+"""Batches for training, loaded while the model computes.
 
 Training's loading processes are forked, and write samples straight into a ring of batches in memory that they share
 with the main process: through their pipes goes only which batch is ready. Where processes can't be forked, they are
-spawned (spawned.py). Evaluation and prediction load by threads.
+spawned (spawned.py). Evaluation and prediction load by threads (evaluation_set.py, segkit/prediction).
 """
 
 import functools
@@ -16,14 +16,13 @@ import torch
 
 from segkit.errors import ConfigError
 from segkit.loading.batch_plan import BatchPlan, Key, MicroBatches
-from segkit.loading.collate import Batch, EvaluationBatch, collate_evaluation, one_hot
-from segkit.loading.evaluation_set import EvaluationSet
+from segkit.loading.collate import Batch, one_hot
 from segkit.loading.ring import Ring
 from segkit.loading.spawned import load_by_spawned
 from segkit.loading.training_set import TrainingSet
 from segkit.loading.workers import map_in_processes
 from segkit.runtime.machine import count_threads
-from segkit.runtime.threads import prefetch, thread_pool
+from segkit.runtime.threads import thread_pool
 
 AHEAD = 2  # batches that each worker loads ahead
 
@@ -121,26 +120,6 @@ def _on_device(batch: Batch, device: torch.device | None) -> Batch:
     return batch._replace(
         images=batch.images.to(device, non_blocking=to_gpu), masks=batch.masks.to(device, non_blocking=to_gpu)
     )
-
-
-def evaluation_batches(
-    dataset: EvaluationSet, *, batch_size: int, rank: int = 0, num_ranks: int = 1, workers: int
-) -> Iterator[EvaluationBatch]:
-    """Yield this rank's batches: every num_ranks-th batch of the set, so each image comes exactly once.
-
-    Batches are the same for any number of ranks, hence so are the sums of their confusion matrices, to the last bit.
-    `workers` threads load up to two batches ahead, however large the set is.
-
-    Raises:
-        DataError: while iterating, for an image that can't be read.
-    """
-    batches = [list(range(k, min(k + batch_size, len(dataset)))) for k in range(0, len(dataset), batch_size)]
-    mine = batches[rank::num_ranks]
-    samples = prefetch(
-        dataset.__getitem__, (index for batch in mine for index in batch), threads=workers, ahead=2 * batch_size
-    )
-    for batch in mine:
-        yield collate_evaluation([next(samples) for _ in batch])
 
 
 def _load_by_processes(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_predict_loads_nothing_that_only_training_and_reports_need(tmp_path: Pat
     loaded = loaded_by(["predict", "best.pt", "set/JPEGImages", "--output", "out"], tmp_path)
     assert loaded >= {"segkit.predict", "segkit.imaging.overlay", *HEAVY}
     assert loaded & NOT_TO_PREDICT == set()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
+def test_an_exported_model_predicts_and_is_evaluated_without_torch(
+    name: str, exported: Callable[..., Path], shapes: Path, tmp_path: Path
+) -> None:
+    model = str(exported(name))
+    loaded = loaded_by(["predict", model, str(shapes / "JPEGImages"), "--output", "out"], tmp_path)
+    assert loaded & HEAVY == set()
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 18
+    if name == "model.onnx":  # one is enough: what evaluation adds is not of the runtime
+        assert loaded_by(["eval", model, f"data.root={shapes}", "--output", "scores"], tmp_path) & HEAVY == set()

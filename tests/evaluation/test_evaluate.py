@@ -14,8 +14,7 @@ from segkit.evaluation.confusion import ConfusionMatrix
 from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.torch_backend import TorchBackend
-from segkit.loading.evaluation_set import EvaluationSet
-from segkit.loading.loader import evaluation_batches
+from segkit.loading.evaluation_set import EvaluationSet, evaluation_batches
 from segkit.losses.table import LossTerm, WeightedLoss
 from segkit.models.segmenter import Segmenter
 
@@ -74,6 +73,6 @@ def test_the_validation_loss_is_that_of_all_images_together(shapes: Path) -> Non
     loss = WeightedLoss((LossTerm("cross_entropy", 0.7), LossTerm("dice", 0.3)))
     batches = list(evaluation_batches(dataset, batch_size=4, workers=0))
     result = evaluate(painter(), batches, classes=classes, loss=loss)
-    images = torch.cat([batch.images for batch in batches])
-    masks = torch.cat([batch.canvas_masks for batch in batches])
+    images = torch.cat([torch.as_tensor(batch.images) for batch in batches])
+    masks = torch.cat([torch.as_tensor(batch.canvas_masks) for batch in batches])
     assert result.loss == pytest.approx(loss(painter()(images), masks).total.item(), rel=1e-5)

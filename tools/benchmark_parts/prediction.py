@@ -22,8 +22,7 @@ from segkit.evaluation.evaluate import evaluate
 from segkit.imaging.letterbox import LetterBox
 from segkit.inference.folding import for_inference
 from segkit.inference.torch_backend import TorchBackend
-from segkit.loading.evaluation_set import EvaluationSet
-from segkit.loading.loader import evaluation_batches
+from segkit.loading.evaluation_set import EvaluationSet, evaluation_batches
 from segkit.losses.cross_entropy import cross_entropy
 from segkit.models.table import build_model
 from segkit.predict import predict_files

@@ -49,7 +49,7 @@ def video_part(device: torch.device, folder: Path) -> list[Comparison]:
         written = cv2.VideoWriter(str(folder / "usual.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, HW[::-1])
         while (read := given.read())[0]:
             image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-            mask = predictor.canvas_logits(image).softmax(dim=0).argmax(dim=0).byte().cpu().numpy()
+            mask = torch.as_tensor(predictor.canvas_logits(image)).softmax(dim=0).argmax(dim=0).byte().cpu().numpy()
             written.write(cv2.cvtColor(overlay(image, mask, predictor.classes), cv2.COLOR_RGB2BGR))
         written.release()
         given.release()
