@@ -18,7 +18,20 @@ from types import ModuleType
 from typing import NoReturn
 
 from segkit import __version__
-from segkit.commands import check, convert, demo, download, eval, export, plan, postprocess, predict, split, train
+from segkit.commands import (
+    bench,
+    check,
+    convert,
+    demo,
+    download,
+    eval,
+    export,
+    plan,
+    postprocess,
+    predict,
+    split,
+    train,
+)
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
 from segkit.runtime.process import exit_at_once
@@ -29,6 +42,7 @@ COMMANDS: dict[str, ModuleType] = {
     "eval": eval,
     "postprocess": postprocess,
     "export": export,
+    "bench": bench,
     "predict": predict,
     "check": check,
     "convert": convert,

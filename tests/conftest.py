@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from segkit.train import TrainResult
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command does, before torch is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, which share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -75,12 +75,13 @@ def main() -> int:
 def serve(checkout: Path, part: str) -> None:
     """Prepare the part as the checkout has it, say which variants there are, and time those that are asked for."""
     sys.path.insert(0, str(checkout / "tools"))
-    import benchmark  # that of the checkout, with all that it imports where the checkout has it
+    import benchmark  # that of the checkout
     import cv2
 
+    device = benchmark.select_device("auto")  # type: ignore[attr-defined]  # where it is from, differs
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory(prefix="segkit-before-after-") as folder:
-        comparisons = benchmark.PARTS[part](benchmark.select_device("auto"), Path(folder))
+        comparisons = benchmark.PARTS[part](device, Path(folder))
         variants = [
             (f"{comparison.title}: {name}", variant)
             for comparison in comparisons

@@ -2,5 +2,5 @@
 
 job: the whole of an export. graph: what is exported, from uint8 images to logits, probabilities or a mask. table: the
 formats. onnx_file, openvino_files, program_file, compiled_file: a writer each. parity: what an exported model and
-PyTorch say of the same images. quantize: int8, as far as validation allows.
+PyTorch say of the same images. quantize: int8, as far as validation allows. bench: runtimes, timed side by side.
 """

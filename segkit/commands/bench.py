@@ -1,0 +1,90 @@
+"""Time trained models in each runtime and precision, side by side."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segkit.commands.output import say
+from segkit.commands.words import split_words
+from segkit.errors import SegkitError
+from segkit.runtime.process import importing
+
+if TYPE_CHECKING:
+    from segkit.export.bench import Candidate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="model|key=value",
+        help="checkpoints and exported models; the first one is what the others are compared with. A checkpoint is "
+        "measured in each precision that this machine computes in. Settings to change, as in data.root=DIR",
+    )
+    parser.add_argument(
+        "--make",
+        action="append",
+        default=[],
+        metavar="FORMAT:PRECISION",
+        help="also export the first checkpoint to it, as in onnx:fp32 or openvino:int8, and measure that; may be given "
+        "several times",
+    )
+    parser.add_argument("--score", action="store_true", help="also score each model on the validation split")
+    parser.add_argument("--split", help="the split to score on instead; implies --score")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="calls of each (default: 50)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the figures as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    paths, overrides = split_words(arguments.words)
+    if not paths:
+        raise SegkitError("bench: found no model, expected some, such as runs/NAME/checkpoints/best.pt and model.onnx")
+    with importing():
+        from segkit.export.bench import bench, markdown, scratch
+
+    scored = arguments.score or arguments.split is not None
+    with scratch() as folder:
+        candidates = [each for path in paths for each in _candidates(Path(path), arguments.device)]
+        candidates += [_made(word, paths, overrides, folder) for word in arguments.make]
+        timings = bench(
+            candidates,
+            rounds=arguments.rounds,
+            device=arguments.device,
+            score=overrides if scored else None,
+            split=arguments.split,
+        )
+    say(markdown(timings))
+    if arguments.output:
+        content = {"models": [timing.to_dict() for timing in timings]}
+        arguments.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        say(f"written: {arguments.output}")
+    return 0
+
+
+def _candidates(path: Path, device: str) -> "list[Candidate]":
+    from segkit.export.bench import Candidate
+    from segkit.inference.exported import is_exported
+
+    if is_exported(path):
+        return [Candidate(path.name, path)]
+    from segkit.runtime.device import has_bf16, select_device
+
+    precisions = ["fp32", *(["bf16"] if has_bf16(select_device(device)) else [])]
+    return [Candidate(path.name, path, precision) for precision in precisions]
+
+
+def _made(word: str, paths: list[str], overrides: list[str], folder: Path) -> "Candidate":
+    """Export the first checkpoint as --make says."""
+    from segkit.export.bench import Candidate
+    from segkit.export.job import ExportSettings, export_model
+    from segkit.export.table import FORMATS
+
+    name, _, precision = word.partition(":")
+    if name not in FORMATS or FORMATS[name].run is not None or (precision or "fp32") not in FORMATS[name].precisions:
+        known = [f"{k}:{p}" for k, each in FORMATS.items() if each.run is None for p in each.precisions]
+        raise SegkitError(f"--make: found {word!r}, expected one of {', '.join(known)}")
+    settings = ExportSettings(name, folder / f"{name}-{precision}{FORMATS[name].suffix}", precision=precision or "fp32")
+    report = export_model([Path(paths[0])], overrides, settings)
+    return Candidate(f"made: {word}", report.files[-1])
