@@ -8,7 +8,7 @@ The floors, highest first: a module imports only from floors below its own, and 
     plan | cross_validation | postprocess  rehearse a run; train one for every fold; rules that repair masks
     train | eval_miou               the training loop; the score of a checkpoint
     training | doctor               what a run needs beside its loop; `segkit check`
-    report | predict | export       tables; masks and overlays of images; models for other runtimes
+    report | predict | export | serving  tables; masks and overlays of images; models for other runtimes, and over HTTP
     prediction                      what `segkit predict` reads and writes
     evaluation                      the confusion matrix, every figure, validation
     inference | formats             trained models that predict; labels of other tools

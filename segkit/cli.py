@@ -29,9 +29,11 @@ from segkit.commands import (
     plan,
     postprocess,
     predict,
+    serve,
     split,
+    summary,
     train,
-)
+)  # fmt: skip
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
 from segkit.runtime.process import exit_at_once
@@ -43,6 +45,8 @@ COMMANDS: dict[str, ModuleType] = {
     "postprocess": postprocess,
     "export": export,
     "bench": bench,
+    "serve": serve,
+    "summary": summary,
     "predict": predict,
     "check": check,
     "convert": convert,

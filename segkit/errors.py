@@ -7,6 +7,7 @@
     ├── CheckpointError        a checkpoint that can't be read, or is for other classes or another program
     ├── RunFolderError         the folder a run writes to: in use, missing or not writable
     ├── DeviceError            a device, precision or process group that is unavailable
+    ├── ExportError            an exported model that doesn't do what PyTorch does
     └── TrainingDiverged       a non-finite loss
 
 The command line prints them as `error: ...` without a traceback and exits with 2. Every message reads

@@ -12,7 +12,7 @@ from segkit.runtime.process import importing
 if TYPE_CHECKING:
     from segkit.export.job import ExportReport
 
-FORMATS = ("onnx", "openvino", "torch-export", "aoti")  # a test compares them with the table of the writers
+FORMATS = ("onnx", "openvino", "torch-export", "aoti", "web")  # a test compares them with the table of the writers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +106,9 @@ def _describe(report: "ExportReport", *, predicts: bool) -> str:
         lines.append(f"  mIoU on validation: {report.miou[1]:.2%}, in fp32 {report.miou[0]:.2%}")
         kept = report.kept_layers
         lines.append(f"  layers that keep their precision: {', '.join(kept) if kept else 'none'}")
-    if predicts:
+    if report.files[0].is_dir():
+        lines.append(f"open it: cd {report.files[0]} && npm install && python -m http.server")
+    elif predicts:
         lines.append(f"predict with it: segkit predict {report.files[-1]} IMAGES --output FOLDER")
     return "\n".join(lines)
 

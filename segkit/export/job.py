@@ -115,10 +115,10 @@ def export_model(paths: Sequence[Path], overrides: Sequence[str], settings: Expo
         parity = compare(exported, reference, compared)
         if settings.any_size:
             _check_another_size(exported, reference, compared[:2], deployable.stride, _min_agreement(settings))
-        if settings.format == "onnx":
+        if path.suffix == ".onnx":
             extra["reference_difference"] = onnx_reference_difference(path, exported)
         report = ExportReport(
-            tuple(settings.output.with_name(each.name) for each in sorted(path.parent.iterdir())),
+            _places(settings, path.parent),
             sum(each.stat().st_size for each in path.parent.iterdir()),
             about,
             parity,
@@ -126,9 +126,21 @@ def export_model(paths: Sequence[Path], overrides: Sequence[str], settings: Expo
             **extra,
         )
         _accept(report, max_miou_drop=settings.max_miou_drop)
-        for each in sorted(path.parent.iterdir()):  # .bin before .xml: whoever sees the graph finds its weights
-            each.replace(settings.output.with_name(each.name))
+        if FORMATS[settings.format].model:
+            if settings.output.exists():
+                shutil.rmtree(settings.output)
+            path.parent.replace(settings.output)
+        else:
+            for each, place in zip(sorted(path.parent.iterdir()), report.files, strict=True):
+                each.replace(place)  # .bin before .xml: whoever sees the graph finds its weights
     return report
+
+
+def _places(settings: ExportSettings, folder: Path) -> tuple[Path, ...]:
+    """Return where the files of a folder will be; of a format that is a folder, itself."""
+    if FORMATS[settings.format].model:
+        return (settings.output,)
+    return tuple(settings.output.with_name(each.name) for each in sorted(folder.iterdir()))
 
 
 def _check(paths: Sequence[Path], settings: ExportSettings) -> None:
@@ -145,6 +157,10 @@ def _check(paths: Sequence[Path], settings: ExportSettings) -> None:
         )
     if not settings.output.name.lower().endswith(chosen.suffix):
         raise ConfigError(f"--output {settings.output}: expected a name that ends in {chosen.suffix}")
+    if chosen.model and settings.output_kind != "logits":
+        raise ConfigError(f"--output-kind {settings.output_kind}: found with --format web, whose page needs logits")
+    if chosen.model and settings.output.is_dir() and not (settings.output / chosen.model).is_file():
+        raise RunFolderError(f"{settings.output}: a folder that isn't an export; choose another --output")
     if settings.precision == "int8" and settings.output_kind != "logits":
         raise ConfigError(
             f"--precision int8: found with --output-kind {settings.output_kind}, expected logits, by which its mIoU is "
@@ -218,7 +234,7 @@ def _workshop(settings: ExportSettings) -> Iterator[Path]:
     folder = settings.output.parent / f".{uuid.uuid4().hex[:12]}.part"
     folder.mkdir()
     try:
-        yield folder / settings.output.name
+        yield folder / (FORMATS[settings.format].model or settings.output.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

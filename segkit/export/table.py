@@ -11,7 +11,7 @@ from pathlib import Path
 from torch.export import ExportedProgram
 
 from segkit.errors import ConfigError
-from segkit.export import compiled_file, onnx_file, openvino_files, program_file
+from segkit.export import compiled_file, onnx_file, openvino_files, program_file, web_folder
 from segkit.inference.backend import Array
 from segkit.inference.exported import Exported
 
@@ -28,6 +28,7 @@ class Format:
     write: Callable[[ExportedProgram, Exported, Path], None]
     beside: tuple[str, ...] = ()  # suffixes of further files
     run: Callable[[Path], Callable[[Array], Array]] | None = None
+    model: str | None = None  # of a format that is a folder: the name of the model in it
 
 
 # By name; of suffixes that end alike the longer one first.
@@ -36,6 +37,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", ("fp32", "fp16"), onnx_file.write),
     "openvino": Format(".xml", ("fp32", "fp16", "bf16", "int8"), openvino_files.write, beside=(".bin",)),
     "aoti": Format(".aoti.pt2", ("fp32", "bf16"), compiled_file.write, run=compiled_file.load),
+    "web": Format("", ("fp32", "fp16"), web_folder.write, model="model.onnx"),
     "torch-export": Format(".pt2", ("fp32", "bf16"), program_file.write),
 }
 
@@ -47,8 +49,7 @@ def format_of(path: Path) -> str:
         ConfigError: none.
     """
     for name, each in FORMATS.items():
-        if path.name.lower().endswith(each.suffix):
+        if each.suffix and path.name.lower().endswith(each.suffix):
             return name
-    raise ConfigError(
-        f"--output {path}: expected a name that ends in {', '.join(each.suffix for each in FORMATS.values())}"
-    )
+    suffixes = ", ".join(each.suffix for each in FORMATS.values() if each.suffix)
+    raise ConfigError(f"--output {path}: expected a name that ends in {suffixes}; or a folder, with --format web")

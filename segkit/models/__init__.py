@@ -2,5 +2,5 @@
 
 segmenter: the wrapper around every network. table: the architectures by name. lite_unet: an architecture for CPUs.
 pretrained: weights to start from. checkpoint: what a run saves. depthwise: convolutions with a fast backward on CPUs.
-resize: bilinear, deterministic and fast on GPUs.
+resize: bilinear, deterministic and fast on GPUs. summary: what a model costs.
 """

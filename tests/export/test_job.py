@@ -1,6 +1,7 @@
 """An export is kept if it does what PyTorch does, and only then."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,35 @@ def test_an_exported_model_is_not_exported_again(exported: Export, settings: Exp
         export_model([exported("model.onnx")], [], settings)
 
 
+def test_a_page_comes_as_a_folder_without_the_config(varied: Path, settings: ExportSettings) -> None:
+    chosen = dataclasses.replace(settings, format="web", output=settings.output.with_name("site"))
+    report = export_model([varied], [], chosen)
+    assert report.files == (chosen.output,)
+    held = {path.name for path in chosen.output.iterdir()}
+    assert held == {
+        "index.html",
+        "page.css",
+        "page.js",
+        "png.js",
+        "backend.js",
+        "about.json",
+        "package.json",
+        "model.onnx",
+    }
+    assert "config" not in json.loads((chosen.output / "about.json").read_text())
+    with pytest.raises(RunFolderError, match="site: exists already"):
+        export_model([varied], [], chosen)
+
+
+def test_a_folder_of_other_things_is_never_replaced(varied: Path, settings: ExportSettings) -> None:
+    chosen = dataclasses.replace(settings, format="web", output=settings.output.with_name("mine"), overwrite=True)
+    chosen.output.mkdir()
+    (chosen.output / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match="mine: a folder that isn't an export"):
+        export_model([varied], [], chosen)
+    assert (chosen.output / "thesis.txt").is_file()
+
+
 # ---- sizes
 
 
@@ -182,7 +212,7 @@ def test_the_command_names_every_format() -> None:
     assert set(WORDS) == set(FORMATS)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if each.suffix])
 def test_a_name_stands_for_its_format(name: str) -> None:
     assert format_of(Path(f"a/model{FORMATS[name].suffix}")) == name
 

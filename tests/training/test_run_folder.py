@@ -147,4 +147,5 @@ def test_metrics_are_json(tmp_path: Path) -> None:
     assert plain["protocol"] == {
         "split": "val", "num_images": 1, "canvas": [32, 48], "tta": ["flip", 1.25], "postprocess": None,
         "precision": "bf16",
+        "runtime": "pytorch",
     }  # fmt: skip
