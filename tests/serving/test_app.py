@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import struct
 import threading
 import zlib
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -297,3 +299,53 @@ def test_two_hundred_at_once_are_all_answered(predictor: Predictor, photo: Path)
 def test_the_schema_describes_both_bodies(client: TestClient) -> None:
     body = json.loads(client.get("/openapi.json").text)["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "image/*"}
+
+
+# ---- over a real connection
+
+
+@pytest.fixture(scope="module")
+def port(predictor: Predictor) -> Iterator[int]:
+    app = build_app(predictor, name="m", limits=Limits(seconds=0.5))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+    app.state.batcher.close()
+
+
+def head(length: int) -> bytes:
+    lines = (
+        "POST /predict?output=mask HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: image/png",
+        f"Content-Length: {length}",
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(port: int, photo: Path) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+        slow.sendall(head(100_000) + b"half of it")
+        assert b" 408 " in slow.recv(4096).splitlines()[0]
+    assert_goes_on(port, photo)
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_the_server_as_it_was(port: int, photo: Path) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as gone:
+            gone.sendall(head(100_000) + b"half of it")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as gone:
+        gone.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+        assert b" 400 " in gone.recv(4096).splitlines()[0]
+    assert_goes_on(port, photo)
+
+
+def assert_goes_on(port: int, photo: Path) -> None:
+    content = photo.read_bytes()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as next_one:
+        next_one.sendall(head(len(content)) + content)
+        assert b" 200 " in next_one.recv(4096).splitlines()[0]
