@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from segkit.datasets.reading import read_pair
 from segkit.errors import ConfigError, DataError, ExportError, RunFolderError, first_line
 from segkit.evaluation.overrides import evaluation_config
 from segkit.evaluation.validation import Validation
-from segkit.export.graph import build_deployable, trace
+from segkit.export import onnx_file
+from segkit.export.graph import Deployable, build_deployable, trace
 from segkit.export.openvino_files import convert, save
 from segkit.export.parity import Parity, compare, onnx_reference_difference
 from segkit.export.quantize import CALIBRATION_IMAGES, layers_kept, quantize
@@ -39,6 +41,7 @@ from segkit.runtime.files import writing
 
 FULL_AGREEMENT, REDUCED_AGREEMENT = 0.999, 0.99  # of class ids: in fp32, and in less
 MAX_MIOU_DROP = 0.005
+LARGEST_FOR_REFERENCE = 256 * 256  # pixels of an image that ONNX's reference implementation takes in seconds
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class ExportSettings:
 class ExportReport:
     """What was written, and what was measured before it was kept.
 
-    `reference_difference` is that of ONNX's own implementation, None where it wasn't asked. `miou` is that of PyTorch
+    `reference_difference` is that of ONNX's own implementation, None for other formats. `miou` is that of PyTorch
     in fp32 and of the exported model, 0..1, where int8 had to be accepted by it; `kept_layers` kept their precision.
     """
 
@@ -116,7 +119,7 @@ def export_model(paths: Sequence[Path], overrides: Sequence[str], settings: Expo
         if settings.any_size:
             _check_another_size(exported, reference, compared[:2], deployable.stride, _min_agreement(settings))
         if path.suffix == ".onnx":
-            extra["reference_difference"] = onnx_reference_difference(path, exported)
+            extra["reference_difference"] = _ask_reference(deployable, exported)
         report = ExportReport(
             _places(settings, path.parent),
             sum(each.stat().st_size for each in path.parent.iterdir()),
@@ -279,6 +282,22 @@ def _check_another_size(
             f"--any-size: not kept: at {other_hw[1]}x{other_hw[0]} pixels the exported model fails ({why}): the "
             "network holds parts that are bound to the size it was exported with; leave --any-size out"
         )
+
+
+def _ask_reference(deployable: Deployable, exported: ExportedBackend) -> float:
+    """Return how far ONNX's own reference implementation, a program in numpy, differs from onnxruntime.
+
+    It takes minutes for large images. Then it judges the same network, exported once more for a small one.
+    """
+    about = exported.about
+    small_hw = (2 * deployable.stride, 2 * deployable.stride)
+    size_hw = about.size_hw or small_hw
+    if size_hw[0] * size_hw[1] <= LARGEST_FOR_REFERENCE:
+        return onnx_reference_difference(about.path, exported, size_hw)
+    with tempfile.TemporaryDirectory() as folder:
+        small = replace(about, path=Path(folder) / "small.onnx", size_hw=small_hw)
+        onnx_file.write(trace(deployable, small_hw), small, small.path)
+        return onnx_reference_difference(small.path, build_exported(small), small_hw)
 
 
 def _min_agreement(settings: ExportSettings) -> float:
