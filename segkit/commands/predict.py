@@ -5,7 +5,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,14 @@ from segkit.errors import ConfigError
 from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
+    from segkit.config.schema import View
     from segkit.inference.predictor import Predictor
+    from segkit.inference.windows import WindowSetting
     from segkit.prediction.job import Job
     from segkit.prediction.rows import Predicted
+
+
+MAX_MEGAPIXELS = 1000.0  # as in segkit.predict (a test compares), which is heavy to import
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-megapixels",
         type=float,
-        default=1000.0,
+        default=MAX_MEGAPIXELS,
         metavar="N",
         help="refuse images whose header says more, before they fill the memory (default: %(default)g)",
     )
@@ -133,6 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     if styled and arguments.no_overlays and not arguments.side_by_side:
         raise SegkitError("--render, --opacity: without effect, no overlay is written; leave out --no-overlays")
     _check_engine(arguments, video=is_video(arguments.input))
+    _views(arguments)  # a wrong word is told before a model is loaded, or a fleet started
     if is_video(arguments.input):
         return _predict_video(arguments)
     if arguments.smooth or arguments.frame_masks:
@@ -165,6 +171,10 @@ def _predict_video(arguments: argparse.Namespace) -> int:
         raise SegkitError(
             "a video becomes one video and a table: --no-overlays, --skip-existing and the outputs of images have no "
             "effect; --frame-masks writes a mask per frame"
+        )
+    if arguments.batch_size != "auto" or arguments.max_megapixels != MAX_MEGAPIXELS:
+        raise SegkitError(
+            "--batch-size, --max-megapixels: without effect on a video, whose frames come one after the other"
         )
     if arguments.window not in ("auto", "off"):
         raise SegkitError(f"--window {arguments.window}: without effect on a video, whose frames fit the canvas whole")
@@ -212,19 +222,27 @@ def _predict(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":
 def _load(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Predictor":
     """Load the model as the command line says, in this process or in one of a fleet."""
     from segkit.inference.predictor import Predictor
-    from segkit.inference.tta import parse_tta
-    from segkit.inference.windows import parse_window
 
+    tta, window = _views(arguments)
     return Predictor.load(
         arguments.checkpoint,
         device=arguments.device,
         precision=arguments.precision,
-        tta=None if arguments.tta is None else () if arguments.tta == "none" else parse_tta(arguments.tta),
-        window=parse_window(arguments.window),
+        tta=tta,
+        window=window,
         postprocess=not arguments.no_postprocess,
         min_confidence=arguments.min_confidence,
         local_rank=local_rank,
     )
+
+
+def _views(arguments: argparse.Namespace) -> "tuple[Sequence[View] | None, WindowSetting]":
+    """Return what --tta and --window say. Raises ConfigError for words that mean nothing."""
+    from segkit.inference.tta import parse_tta
+    from segkit.inference.windows import parse_window
+
+    tta = None if arguments.tta is None else () if arguments.tta == "none" else parse_tta(arguments.tta)
+    return tta, parse_window(arguments.window)
 
 
 def _predict_by_fleet(arguments: argparse.Namespace, job: "Job") -> "list[Predicted]":

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import segkit.predict as predict_module
 from segkit.cli import main
+from segkit.commands import predict as predict_command
 
 
 @pytest.fixture
@@ -88,3 +90,28 @@ def test_options_without_effect_on_an_engine_are_refused(
     monkeypatch.setenv("RANK", "0")
     assert main([*words, "--engine", "ray"]) == 2
     assert "found under torchrun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize(
+    ("words", "message"), [(["--tta", "mirror"], '--tta: .*found ["mirror"]'), (["--window", "9x9"], "--window: found")]
+)
+def test_words_that_mean_nothing_are_told_before_a_model_or_a_fleet_is_started(
+    words: list[str], message: str, engine: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = folder.parent / "out"
+    assert main(["predict", "missing.pt", str(folder), "--output", str(output), "--engine", engine, *words]) == 2
+    said = capsys.readouterr().err
+    assert all(part in said for part in message.split(".*"))
+
+
+@pytest.mark.parametrize("words", [["--batch-size", "4"], ["--max-megapixels", "10"]])
+def test_options_of_images_are_refused_for_a_video(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "best.pt", str(tmp_path / "clip.mp4"), "--output", str(tmp_path / "out"), *words]) == 2
+    assert "--batch-size, --max-megapixels: without effect on a video" in capsys.readouterr().err
+
+
+def test_the_limit_of_pixels_is_that_of_the_library() -> None:
+    assert predict_command.MAX_MEGAPIXELS == predict_module.MAX_MEGAPIXELS

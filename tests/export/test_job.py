@@ -18,6 +18,7 @@ from segkit.export import program_file
 from segkit.export.job import ExportReport, ExportSettings, export_model
 from segkit.export.table import FORMATS, Format, format_of
 from segkit.inference.exported import Exported, read_exported
+from segkit.inference.postprocess import ClassRule, Postprocess
 from segkit.inference.predictor import Predictor
 from segkit.models.checkpoint import Checkpoint
 from segkit.models.table import build_model
@@ -167,6 +168,22 @@ def test_a_folder_of_other_things_is_never_replaced(varied: Path, settings: Expo
     assert (chosen.output / "thesis.txt").is_file()
 
 
+def test_an_export_carries_rules_and_zoom_and_applies_them(
+    varied: Path, settings: ExportSettings, tmp_path: Path, shapes: Path
+) -> None:
+    trained = Checkpoint.load(varied)
+    rules = Postprocess({1: ClassRule(min_component=30), 0: ClassRule(max_hole=20)}, tuned_on="val")
+    dataclasses.replace(trained, postprocess=rules.to_dict(), zoom=0.5).save(tmp_path / "ruled.pt")
+    export_model([tmp_path / "ruled.pt"], [], settings)
+    theirs = Predictor.load(settings.output)
+    assert theirs.zoom == 0.5
+    assert theirs.smallest_zoom == 0.5 * trained.config.augment.scale[0]
+    image = read_image(sorted((shapes / "JPEGImages").iterdir())[0])
+    segmentation = theirs.segment(image)
+    assert np.array_equal(segmentation.mask, rules(segmentation.raw_mask))
+    assert not np.array_equal(segmentation.mask, segmentation.raw_mask)
+
+
 # ---- sizes
 
 
@@ -223,6 +240,21 @@ def test_a_name_of_no_format_is_refused() -> None:
 
 
 # ---- slow ones
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "precision"), [("half.onnx", "fp16"), ("half.xml", "fp16"), ("brain.xml", "bf16"), ("brain.pt2", "bf16")]
+)
+def test_reduced_precision_is_smaller_and_nearly_the_same(
+    name: str, precision: str, varied: Path, settings: ExportSettings, tmp_path: Path
+) -> None:
+    chosen = dataclasses.replace(
+        settings, format=format_of(Path(name)), output=tmp_path / name, precision=precision, min_agreement=0.9
+    )
+    report = export_model([varied], [], chosen)
+    assert read_exported(report.files[-1]).precision == precision
+    assert report.num_bytes < 0.6 * varied.stat().st_size
 
 
 @pytest.mark.slow
