@@ -55,7 +55,10 @@ def build(about: Exported, canvas_hw: tuple[int, int], device: str) -> tuple[Exp
 
 
 def compiled(model: Any, about: Exported, device: str) -> Callable[[Array], np.ndarray]:
-    """Return a model of OpenVINO, ready to run on one of its devices: from uint8 images to the output."""
+    """Return a model of OpenVINO, ready to run on one of its devices: from uint8 images to the output.
+
+    One that is compiled already, as NNCF gives them, stays as it is.
+    """
     hints: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         # as exported: what the processor can do would otherwise decide, so that one file gave different masks
@@ -63,7 +66,8 @@ def compiled(model: Any, about: Exported, device: str) -> Callable[[Array], np.n
     }
     if device == "CPU":
         hints["INFERENCE_NUM_THREADS"] = max(1, usable_cores() // processes_here())
-    network = runtime(about.path).Core().compile_model(model, device, hints)
+    is_compiled = isinstance(model, runtime(about.path).CompiledModel)
+    network = model if is_compiled else runtime(about.path).Core().compile_model(model, device, hints)
 
     def run(images: Array) -> np.ndarray:
         request = network.create_infer_request()  # one each: callers may be threads

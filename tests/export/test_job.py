@@ -286,3 +286,16 @@ def test_int8_is_kept_within_the_loss_that_is_allowed(varied: Path, shapes: Path
     assert report.miou[0] - report.miou[1] <= 0.2
     assert report.num_bytes < 0.5 * varied.stat().st_size
     assert read_exported(report.files[-1]).precision == "int8"
+
+
+@pytest.mark.slow
+def test_layers_that_cost_too_much_in_int8_keep_their_precision_and_are_named(
+    varied: Path, shapes: Path, settings: ExportSettings
+) -> None:
+    whole = quantized(varied, shapes, settings, min_agreement=0.5, max_miou_drop=1.0)
+    chosen = dataclasses.replace(settings, overwrite=True)
+    careful = quantized(varied, shapes, chosen, min_agreement=0.5, max_miou_drop=0.0)
+    assert whole.miou is not None
+    assert careful.miou is not None
+    assert whole.miou[1] < whole.miou[0] <= careful.miou[1]
+    assert set(whole.kept_layers) < set(careful.kept_layers)
