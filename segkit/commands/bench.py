@@ -82,8 +82,9 @@ def _made(word: str, paths: list[str], overrides: list[str], folder: Path) -> "C
     from segkit.export.table import FORMATS
 
     name, _, precision = word.partition(":")
-    if name not in FORMATS or FORMATS[name].run is not None or (precision or "fp32") not in FORMATS[name].precisions:
-        known = [f"{k}:{p}" for k, each in FORMATS.items() if each.run is None for p in each.precisions]
+    # what segkit itself predicts with: no machine code, no page
+    known = [f"{k}:{p}" for k, each in FORMATS.items() if not (each.run or each.model) for p in each.precisions]
+    if f"{name}:{precision or 'fp32'}" not in known:
         raise SegkitError(f"--make: found {word!r}, expected one of {', '.join(known)}")
     settings = ExportSettings(name, folder / f"{name}-{precision}{FORMATS[name].suffix}", precision=precision or "fp32")
     report = export_model([Path(paths[0])], overrides, settings)

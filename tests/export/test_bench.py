@@ -39,9 +39,10 @@ def test_the_table_compares_with_the_first_model() -> None:
     assert "mIoU" not in rows
 
 
-def test_what_can_not_be_made_is_named(varied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(varied), "--make", "onnx:int8"]) == 2
-    assert "--make: found 'onnx:int8', expected one of onnx:fp32, onnx:fp16, openvino:fp32" in capsys.readouterr().err
+@pytest.mark.parametrize("word", ["onnx:int8", "web:fp32", "aoti", "tflite"])
+def test_what_can_not_be_made_is_named(word: str, varied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(varied), "--make", word]) == 2
+    assert f"--make: found '{word}', expected one of onnx:fp32, onnx:fp16, openvino:fp32" in capsys.readouterr().err
 
 
 def test_the_command_writes_what_it_prints(
