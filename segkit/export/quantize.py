@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segkit.inference.exported import needs
-from segkit.inference.openvino_backend import silence_telemetry
+from segkit.inference.openvino_backend import runtime
 
 CALIBRATION_IMAGES = 128
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
@@ -81,7 +81,7 @@ def _source(node: Any) -> str:
 
 
 def _package(path: Path) -> Any:
-    silence_telemetry()
+    runtime(path)
     try:
         import nncf
     except ImportError as error:

@@ -1,5 +1,6 @@
 """OpenVINO models (.xml beside .bin) by OpenVINO's runtime. Its telemetry is kept out of the process."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,23 @@ def runtime(path: Path) -> Any:
         import openvino
     except ImportError as error:
         raise needs("openvino", "openvino", path) from error
+    core()  # before anyone makes another one
     return openvino
+
+
+@functools.cache
+def core() -> Any:
+    """Return the one `Core` of this process, which is never freed.
+
+    A Core puts a signal stack of its own in the place of the one before, and back when it is freed. Of two that aren't
+    freed in the opposite order, the stack of a freed one stays: the next signal, such as Ctrl-C or the end of a child
+    process, kills the process (OpenVINO 2026.4). One made later than this, as by NNCF, is freed before it.
+    """
+    import openvino
+
+    core = openvino.Core()
+    core.get_property("CPU", "SUPPORTED_PROPERTIES")  # loads the plugin that does so
+    return core
 
 
 def silence_telemetry() -> None:
@@ -45,7 +62,8 @@ def build(about: Exported, canvas_hw: tuple[int, int], device: str) -> tuple[Exp
     Raises:
         DeviceError: no such device in OpenVINO.
     """
-    available = runtime(about.path).Core().available_devices
+    runtime(about.path)
+    available = core().available_devices
     chosen = "CPU" if device in ("auto", "cpu") else device.upper()
     if chosen not in available:
         raise DeviceError(
@@ -67,7 +85,7 @@ def compiled(model: Any, about: Exported, device: str) -> Callable[[Array], np.n
     if device == "CPU":
         hints["INFERENCE_NUM_THREADS"] = max(1, usable_cores() // processes_here())
     is_compiled = isinstance(model, runtime(about.path).CompiledModel)
-    network = model if is_compiled else runtime(about.path).Core().compile_model(model, device, hints)
+    network = model if is_compiled else core().compile_model(model, device, hints)
 
     def run(images: Array) -> np.ndarray:
         request = network.create_infer_request()  # one each: callers may be threads
@@ -82,8 +100,8 @@ def _model(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: its weights are missing, expected {path.with_suffix('.bin').name} beside it; copy both files"
         )
-    core = runtime(path).Core()
+    runtime(path)
     try:
-        return core.read_model(path)
+        return core().read_model(path)
     except RuntimeError as error:
         raise unreadable(path, error) from error
