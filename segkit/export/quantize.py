@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segkit.inference.exported import needs
-from segkit.inference.openvino_backend import runtime
+from segkit.inference.openvino_backend import runtime, signal_stack_kept
 
 CALIBRATION_IMAGES = 128
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
@@ -41,7 +41,7 @@ def quantize(
     """
     nncf = _package(path)
     images = nncf.Dataset([canvas[None] for canvas in canvases])
-    with _silent(), warnings.catch_warnings():
+    with signal_stack_kept(), _silent(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": min(len(canvases), CALIBRATION_IMAGES)}
         # Processors without VNNI add products of 8 bits up in 16, which overflow; weights of 7 bits fit on all of them

@@ -1,8 +1,11 @@
 """OpenVINO models (.xml beside .bin) by OpenVINO's runtime. Its telemetry is kept out of the process."""
 
+import contextlib
+import ctypes
 import functools
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ def core() -> Any:
 
     A Core puts a signal stack of its own in the place of the one before, and back when it is freed. Of two that aren't
     freed in the opposite order, the stack of a freed one stays: the next signal, such as Ctrl-C or the end of a child
-    process, kills the process (OpenVINO 2026.4). One made later than this, as by NNCF, is freed before it.
+    process, kills the process (OpenVINO 2026.4). For those that others make: `signal_stack_kept`.
     """
     import openvino
 
@@ -48,6 +51,30 @@ def silence_telemetry() -> None:
     Importing openvino sends an event; there is no setting against it.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+class _SignalStack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = [("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Put this thread's signal stack back afterwards, whatever Cores of others, as NNCF makes them, have left there.
+
+    What of them is freed still later does no harm: a Core only takes back a stack of its own.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        gc.collect()
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 def read(path: Path) -> str | None:
