@@ -23,6 +23,7 @@ from segkit.errors import CheckpointError, RunFolderError
 from segkit.eval_miou import score
 from segkit.evaluation.bootstrap import CONFIDENCE, RESAMPLES, miou_interval
 from segkit.evaluation.confusion import ConfusionMatrix, Scores, mean_scores, plain
+from segkit.evaluation.measurement import Measurement
 from segkit.loading.prepare import prepare_data
 from segkit.models.checkpoint import Checkpoint
 from segkit.report.tables import FoldRow, folds_csv, folds_table, mean_and_spread, percent, scores_table
@@ -239,9 +240,9 @@ def _score(config: RunConfig, ranks: Ranks) -> tuple[Scores, ImageCounts]:
     folder = RunFolder(Path(config.run))
     checkpoint = ranks.first(lambda: load_newest(folder).without_training_state())
     items = ranks.first(lambda: list_items(config.data, config.data.val))
-    mine: ImageCounts = {}
-    scores = score([checkpoint], items, config, title=f"scoring {config.data.val}", ranks=ranks, images=mine)
-    return scores, {name: counts for part in ranks.gather(mine) for name, counts in part.items()}
+    images = Measurement(checkpoint.classes)
+    scores = score([checkpoint], items, config, title=f"scoring {config.data.val}", ranks=ranks, measurement=images)
+    return scores, {row.name: row.marginals for row in images.rows}
 
 
 def _write(result: FoldsResult) -> None:

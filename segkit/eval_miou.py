@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from segkit.classes import Classes
 from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, list_items
 from segkit.datasets.masks import build_mask_reader
 from segkit.errors import ConfigError
 from segkit.evaluation.confusion import Scores
+from segkit.evaluation.measurement import Measurement
 from segkit.evaluation.overrides import evaluation_config, sets
 from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.evaluation.validation import Validation
@@ -147,18 +146,18 @@ def score(
     *,
     title: str,
     ranks: "Ranks | None" = None,
-    images: dict[str, np.ndarray] | None = None,
+    measurement: Measurement | None = None,
 ) -> Scores:
     """Score checkpoints, together, on images, without post-processing; see `build_scoring`.
 
-    Each of several ranks, which must all call this, gets the scores of all images. `images` is filled as by `evaluate`.
+    Each of several ranks, which must all call this, gets the scores of all images. `measurement` is as in `evaluate`.
 
     Raises:
         DataError: an image or mask that can't be read.
         DeviceError: no such device or precision here, or an image that doesn't fit into its memory.
     """
     scoring = build_scoring(checkpoints, items, config, ranks=ranks)
-    return scoring.validation.score(scoring.model, title=title, images=images).scores
+    return scoring.validation.score(scoring.model, title=title, measurement=measurement).scores
 
 
 def _check_split(paths: Sequence[Path], checkpoints: Sequence[TrainedModel], split: str) -> None:

@@ -1,15 +1,56 @@
 """How far a figure may be off because of which images it was counted on: intervals by the bootstrap."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from segkit.evaluation.confusion import iou_of, mean_where_known
+from segkit.evaluation.confusion import Absent, iou_of, mean_of, mean_where_known
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 NUMBERS_AT_A_TIME = 2**22  # 32 MiB of weights
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The interval of a figure, 0..1 as the figure is; NaN where no draw has it."""
+
+    low: np.ndarray  # float64 [C], by class, or [1], of all classes together
+    high: np.ndarray
+    mean: tuple[float, float]  # of the mean over classes
+
+
+def intervals(
+    images: Mapping[str, np.ndarray],
+    figures: Mapping[str, Callable[[np.ndarray], Mapping[str, np.ndarray]]],
+    *,
+    absent: Absent = "ignore",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> dict[str, Interval]:
+    """Return the percentile bootstrap interval of every figure, by name; draws are those of `miou_interval`.
+
+    images: what each of the same N images adds, [N, *shape], by family. figures: of each family, from sums
+    [..., *shape] to figures by name, [..., C] or [..., 1]. absent: what the mean over classes makes of a draw that
+    doesn't hold a class.
+    """
+    sizes = {name: rows[0].size for name, rows in images.items()}
+    flat = np.concatenate([rows.reshape(len(rows), -1) for rows in images.values()], axis=1, dtype=np.float64)
+    drawn: dict[str, list[np.ndarray]] = {}
+    for times in _draws(len(flat), flat.shape[1], seed=seed, resamples=resamples):
+        totals = np.split(times @ flat, np.cumsum(list(sizes.values()))[:-1], axis=1)
+        for (family, rows), total in zip(images.items(), totals, strict=True):
+            for name, values in figures[family](total.reshape(len(times), *rows.shape[1:])).items():
+                drawn.setdefault(name, []).append(values)
+    found = {}
+    for name, blocks in drawn.items():
+        values = np.concatenate(blocks)
+        bounds = np.array([_percentiles(column, confidence) for column in values.T])
+        found[name] = Interval(bounds[:, 0], bounds[:, 1], _percentiles(mean_of(values, absent), confidence))
+    return found
 
 
 def miou_interval(

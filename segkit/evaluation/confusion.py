@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import torch
 
     from segkit.runtime.ranks import Ranks
+
+
+Absent = Literal["ignore", "zero", "one"]  # what a class that has no figure counts in a mean: nothing, 0 or 1
 
 
 class ConfusionMatrix:
@@ -80,6 +83,11 @@ class ConfusionMatrix:
         return self._counts[:, -1].copy()
 
     @property
+    def all_counts(self) -> np.ndarray:
+        """`counts` with `missed` as a last column: int64 [C, C + 1]."""
+        return self._counts.copy()
+
+    @property
     def marginals(self) -> np.ndarray:
         """Hits, true pixels and predicted pixels of each class: int64 [3, C]. All that IoU needs."""
         return np.stack([np.diag(self._counts), self._counts.sum(axis=1), self._counts[:, :-1].sum(axis=0)])
@@ -100,27 +108,22 @@ class ConfusionMatrix:
         total._counts, total.num_images = summed[:-1].reshape(self._counts.shape), int(summed[-1])
         return total
 
-    def scores(self) -> "Scores":
+    def scores(self, *, absent: Absent = "ignore") -> "Scores":
         """Derive every figure, in float64."""
         marginals = self.marginals
-        truth, predicted = marginals[1:]
-        hits = marginals[0].astype(np.float64)
-        seen = truth + predicted > 0
-        nan = np.full(self.num_classes, math.nan)
-
-        def ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray) -> np.ndarray:
-            return np.divide(numerator, np.maximum(denominator, 1), out=nan.copy(), where=where)
-
+        hits, truth, predicted = marginals
+        figures = figures_of(marginals)
         return Scores(
-            iou=iou_of(marginals),
-            accuracy=ratio(hits, truth, truth > 0),
-            precision=ratio(hits, predicted, seen),
-            dice=ratio(2 * hits, truth + predicted, seen),
+            iou=figures["iou"],
+            accuracy=figures["accuracy"],
+            precision=figures["precision"],
+            dice=figures["dice"],
             truth_pixels=truth,
             predicted_pixels=predicted,
-            hits=hits,
+            hits=hits.astype(np.float64),
             counts=self.counts,
             num_images=self.num_images,
+            absent=absent,
         )
 
 
@@ -130,7 +133,8 @@ class Scores:
 
     IoU, precision and Dice of a class that is in neither truth nor prediction are NaN and left out of the means; a
     class that is only predicted scores 0 and counts, and so does the precision of a class that is never predicted.
-    Accuracy (recall) is a figure of true pixels: NaN without any.
+    Accuracy (recall) is a figure of true pixels: NaN without any. With `absent` zero or one, what is NaN counts as that
+    in the means, as other programs have it.
 
     To add a figure, add a property, and its name to `to_dict`.
     """
@@ -144,26 +148,27 @@ class Scores:
     hits: np.ndarray
     counts: np.ndarray
     num_images: int
+    absent: Absent = "ignore"
 
     @property
     def miou(self) -> float:
         """Mean intersection over union: the mean over classes of hits / (truth + predicted - hits)."""
-        return float(mean_where_known(self.iou))
+        return float(mean_of(self.iou, self.absent))
 
     @property
     def mean_accuracy(self) -> float:
         """The mean over classes of hits / truth."""
-        return float(mean_where_known(self.accuracy))
+        return float(mean_of(self.accuracy, self.absent))
 
     @property
     def mean_precision(self) -> float:
         """The mean over classes of hits / predicted."""
-        return float(mean_where_known(self.precision))
+        return float(mean_of(self.precision, self.absent))
 
     @property
     def mean_dice(self) -> float:
         """The mean over classes of 2 hits / (truth + predicted), which is F1."""
-        return float(mean_where_known(self.dice))
+        return float(mean_of(self.dice, self.absent))
 
     @property
     def pixel_accuracy(self) -> float:
@@ -195,6 +200,26 @@ class Scores:
         }
 
 
+def figures_of(marginals: np.ndarray) -> dict[str, np.ndarray]:
+    """Return figures of marginals [..., 3, C]: float64 [..., C], pixel_accuracy and fw_iou [..., 1]; see `Scores`."""
+    hits, truth, predicted = np.moveaxis(np.asarray(marginals, np.float64), -2, 0)
+    seen = truth + predicted > 0
+    iou, labelled = iou_of(marginals), truth.sum(axis=-1, keepdims=True)
+    weighted = np.where(np.isnan(iou), 0, iou) * truth
+    return {
+        "iou": iou,
+        "accuracy": _ratio(hits, truth, truth > 0),
+        "precision": _ratio(hits, predicted, seen),
+        "dice": _ratio(2 * hits, truth + predicted, seen),
+        "pixel_accuracy": _ratio(hits.sum(axis=-1, keepdims=True), labelled, labelled > 0),
+        "fw_iou": _ratio(weighted.sum(axis=-1, keepdims=True), labelled, labelled > 0),
+    }
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, np.maximum(denominator, 1), out=np.full(where.shape, math.nan), where=where)
+
+
 def iou_of(marginals: np.ndarray) -> np.ndarray:
     """Return hits / (truth + predicted - hits) of each class, float64: marginals [..., 3, C] -> [..., C].
 
@@ -219,10 +244,24 @@ def mean_scores(repeats: Sequence[Scores]) -> Scores:
         return summed
 
     return Scores(
-        **{name: mean(name) for name in ("iou", "accuracy", "precision", "dice")},
-        **{name: total(name) for name in ("truth_pixels", "predicted_pixels", "hits", "counts")},
+        iou=mean("iou"),
+        accuracy=mean("accuracy"),
+        precision=mean("precision"),
+        dice=mean("dice"),
+        truth_pixels=total("truth_pixels"),
+        predicted_pixels=total("predicted_pixels"),
+        hits=total("hits"),
+        counts=total("counts"),
         num_images=repeats[0].num_images,
     )
+
+
+def mean_of(by_class: np.ndarray, absent: Absent) -> np.ndarray:
+    """Return the mean over classes, float64 [...], of figures [..., C]; see `Absent` for those that are NaN."""
+    if absent == "ignore":
+        return mean_where_known(by_class)
+    means: np.ndarray = np.where(np.isnan(by_class), float(absent == "one"), by_class).mean(axis=-1)
+    return means
 
 
 def mean_where_known(values: np.ndarray, *, axis: int = -1) -> np.ndarray:

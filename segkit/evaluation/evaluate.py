@@ -14,7 +14,10 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.errors import DeviceError, first_line
-from segkit.evaluation.confusion import ConfusionMatrix, Scores
+from segkit.evaluation.confusion import Absent, ConfusionMatrix, Scores
+from segkit.evaluation.judged import Judged
+from segkit.evaluation.measurement import Counted, Measured, Measurement
+from segkit.imaging.argmax import argmax
 from segkit.inference.backend import Array, Backend
 from segkit.inference.postprocess import Postprocess
 from segkit.inference.segmentation import Segmentation
@@ -29,10 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a set and, where a loss was given, its mean."""
+    """The scores of a set, its mean loss where a loss was given, and every figure where they were asked for."""
 
     scores: Scores
     loss: float | None = None
+    measured: Measured | None = None
 
 
 class Labelled(NamedTuple):
@@ -50,14 +54,15 @@ def evaluate(
     classes: Classes,
     ranks: "Ranks | None" = None,
     loss: "WeightedLoss | None" = None,
-    images: dict[str, np.ndarray] | None = None,
+    measurement: Measurement | None = None,
     postprocess: Postprocess | None = None,
+    absent: Absent = "ignore",
 ) -> Evaluation:
     """Score the images of `batches`, and those of the other ranks, which must call this too.
 
     Masks are scored after `postprocess`, where given. The validation loss, where asked for, is that of all images
-    together, on the canvas, of the logits themselves. `images`, where given, is filled with this rank's: by the name of
-    each its hits, true and predicted pixels by class, int64 [3, C].
+    together, on the canvas, of the logits themselves. `measurement`, where given, collects what every image adds, and
+    its figures are returned too. `absent`: see `Scores`.
 
     Raises:
         DeviceError: an image, or a batch of them, doesn't fit into the device's memory.
@@ -67,12 +72,16 @@ def evaluate(
     # a GPU takes one image back to its own size at a time, while it computes the next one's logits: images are large
     threads = count_threads() if model.device is None or model.device.type == "cpu" else 1
     labelled = segmentations(model, batches, postprocess=postprocess, see=total_loss.add if total_loss else None)
-    for counted, name in prefetch(functools.partial(_count, classes=classes), labelled, threads=threads, ahead=threads):
-        matrix += counted
-        if images is not None:
-            images[name] = counted.marginals
-    scores = (matrix.reduce(ranks, model.device) if ranks else matrix).scores()
-    return Evaluation(scores, total_loss.mean(ranks) if total_loss else None)
+    count = functools.partial(_count, measurement=measurement or Measurement(classes))
+    for counted in prefetch(count, labelled, threads=threads, ahead=threads):
+        matrix += counted.matrix
+        if measurement:
+            measurement.add(counted)
+    scores = (matrix.reduce(ranks, model.device) if ranks else matrix).scores(absent=absent)
+    if measurement and ranks:
+        measurement.gather(ranks)
+    measured = measurement.measured(scores) if measurement else None
+    return Evaluation(scores, total_loss.mean(ranks) if total_loss else None, measured)
 
 
 class _TotalLoss:
@@ -121,13 +130,25 @@ def segmentations(
             yield Labelled(Segmentation(scores, box, postprocess), truth, name)
 
 
-def _count(labelled: Labelled, *, classes: Classes) -> tuple[ConfusionMatrix, str]:
-    """Return what one image counts, and its name."""
-    counted = ConfusionMatrix(len(classes), ignore_index=classes.ignore_index)
+def _count(labelled: Labelled, *, measurement: Measurement) -> Counted:
+    """Return what one image adds."""
+    segmentation, truth = labelled.segmentation, labelled.truth
     with out_of_memory_at(labelled):
-        prediction = labelled.segmentation.mask
-    counted.update(prediction, labelled.truth)
-    return counted, labelled.name
+        image = Judged(
+            truth,
+            segmentation.mask,
+            num_classes=len(measurement.classes),
+            ignore_index=measurement.classes.ignore_index,
+            probabilities=lambda: segmentation.probabilities,
+            canvas=lambda: _on_the_canvas(labelled, measurement.classes),
+        )
+        return measurement.look(labelled.name, image)
+
+
+def _on_the_canvas(labelled: Labelled, classes: Classes) -> tuple[np.ndarray, np.ndarray]:
+    segmentation = labelled.segmentation
+    truth = segmentation.box.apply_mask(labelled.truth, ignore_index=classes.ignore_index)
+    return truth, argmax(segmentation.logits)
 
 
 def out_of_memory_at(labelled: Labelled) -> contextlib.AbstractContextManager[None]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segkit.datasets.images import image_size_hw
+from segkit.evaluation.confusion import Absent
 from segkit.evaluation.evaluate import Evaluation, evaluate
+from segkit.evaluation.measurement import Measurement
 from segkit.imaging.argmax import argmax
 from segkit.imaging.overlay import panel
 from segkit.inference.backend import Backend
@@ -40,12 +42,12 @@ class Validation:
         *,
         num_batches: int | None = None,
         title: str | None = None,
-        images: dict[str, np.ndarray] | None = None,
+        measurement: Measurement | None = None,
+        absent: Absent = "ignore",
     ) -> Evaluation:
         """Score the set, or its first `num_batches` batches; with a `title`, a progress bar shows how far it is.
 
-        `images`, where given, is filled with this rank's: by the name of each its hits, true and predicted pixels by
-        class, int64 [3, C].
+        `measurement` and `absent` are as in `evaluate`.
 
         Raises:
             DataError: an image or its mask can't be read.
@@ -58,8 +60,9 @@ class Validation:
                 classes=self.dataset.reader.classes,
                 ranks=self.ranks,
                 loss=self.loss,
-                images=images,
+                measurement=measurement,
                 postprocess=self.postprocess,
+                absent=absent,
             )
 
     @contextlib.contextmanager
