@@ -3,6 +3,7 @@
 Several checkpoints are scored as the ensemble that they predict as.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from segkit.config.schema import RunConfig
 from segkit.datasets.layouts import Item, list_items
 from segkit.datasets.masks import build_mask_reader
 from segkit.errors import ConfigError
-from segkit.evaluation.confusion import Scores
-from segkit.evaluation.measurement import Measurement
+from segkit.evaluation.confusion import Absent, Scores
+from segkit.evaluation.families import build_families
+from segkit.evaluation.measurement import Measured, Measurement
 from segkit.evaluation.overrides import evaluation_config, sets
 from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.evaluation.validation import Validation
@@ -23,7 +25,7 @@ from segkit.inference.postprocess import Postprocess
 from segkit.inference.trained import TrainedModel, make_ready, open_models, stored_rules
 from segkit.inference.tta import with_tta
 from segkit.loading.evaluation_set import EvaluationSet
-from segkit.report.tables import confusion_csv
+from segkit.report.tables import confusion_csv, images_csv
 from segkit.runtime.files import writing
 from segkit.runtime.machine import keep_freed_memory
 from segkit.training.run_folder import write_metrics
@@ -34,15 +36,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The scores of a checkpoint, or several, on a split, how they were made, and the folder with metrics.json and
-    confusion.csv.
+    """The figures of a checkpoint, or several, on a split, how they were made, the folder that they are written to, and
+    what a report needs to show images.
     """
 
     split: str
-    scores: Scores
-    classes: Classes
+    measured: Measured
     output: Path
     protocol: EvaluationProtocol
+    scoring: "Scoring"
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of the confusion matrix."""
+        return self.measured.scores
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of the checkpoint."""
+        return self.measured.classes
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,9 @@ def eval_miou(
     split: str | None = None,
     output: Path | None = None,
     postprocess: bool = True,
+    figures: Sequence[str] | None = None,
+    also: Sequence[str] = (),
+    absent: Absent = "ignore",
 ) -> EvalResult:
     """Score a checkpoint, or the ensemble of several, or an exported model, on `split` (by default the config's
     validation split).
@@ -69,7 +84,10 @@ def eval_miou(
     Classes, canvas and normalisation come from the file; `overrides` (`data.root=...`) say where the data is.
     Results go to `output`; by default to eval_<split> in the checkpoint's run folder. Of several checkpoints, the first
     one's config says where the data is, and how images are augmented for the test. With `postprocess`, masks are scored
-    after the rules that the checkpoint holds, or after those that several have in common.
+    after the rules that the checkpoint holds, or after those that several have in common. `figures` names families of
+    FAMILIES, by default all; `also` other protocols of CONVENTIONS; `absent` is as in `Scores`.
+
+    Written are metrics.json, confusion.csv and images.csv.
 
     Raises:
         CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
@@ -95,16 +113,29 @@ def eval_miou(
     scoring = build_scoring(
         checkpoints, items, config, precision_given=sets(overrides, "train.precision"), postprocess=rules
     )
-    scores = scoring.validation.score(scoring.model, title=f"evaluating {split}").scores
+    measurement = Measurement(classes, build_families(len(classes), figures, probabilities=True), also)
+    title = f"evaluating {split}"
+    measured = scoring.validation.score(scoring.model, title=title, measurement=measurement, absent=absent).measured
+    assert measured is not None
     protocol = EvaluationProtocol(
-        split, scores.num_images, config.data.canvas, scoring.precision, config.eval.tta, rules, scoring.runtime
+        split,
+        len(items),
+        config.data.canvas,
+        scoring.precision,
+        config.eval.tta,
+        rules,
+        scoring.runtime,
+        absent,
+        tuple(_digest(path) for path in paths),
+        measured.data,
     )
     output = output or _default_output(path, split)
     with writing(output, remedy="choose another folder with --output"):
         output.mkdir(parents=True, exist_ok=True)
-        write_metrics(output, scores, classes, protocol)
-        (output / "confusion.csv").write_text(confusion_csv(scores, classes), encoding="utf-8")
-    return EvalResult(split, scores, classes, output, protocol)
+        write_metrics(output, measured.scores, classes, protocol, measured=measured)
+        (output / "confusion.csv").write_text(confusion_csv(measured.scores, classes), encoding="utf-8")
+        (output / "images.csv").write_text(images_csv(measured), encoding="utf-8")
+    return EvalResult(split, measured, output, protocol, scoring)
 
 
 def build_scoring(
@@ -170,6 +201,12 @@ def _check_split(paths: Sequence[Path], checkpoints: Sequence[TrainedModel], spl
             f"its images ({first} and {other} have held out different ones), so that the score would flatter them; "
             "give a split that none was trained on, as in --split test"
         )
+
+
+def _digest(path: Path) -> str:
+    """Return the first 12 digits of a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _default_output(path: Path, split: str) -> Path:

@@ -1,6 +1,7 @@
 """Every figure of a set of images in one pass: what each image adds, kept by image where it is small."""
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class Counted(NamedTuple):
     name: str
     matrix: ConfusionMatrix
     families: dict[str, np.ndarray]
+    truth: bytes  # a digest of the label map
     also: dict[str, ConfusionMatrix]
 
 
@@ -37,6 +39,7 @@ class ImageRow(NamedTuple):
     pixels: np.ndarray  # int64 [N]: of those cells
     marginals: np.ndarray  # int64 [3, C], as ConfusionMatrix.marginals
     families: dict[str, np.ndarray]
+    truth: bytes  # a digest of the label map
 
     @property
     def iou(self) -> np.ndarray:
@@ -70,7 +73,8 @@ class Measurement:
         """Return what an image adds."""
         families = {key: family.count(image) for key, family in self.families.items()}
         also = {key: self._confusion(*CONVENTIONS[key](image)) for key in self.also}
-        return Counted(name, self._confusion(image.truth, image.prediction), families, also)
+        digest = hashlib.blake2b(image.truth.tobytes(), digest_size=16).digest()
+        return Counted(name, self._confusion(image.truth, image.prediction), families, digest, also)
 
     def _confusion(self, truth: np.ndarray, prediction: np.ndarray) -> ConfusionMatrix:
         matrix = ConfusionMatrix(len(self.classes), ignore_index=self.classes.ignore_index)
@@ -89,7 +93,8 @@ class Measurement:
             self.others[key] = self.others[key] + matrix if key in self.others else matrix
         counts = counted.matrix.all_counts
         cells = np.argwhere(counts)
-        row = ImageRow(counted.name, cells.astype(np.int32), counts[tuple(cells.T)], counted.matrix.marginals, small)
+        pixels, marginals = counts[tuple(cells.T)], counted.matrix.marginals
+        row = ImageRow(counted.name, cells.astype(np.int32), pixels, marginals, small, counted.truth)
         self.rows.append(row)
 
     def gather(self, ranks: "Ranks") -> None:
@@ -145,6 +150,14 @@ class Measured:
         return found
 
     @property
+    def data(self) -> str:
+        """A digest of the images' names and label maps: the same data set gives the same 12 digits."""
+        hashed = hashlib.sha256()
+        for row in self.rows:
+            hashed.update(f"{row.name}\n".encode(errors="surrogateescape") + row.truth)
+        return hashed.hexdigest()[:12]
+
+    @property
     def per_image_miou(self) -> np.ndarray:
         """The mIoU of each image, in the order of `rows`: float64 [N]."""
         return np.array([row.miou for row in self.rows])
@@ -160,6 +173,10 @@ class Measured:
                 makers[name] = family.figures
         return intervals(parts, makers, absent=self.scores.absent)
 
+    def mean(self, name: str) -> float:
+        """Return the mean over classes of one of `figures`, or the figure where there is one of all classes."""
+        return float(mean_of(self.figures[name], self.scores.absent))
+
     def to_dict(self) -> dict[str, Any]:
         """Return what metrics.json holds: as `Scores.to_dict`, and the figures of the families, with intervals.
 
@@ -170,7 +187,7 @@ class Measured:
         entries = content["classes"]
         for name, values in self.figures.items():
             if self._by_class(name):
-                content[mean_name(name)] = plain(float(mean_of(values, self.scores.absent)))
+                content[mean_name(name)] = plain(self.mean(name))
                 for entry, value in zip(entries, values.tolist(), strict=True):
                     entry[name] = plain(value)
             else:
@@ -179,7 +196,7 @@ class Measured:
             mean_name(name) if self._by_class(name) else name: [plain(bound) for bound in interval.mean]
             for name, interval in self.intervals.items()
         }
-        content["per_image_miou"] = self._distribution()
+        content["per_image_miou"] = self.distribution()
         if self.others:
             content["other_protocols"] = {name: {"miou": plain(other.miou)} for name, other in self.others.items()}
         objects, total = self.families.get("objects"), self.total("objects")
@@ -195,7 +212,7 @@ class Measured:
             }
         return content
 
-    def _distribution(self) -> dict[str, float | None]:
+    def distribution(self) -> dict[str, float | None]:
         """Return mean and quantiles of the mIoU of images."""
         known = self.per_image_miou[~np.isnan(self.per_image_miou)]
         if not known.size:

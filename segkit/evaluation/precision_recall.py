@@ -72,8 +72,8 @@ def _histogram(steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     counts = np.zeros(STEPS, np.int64)
     for top in range(0, len(steps), max(1, 2**24 // steps.shape[1])):  # OpenCV counts in float32: exact up to 2^24
         part = slice(top, top + max(1, 2**24 // steps.shape[1]))
-        found = cv2.calcHist([steps[part]], [0], None if mask is None else mask[part], [STEPS + 1], [0, STEPS + 1])
-        found = found.ravel().astype(np.int64)
+        pixels = cv2.calcHist([steps[part]], [0], None if mask is None else mask[part], [STEPS + 1], [0, STEPS + 1])
+        found: np.ndarray = pixels.ravel().astype(np.int64)
         counts += found[:-1]
         counts[-1] += found[-1]  # a probability of 1
     return counts

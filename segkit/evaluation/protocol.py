@@ -5,7 +5,10 @@ from typing import Any
 
 from segkit.config.schema import View
 from segkit.errors import count
+from segkit.evaluation.confusion import Absent
 from segkit.inference.postprocess import Postprocess
+
+ABSENT: dict[Absent, str] = {"ignore": "left out of means", "zero": "count 0", "one": "count 1"}
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,9 @@ class EvaluationProtocol:
     tta: tuple[View, ...] = ()
     postprocess: Postprocess | None = None
     runtime: str = "pytorch"  # what computed
+    absent: Absent = "ignore"
+    weights: tuple[str, ...] = ()  # digests of the models' files
+    data: str = ""  # digest of the images' names and of their label maps
 
     def to_dict(self) -> dict[str, Any]:
         """Return what metrics.json holds of it: plain values under stable names."""
@@ -30,6 +36,12 @@ class EvaluationProtocol:
             "postprocess": self.postprocess.to_dict() if self.postprocess else None,
             "precision": self.precision,
             "runtime": self.runtime,
+            "resolution": "each image at its own size; logits are resized, label maps never",
+            "window": None,  # each image is scored as one, letterboxed to the canvas
+            "ignored_pixels": "count nowhere, whatever is predicted there",
+            "absent_classes": self.absent,
+            "weights": list(self.weights),
+            "data": self.data or None,
         }
 
     def __str__(self) -> str:
@@ -42,5 +54,8 @@ class EvaluationProtocol:
         by = "" if self.runtime == "pytorch" else f" by {self.runtime}"
         return (
             f"split {self.split}: {count(self.num_images, 'image')} at their own size, canvas "
-            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, {self.precision}{by}"
+            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, ignored pixels count "
+            f"nowhere, absent classes {ABSENT[self.absent]}, {self.precision}{by}"
+            + (f", weights {'+'.join(self.weights)}" if self.weights else "")
+            + (f", data {self.data}" if self.data else "")
         )

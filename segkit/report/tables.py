@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from segkit.classes import Classes
 from segkit.datasets.masks import color_of
+from segkit.evaluation.bootstrap import Interval
 from segkit.evaluation.confusion import Scores
+from segkit.evaluation.measurement import Measured
+from segkit.prediction.cells import neutral
 
 
 @dataclass(frozen=True)
@@ -27,25 +30,91 @@ class FoldRow:
     best: float | None
 
 
-def scores_table(scores: Scores, classes: Classes) -> str:
-    """Return the per-class figures in percent, widest first the names, and the means below; '-' where undefined."""
+def scores_table(scores: Scores, classes: Classes, intervals: Mapping[str, Interval] | None = None) -> str:
+    """Return the per-class figures in percent, widest first the names, and the means below; '-' where undefined.
+
+    With `intervals`, IoU has its 95 % interval beside it.
+    """
     width = max(12, *(len(name) for name in classes.names))
-    head = f"{'class':<{width}}  {'IoU':>6}  {'recall':>6}  {'precis':>6}  {'Dice':>6}  {'pixels':>7}"
+    iou = intervals["iou"] if intervals else None
+    head = f"{'class':<{width}}  {'IoU':>6}  " + (f"{'95 %':^13}  " if iou else "")
+    head += f"{'recall':>6}  {'precis':>6}  {'Dice':>6}  {'pixels':>7}"
     rule = "-" * len(head)
     total = max(1, int(scores.truth_pixels.sum()))
     lines = [head, rule]
     for k, name in enumerate(classes.names):
-        figures = (scores.iou[k], scores.accuracy[k], scores.precision[k], scores.dice[k])
+        figures = (scores.accuracy[k], scores.precision[k], scores.dice[k])
         share = 100 * scores.truth_pixels[k] / total
-        lines.append(f"{name:<{width}}  " + "  ".join(_percent(figure) for figure in figures) + f"  {share:6.2f}%")
-    means = (scores.miou, scores.mean_accuracy, scores.mean_precision, scores.mean_dice)
+        between = f"  {_between(iou.low[k], iou.high[k]):>13}" if iou else ""
+        cells = "  ".join(_percent(figure) for figure in figures)
+        lines.append(f"{name:<{width}}  {_percent(scores.iou[k])}{between}  {cells}  {share:6.2f}%")
+    means = "  ".join(_percent(figure) for figure in (scores.mean_accuracy, scores.mean_precision, scores.mean_dice))
+    between = f"  {_between(*iou.mean):>13}" if iou else ""
     lines += [
         rule,
-        f"{'mean':<{width}}  " + "  ".join(_percent(figure) for figure in means),
+        f"{'mean':<{width}}  {_percent(scores.miou)}{between}  {means}",
         f"mIoU {percent(scores.miou)}   pixel accuracy {percent(scores.pixel_accuracy)}   frequency-weighted IoU "
         f"{percent(scores.fw_iou)}   {scores.num_images} images",
     ]
     return "\n".join(lines)
+
+
+TITLES = {  # of figures, as a reader is told them
+    "iou": "IoU",
+    "accuracy": "recall",
+    "precision": "precision",
+    "dice": "Dice",
+    "pixel_accuracy": "pixel accuracy",
+    "fw_iou": "frequency-weighted IoU",
+    "boundary_iou": "boundary IoU",
+    "boundary_f": "boundary F",
+    "surface_dice": "surface Dice",
+    "iou_small": "IoU of small objects",
+    "iou_medium": "IoU of medium objects",
+    "iou_large": "IoU of large objects",
+    "object_ap": "AP of objects",
+    "object_ap_11": "AP of objects, 11 points",
+    "average_precision": "AP of pixels",
+    "ece": "ECE",
+    "classwise_ece": "classwise ECE",
+}
+
+
+def figures_table(measured: Measured) -> str:
+    """Return the figures beside the confusion matrix, means over classes in percent with 95 % intervals, a line each;
+    below them the distribution over images, and what other protocols would report.
+    """
+    width = max(len(title) for title in TITLES.values())
+    lines = []
+    for name in measured.figures:
+        interval = measured.intervals.get(name)
+        between = f"  {_between(*interval.mean)}" if interval else ""
+        lines.append(f"{TITLES[name]:<{width}}  {_percent(measured.mean(name))}{between}")
+    spread = measured.distribution()
+    if spread["mean"] is not None:
+        mean, median, worst, low = (_percent(spread[key]).strip() for key in ("mean", "median", "min", "p5"))
+        words = f"(the mean; median {median}, worst {worst}, 5 % are below {low})"
+        lines.append(f"{'mIoU of one image':<{width}}  {mean:>6}  {words}")
+    lines += [f"{f'also: mIoU, {name}':<{width}}  {_percent(other.miou)}" for name, other in measured.others.items()]
+    return "\n".join(lines)
+
+
+def images_csv(measured: Measured) -> str:
+    """Return a row per image as CSV: name, mIoU, pixel accuracy, labelled pixels, IoU by class; empty if undefined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    iou_names = [f"iou_{name}" for name in measured.classes.names]
+    writer.writerow(["name", "miou", "pixel_accuracy", "labelled_pixels", *iou_names])
+    for row in measured.rows:
+        ious = [cell(value) for value in row.iou.tolist()]
+        labelled = int(row.marginals[1].sum())
+        writer.writerow([neutral(row.name), cell(row.miou), cell(row.pixel_accuracy), labelled, *ious])
+    return text.getvalue()
+
+
+def cell(value: float | None) -> str:
+    """Return a figure as a cell of CSV: all its digits, empty where it is undefined."""
+    return "" if value is None or math.isnan(value) else repr(float(value))
 
 
 def split_table(
@@ -99,9 +168,6 @@ def folds_table(rows: Sequence[FoldRow]) -> str:
 def folds_csv(rows: Sequence[FoldRow], classes: Classes) -> str:
     """Return a row per fold as CSV: figures of 0..1 on what it holds out, empty where undefined."""
 
-    def cell(value: float | None) -> str:
-        return "" if value is None or math.isnan(value) else repr(float(value))
-
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     iou_names = [f"iou_{name}" for name in classes.names]
@@ -135,5 +201,9 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f} %"
 
 
-def _percent(value: float) -> str:
-    return f"{'-':>6}" if math.isnan(value) else f"{100 * value:6.2f}"
+def _percent(value: float | None) -> str:
+    return f"{'-':>6}" if value is None or math.isnan(value) else f"{100 * value:6.2f}"
+
+
+def _between(low: float, high: float) -> str:
+    return "-" if math.isnan(low) else f"{100 * low:.2f}..{100 * high:.2f}"

@@ -26,6 +26,7 @@ from segkit.config.reading import dump_config
 from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import Scores
+from segkit.evaluation.measurement import Measured
 from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.runtime.files import lock, remove_parts, write_bytes_durably, writing
 from segkit.runtime.machine import free_disk
@@ -269,9 +270,14 @@ class RunFolder:
                 self.path.rmdir()
 
 
-def write_metrics(folder: Path, scores: Scores, classes: Classes, protocol: EvaluationProtocol) -> None:
-    """Write metrics.json (names as in Scores.to_dict, and `protocol`; NaN as null) into an existing folder."""
-    content = {**scores.to_dict(classes), "protocol": protocol.to_dict()}
+def write_metrics(
+    folder: Path, scores: Scores, classes: Classes, protocol: EvaluationProtocol, *, measured: Measured | None = None
+) -> None:
+    """Write metrics.json into an existing folder: names as in Scores.to_dict, or those of every figure that was
+    measured, and `protocol`; NaN as null.
+    """
+    content = measured.to_dict() if measured else scores.to_dict(classes)
+    content["protocol"] = protocol.to_dict()
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_bytes_durably(folder / "metrics.json", text.encode())
 
