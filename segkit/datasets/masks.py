@@ -227,6 +227,23 @@ class MaskReader:
         Raises:
             DataError: the file can't be read, or holds a value that is no class; names the value and its first pixel.
         """
+        stored = self._codes(path)
+        mask = self.table(stored)
+        wrong = mask == self.table.unknown
+        if wrong.any():
+            raise DataError(self._explain_value(path, stored, wrong))
+        return mask
+
+    def prediction(self, path: File) -> np.ndarray:
+        """Return a predicted mask as class ids uint8 [h, w]; values that are no class become `table.unknown`.
+
+        Raises:
+            DataError: the file can't be read, or holds colours where ids are expected, or the other way round.
+        """
+        return self.table(self._codes(path))
+
+    def _codes(self, path: File) -> np.ndarray:
+        """Return what a label file stores, one number per pixel: [h, w]."""
         stored = read_label_values(path)
         if self.by_color != (stored.ndim == 3):
             raise DataError(self._explain_kind(path, stored))
@@ -234,11 +251,7 @@ class MaskReader:
             stored = color_codes(stored)
         elif stored.dtype != np.uint8 and (stored.min() < 0 or stored.max() > 0xFFFF):
             raise DataError(f"{path}: found the value {stored.max()}, expected ids 0..65535")
-        mask = self.table(stored)
-        wrong = mask == self.table.unknown
-        if wrong.any():
-            raise DataError(self._explain_value(path, stored, wrong))
-        return mask
+        return stored
 
     def _explain_kind(self, path: File, stored: np.ndarray) -> str:
         if self.by_color:

@@ -6,5 +6,5 @@ a trained model's config. tuning: rules of post-processing, tried on predicted m
 
 measurement: every figure in one pass, and what each image adds. families: the table of figures beside the confusion
 matrix. judged: one image as they see it. components: objects of a class. bootstrap: intervals. conventions: what other
-protocols would report. A family each: boundary, contours, objects, detections, calibration, precision_recall.
+protocols would report. boundary, contours, objects, detections, calibration, precision_recall: a family each.
 """

@@ -59,3 +59,35 @@ class EvaluationProtocol:
             + (f", weights {'+'.join(self.weights)}" if self.weights else "")
             + (f", data {self.data}" if self.data else "")
         )
+
+
+@dataclass(frozen=True)
+class MaskProtocol:
+    """How masks of any origin were scored."""
+
+    predictions: str
+    truth: str
+    num_images: int
+    absent: Absent
+    data: str  # digest of the masks' names and of the label maps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what metrics.json holds of it: plain values under stable names."""
+        return {
+            "predictions": self.predictions,
+            "truth": self.truth,
+            "num_images": self.num_images,
+            "resolution": "each mask at its own size",
+            "ignored_pixels": "count nowhere, whatever is predicted there",
+            "predictions_of_no_class": "are misses",
+            "absent_classes": self.absent,
+            "data": self.data,
+        }
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return (
+            f"{self.predictions} against {self.truth}: {count(self.num_images, 'mask')} at their own size, ignored "
+            f"pixels count nowhere, predictions that are no class are misses, absent classes {ABSENT[self.absent]}, "
+            f"data {self.data}"
+        )

@@ -27,7 +27,7 @@ from segkit.config.schema import RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.measurement import Measured
-from segkit.evaluation.protocol import EvaluationProtocol
+from segkit.evaluation.protocol import EvaluationProtocol, MaskProtocol
 from segkit.runtime.files import lock, remove_parts, write_bytes_durably, writing
 from segkit.runtime.machine import free_disk
 
@@ -271,7 +271,12 @@ class RunFolder:
 
 
 def write_metrics(
-    folder: Path, scores: Scores, classes: Classes, protocol: EvaluationProtocol, *, measured: Measured | None = None
+    folder: Path,
+    scores: Scores,
+    classes: Classes,
+    protocol: EvaluationProtocol | MaskProtocol,
+    *,
+    measured: Measured | None = None,
 ) -> None:
     """Write metrics.json into an existing folder: names as in Scores.to_dict, or those of every figure that was
     measured, and `protocol`; NaN as null.
