@@ -3,7 +3,10 @@
 Several checkpoints are scored as the ensemble that they predict as.
 """
 
+import csv
 import hashlib
+import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +28,12 @@ from segkit.inference.postprocess import Postprocess
 from segkit.inference.trained import TrainedModel, make_ready, open_models, stored_rules
 from segkit.inference.tta import with_tta
 from segkit.loading.evaluation_set import EvaluationSet
+from segkit.report.gallery import choose, show
+from segkit.report.page import RunFacts, report_page
 from segkit.report.tables import confusion_csv, images_csv
-from segkit.runtime.files import writing
+from segkit.runtime.files import write_bytes_durably, writing
 from segkit.runtime.machine import keep_freed_memory
-from segkit.training.run_folder import write_metrics
+from segkit.training.run_folder import RunFolder, write_metrics
 
 if TYPE_CHECKING:
     from segkit.runtime.ranks import Ranks
@@ -36,15 +41,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The figures of a checkpoint, or several, on a split, how they were made, the folder that they are written to, and
-    what a report needs to show images.
-    """
+    """The figures of a checkpoint, or several, on a split, how they were made, and the folder that they are in."""
 
     split: str
     measured: Measured
     output: Path
     protocol: EvaluationProtocol
-    scoring: "Scoring"
 
     @property
     def scores(self) -> Scores:
@@ -77,6 +79,7 @@ def eval_miou(
     figures: Sequence[str] | None = None,
     also: Sequence[str] = (),
     absent: Absent = "ignore",
+    report: Path | bool = False,
 ) -> EvalResult:
     """Score a checkpoint, or the ensemble of several, or an exported model, on `split` (by default the config's
     validation split).
@@ -87,7 +90,8 @@ def eval_miou(
     after the rules that the checkpoint holds, or after those that several have in common. `figures` names families of
     FAMILIES, by default all; `also` other protocols of CONVENTIONS; `absent` is as in `Scores`.
 
-    Written are metrics.json, confusion.csv and images.csv.
+    Written are metrics.json, confusion.csv and images.csv, and with `report` the page report.html beside them, or
+    at that path.
 
     Raises:
         CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
@@ -135,7 +139,41 @@ def eval_miou(
         write_metrics(output, measured.scores, classes, protocol, measured=measured)
         (output / "confusion.csv").write_text(confusion_csv(measured.scores, classes), encoding="utf-8")
         (output / "images.csv").write_text(images_csv(measured), encoding="utf-8")
-    return EvalResult(split, measured, output, protocol, scoring)
+        if report:
+            page = output / "report.html" if report is True else report
+            _write_report(page, path, measured, protocol, scoring)
+    return EvalResult(split, measured, output, protocol)
+
+
+def _write_report(
+    report: Path, checkpoint: Path, measured: Measured, protocol: EvaluationProtocol, scoring: Scoring
+) -> None:
+    """Write report.html, whose images are predicted once more."""
+    choices = choose(measured)
+    names = list(dict.fromkeys(name for choice in choices for name in choice.images))
+    images = list(show(names, scoring.model, scoring.validation, measured.classes))
+    run = run_of(checkpoint)
+    title = f"{run.name if run else checkpoint.name}: {protocol.split}"
+    facts = _run_facts(run) if run else None
+    page = report_page(title, str(protocol), measured, choices=choices, images=images, run=facts)
+    write_bytes_durably(report, page.encode(errors="replace"))
+
+
+def _run_facts(run: Path) -> RunFacts:
+    """Return what the files of a run folder say of it; what is missing is left out."""
+
+    def text(name: str) -> str:
+        return (run / name).read_text(encoding="utf-8") if (run / name).is_file() else ""
+
+    images = Counter(split for split, *_ in RunFolder(run).files())
+    epochs = list(csv.DictReader(io.StringIO(text("log.csv"))))
+    return RunFacts(epochs, dict(images), text("config.yaml"), text("environment.json"))
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run folder that a checkpoint lies in; None for one that lies elsewhere."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else None
 
 
 def build_scoring(
@@ -210,6 +248,4 @@ def _digest(path: Path) -> str:
 
 
 def _default_output(path: Path, split: str) -> Path:
-    folder = path.resolve().parent
-    run = folder.parent if folder.name == "checkpoints" else folder
-    return run / f"eval_{split}"
+    return (run_of(path) or path.resolve().parent) / f"eval_{split}"

@@ -30,6 +30,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, which share
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+pytest_plugins = ["chromium"]  # a browser, for the pages
+
+
 def pytest_unconfigure() -> None:
     """Should something keep the interpreter from ending after the tests, show what, and end with an error."""
     faulthandler.dump_traceback_later(120, exit=True)

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(the middle of each image)",
     )
     add_absent(parser)
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument(
         "--output",
         type=Path,
@@ -56,8 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         figures=family_names(arguments.figures),
         also=also,
         absent=arguments.absent_classes,
+        report=not arguments.no_report,
     )
     say(str(result.protocol), scores_table(result.scores, result.classes, result.measured.intervals))
     say(figures_table(result.measured))
-    say(f"written: {result.output}/ metrics.json, confusion.csv, images.csv")
+    page = "" if arguments.no_report else ", report.html"
+    say(f"written: {result.output}/ metrics.json, confusion.csv, images.csv{page}")
     return 0

@@ -6,8 +6,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from segkit.commands.output import say
+from segkit.commands.output import is_first_rank, say
+from segkit.commands.report import write_report
 from segkit.config.reading import load_config
+from segkit.errors import SegkitError
 from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folds", action="store_true", help="train and score every fold that `segkit split DIR --folds N` wrote"
     )
+    parser.add_argument("--no-report", action="store_true", help="write no report.html at the end")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="continue the run in the config's run folder")
     how.add_argument(
@@ -53,7 +56,17 @@ def run(arguments: argparse.Namespace) -> int:
     if not result.finished:
         return _say_stopped(str(result.folder / "checkpoints" / "last.pt"), arguments)
     say_trained(result)
+    if not arguments.no_report and is_first_rank() and result.best.is_file():
+        _report(result.folder)
     return 0
+
+
+def _report(folder: Path) -> None:
+    """Write the run's report.html; what is in the way of that is told, and spoils nothing that was trained."""
+    try:
+        say(f"report:  {write_report(folder, [])}")
+    except SegkitError as error:
+        say(f"report:  not written ({error}); to write it: segkit report {shlex.quote(str(folder))}")
 
 
 def say_trained(result: "TrainResult") -> None:

@@ -5,6 +5,7 @@ set, as training, plan and the evaluation tool do it. protocol: how a score was 
 a trained model's config. tuning: rules of post-processing, tried on predicted masks.
 
 measurement: every figure in one pass, and what each image adds. families: the table of figures beside the confusion
-matrix. judged: one image as they see it. components: objects of a class. bootstrap: intervals. conventions: what other
-protocols would report. boundary, contours, objects, detections, calibration, precision_recall: a family each.
+matrix. judged: one image as they see it. components: objects of a class. bootstrap: intervals. comparison: whether two
+models differ. conventions: what other protocols would report. boundary, contours, objects, detections, calibration,
+precision_recall: a family each.
 """

@@ -40,7 +40,7 @@ def intervals(
     sizes = {name: rows[0].size for name, rows in images.items()}
     flat = np.concatenate([rows.reshape(len(rows), -1) for rows in images.values()], axis=1, dtype=np.float64)
     drawn: dict[str, list[np.ndarray]] = {}
-    for times in _draws(len(flat), flat.shape[1], seed=seed, resamples=resamples):
+    for times in draws(len(flat), flat.shape[1], seed=seed, resamples=resamples):
         totals = np.split(times @ flat, np.cumsum(list(sizes.values()))[:-1], axis=1)
         for (family, rows), total in zip(images.items(), totals, strict=True):
             for name, values in figures[family](total.reshape(len(times), *rows.shape[1:])).items():
@@ -48,8 +48,8 @@ def intervals(
     found = {}
     for name, blocks in drawn.items():
         values = np.concatenate(blocks)
-        bounds = np.array([_percentiles(column, confidence) for column in values.T])
-        found[name] = Interval(bounds[:, 0], bounds[:, 1], _percentiles(mean_of(values, absent), confidence))
+        bounds = np.array([percentiles(column, confidence) for column in values.T])
+        found[name] = Interval(bounds[:, 0], bounds[:, 1], percentiles(mean_of(values, absent), confidence))
     return found
 
 
@@ -70,10 +70,10 @@ def miou_interval(
     repeats, num_images, _, num_classes = images.shape
     flat = images.swapaxes(0, 1).reshape(num_images, -1).astype(np.float64)  # [N, R * 3 * C]
     figures = []
-    for times in _draws(num_images, flat.shape[1], seed=seed, resamples=resamples):
+    for times in draws(num_images, flat.shape[1], seed=seed, resamples=resamples):
         drawn = (times @ flat).reshape(len(times), repeats, 3, num_classes)
         figures.append(mean_where_known(mean_where_known(iou_of(drawn), axis=1)))
-    return _percentiles(np.concatenate(figures), confidence)
+    return percentiles(np.concatenate(figures), confidence)
 
 
 def miou_gain_interval(
@@ -92,13 +92,13 @@ def miou_gain_interval(
     num_images, _, num_classes = before.shape
     flat = np.stack([before, after], axis=1).reshape(num_images, -1).astype(np.float64)  # [N, 2 * 3 * C]
     gains = []
-    for times in _draws(num_images, flat.shape[1], seed=seed, resamples=resamples):
+    for times in draws(num_images, flat.shape[1], seed=seed, resamples=resamples):
         miou = mean_where_known(iou_of((times @ flat).reshape(len(times), 2, 3, num_classes)))
         gains.append(miou[:, 1] - miou[:, 0])
-    return _percentiles(np.concatenate(gains), confidence)
+    return percentiles(np.concatenate(gains), confidence)
 
 
-def _draws(num_images: int, width: int, *, seed: int, resamples: int) -> Iterator[np.ndarray]:
+def draws(num_images: int, width: int, *, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """Yield how often each draw holds each image, float64 [block, N], in blocks that bound the memory."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 2]))  # neither that of samples nor that of batches
     share = np.full(num_images, 1 / num_images)
@@ -107,7 +107,7 @@ def _draws(num_images: int, width: int, *, seed: int, resamples: int) -> Iterato
         yield rng.multinomial(num_images, share, size=min(block, resamples - start)).astype(np.float64)
 
 
-def _percentiles(figures: np.ndarray, confidence: float) -> tuple[float, float]:
+def percentiles(figures: np.ndarray, confidence: float) -> tuple[float, float]:
     known = figures[~np.isnan(figures)]
     if not known.size:
         return math.nan, math.nan
