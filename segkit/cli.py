@@ -21,6 +21,7 @@ from segkit import __version__
 from segkit.commands import (
     bench,
     check,
+    compare,
     convert,
     demo,
     download,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, ModuleType] = {
     "eval": eval,
     "score": score,
     "report": report,
+    "compare": compare,
     "postprocess": postprocess,
     "export": export,
     "bench": bench,
