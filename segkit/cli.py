@@ -35,6 +35,7 @@ from segkit.commands import (
     serve,
     split,
     summary,
+    suspects,
     train,
 )  # fmt: skip
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
@@ -48,6 +49,7 @@ COMMANDS: dict[str, ModuleType] = {
     "score": score,
     "report": report,
     "compare": compare,
+    "suspects": suspects,
     "postprocess": postprocess,
     "export": export,
     "bench": bench,

@@ -6,6 +6,7 @@ a trained model's config. tuning: rules of post-processing, tried on predicted m
 
 measurement: every figure in one pass, and what each image adds. families: the table of figures beside the confusion
 matrix. judged: one image as they see it. components: objects of a class. bootstrap: intervals. comparison: whether two
-models differ. conventions: what other protocols would report. boundary, contours, objects, detections, calibration,
+models differ. conventions: what other protocols would report. label_errors: regions that are
+probably labelled wrong. boundary, contours, objects, detections, calibration,
 precision_recall: a family each.
 """
