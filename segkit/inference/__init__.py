@@ -6,5 +6,5 @@ convolutions. exported: models in other formats, and which runtime computes each
 program_backend: a runtime each, the last of torch.export. program_guard: refuses archives that could run code. tta:
 several views of an image. segmentation: what a model says of one image. postprocess: rules per class that repair its
 mask. windows: images larger than the canvas, a window at a time. predictor: one image of any size in, its ids out.
-uncertainty: how unsure a model is of an image.
+uncertainty: how unsure a model is of an image. features: what a layer makes of it.
 """
