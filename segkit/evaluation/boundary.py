@@ -25,10 +25,10 @@ class BoundaryIoU:
 
     def count(self, image: Judged) -> np.ndarray:
         reach = max(1, round(SHARE_OF_DIAGONAL * image.diagonal))
-        truth = np.where(near_edges(image.truth, reach), image.truth, np.uint8(255))
-        prediction = np.where(near_edges(image.prediction, reach), image.prediction, np.uint8(255))
-        both = truth[truth == prediction]
-        return np.stack([_pixels_by_class(ids, self.num_classes) for ids in (both, truth, prediction)])
+        near_truth, near_prediction = (near_edges(ids, reach) for ids in (image.truth, image.prediction))
+        both = near_truth & near_prediction & (image.truth == image.prediction)
+        pairs = ((image.truth, both), (image.truth, near_truth), (image.prediction, near_prediction))
+        return np.stack([_pixels_by_class(ids, inside, self.num_classes) for ids, inside in pairs])
 
     def figures(self, total: np.ndarray) -> dict[str, np.ndarray]:
         return {"boundary_iou": iou_of(total)}
@@ -47,5 +47,5 @@ def near_edges(ids: np.ndarray, reach: int) -> np.ndarray:
     return near
 
 
-def _pixels_by_class(ids: np.ndarray, num_classes: int) -> np.ndarray:
-    return np.bincount(ids.ravel(), minlength=256)[:num_classes]
+def _pixels_by_class(ids: np.ndarray, inside: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.bincount(ids[inside], minlength=256)[:num_classes]

@@ -15,7 +15,7 @@ BINS = 15
 
 
 class Calibration:
-    """ece of all labelled pixels; an image adds pixels, hits and the sum of confidences of each bin: [3, BINS]."""
+    """ece of the labelled pixels of `Judged.grid`; an image adds [3, BINS]: pixels, hits and the sum of confidences."""
 
     needs_probabilities, per_image = True, True
 
@@ -23,11 +23,9 @@ class Calibration:
         self.num_classes = num_classes
 
     def count(self, image: Judged) -> np.ndarray:
-        confidence = image.probabilities.max(axis=0)
-        correct = image.prediction == image.truth
-        if not image.all_labelled:
-            confidence, correct = confidence[image.labelled], correct[image.labelled]
-        confidence, correct = confidence.ravel(), correct.ravel()
+        known = image.sampled(image.labelled)
+        confidence = image.probabilities.max(axis=0)[known]
+        correct = image.sampled(image.prediction == image.truth)[known]
         index = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
         return np.stack(
             [

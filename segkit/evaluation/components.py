@@ -27,6 +27,11 @@ class Overlap:
         areas: np.ndarray = self.joint[:, 1:].sum(axis=0)
         return areas
 
+    def middle(self, k: int) -> tuple[int, int]:
+        """Return row and column of the middle of the box of predicted object k, from 0, in the image."""
+        x, y, width, height = cv2.boundingRect((self.predicted == k + 1).view(np.uint8))
+        return self.inside[0].start + y + height // 2, self.inside[1].start + x + width // 2
+
     @property
     def iou(self) -> np.ndarray:
         """IoU of each pair of objects: float64 [T, P]."""

@@ -62,10 +62,12 @@ def codes(ids: np.ndarray, classes: list[int]) -> np.ndarray:
 def _boundary_f(truth: np.ndarray, prediction: np.ndarray, num_bits: int, tolerance: int) -> np.ndarray:
     """Return the F of one image by class, float64 [bits], of codes [h, w]."""
     true, predicted = _contour_pixels(truth), _contour_pixels(prediction)
-    counts = [
-        _count_bits(found, num_bits)
-        for found in (true, predicted, true & widened(predicted, tolerance), predicted & widened(true, tolerance))
-    ]
+    near_true, near_predicted = widened(true, tolerance), widened(predicted, tolerance)
+    some = np.flatnonzero(true | predicted)  # few: what follows is done there alone
+    true, predicted, near_true, near_predicted = (
+        each.ravel()[some] for each in (true, predicted, near_true, near_predicted)
+    )
+    counts = [_count_bits(found, num_bits) for found in (true, predicted, true & near_predicted, predicted & near_true)]
     num_true, num_predicted, recalled, precise = counts
     # without any contour there is nothing to be wrong about: 1; with one on one side alone the other figure is 0
     recall = np.where(num_true > 0, recalled / np.maximum(num_true, 1), 1.0)
@@ -92,51 +94,51 @@ def _contour_pixels(code: np.ndarray) -> np.ndarray:
 
 def _surfaces(truth: np.ndarray, prediction: np.ndarray, num_bits: int, tolerance: int) -> np.ndarray:
     """Return the length of both contours within the tolerance, and in all: float64 [2, bits]."""
-    true, predicted = _surface(truth), _surface(prediction)
+    corners = [_corners(code) for code in (truth, prediction)]
+    passed = [(a | b | c | d) & ~(a & b & c & d) for a, b, c, d in corners]
+    near = [widened(each, tolerance) for each in passed[::-1]]  # of each the other
     lengths = np.zeros((2, num_bits))
-    for one, other in ((true, predicted), (predicted, true)):
-        near = widened(other[0] | other[1] | other[2], tolerance)
-        for kind, length in zip(one, LENGTHS, strict=True):
-            lengths[0] += length * _count_bits(kind & near, num_bits)
+    for four, here, close in zip(corners, passed, near, strict=True):
+        some = np.flatnonzero(here)
+        a, b, c, d, here, close = (each.ravel()[some] for each in (*four, here, close))
+        corner = a ^ b ^ c ^ d  # one or three of the four
+        twice = (a & d & ~(b | c)) | (b & c & ~(a | d))
+        for kind, length in zip((here & ~corner & ~twice, corner, twice), LENGTHS, strict=True):
+            lengths[0] += length * _count_bits(kind & close, num_bits)
             lengths[1] += length * _count_bits(kind, num_bits)
     return lengths
 
 
-def _surface(code: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where the contour passes between pixels, codes [h + 1, w + 1] by kind as in LENGTHS; 0 is outside."""
+def _corners(code: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the four pixels around each point between pixels, codes [h + 1, w + 1] each; outside is 0."""
     code = np.pad(code, 1)
-    a, b, c, d = code[:-1, :-1], code[:-1, 1:], code[1:, :-1], code[1:, 1:]
-    corner = a ^ b ^ c ^ d  # one or three of the four
-    twice = (a & d & ~(b | c)) | (b & c & ~(a | d))
-    straight = (a | b | c | d) & ~(a & b & c & d) & ~corner & ~twice
-    return straight, corner, twice
+    parts = (code[:-1, :-1], code[:-1, 1:], code[1:, :-1], code[1:, 1:])
+    a, b, c, d = (np.ascontiguousarray(part) for part in parts)
+    return a, b, c, d
 
 
 def widened(code: np.ndarray, radius: int) -> np.ndarray:
     """Return codes [h, w] with each bit also wherever it is set at most `radius` pixels away (a disk, Euclidean)."""
-    result, row = code.copy(), code.copy()
+    height, width = code.shape
+    stride = width + radius  # zeros behind each row keep it from running into the next: all is one line
+    line = np.pad(code, ((0, 0), (0, radius))).ravel()
+    result, row = line.copy(), line.copy()
     reached = 0
-    for down in range(radius, 0, -1):  # widest row last: each row of the disk goes on from the one before
-        reached = _widen_rows(row, code, reached, math.isqrt(radius**2 - down**2))
-        result[down:] |= row[:-down]
-        result[:-down] |= row[down:]
-    _widen_rows(row, code, reached, radius)
-    result |= row
-    return result
-
-
-def _widen_rows(row: np.ndarray, code: np.ndarray, reached: int, wanted: int) -> int:
-    """Widen `row`, which is `code` widened by `reached` pixels to both sides, up to `wanted`; return that."""
-    for right in range(reached + 1, wanted + 1):
-        row[:, right:] |= code[:, :-right]
-        row[:, :-right] |= code[:, right:]
-    return max(reached, wanted)
+    for down in range(radius, -1, -1):  # widest row last: each row of the disk goes on from the one before
+        wanted = math.isqrt(radius**2 - down**2)
+        for right in range(reached + 1, wanted + 1):
+            row[right:] |= line[:-right]
+            row[:-right] |= line[right:]
+        reached = max(reached, wanted)
+        result[down * stride :] |= row[: len(row) - down * stride]
+        result[: len(row) - down * stride] |= row[down * stride :]
+    return result.reshape(height, stride)[:, :width]
 
 
 def _count_bits(code: np.ndarray, num_bits: int) -> np.ndarray:
-    """Return how often each bit is set: int64 [bits]."""
-    set_ones = code[code != 0]
-    return np.array([np.count_nonzero(set_ones & set_ones.dtype.type(1 << bit)) for bit in range(num_bits)], np.int64)
+    """Return how often each bit is set in codes [N]: int64 [bits]."""
+    octets = code.astype(code.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(len(code), -1)
+    return np.unpackbits(octets, axis=1, count=num_bits, bitorder="little").sum(axis=0, dtype=np.int64)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -32,11 +32,13 @@ class Detections:
     def count(self, image: Judged) -> np.ndarray:
         counted = np.zeros((2 * STEPS + 1, self.num_classes), np.int64)
         for objects in image.objects:
-            confidence = mean_probability(objects, image.probabilities[objects.class_id])
+            counted[-1, objects.class_id] = len(objects.joint) - 1
+            if objects.joint.shape[1] == 1:
+                continue
+            confidence = mean_probability(objects, image)
             step = np.clip((confidence * STEPS).astype(np.int64), 0, STEPS - 1)
             hit = is_hit(objects.iou, confidence)
             np.add.at(counted[:, objects.class_id], np.where(hit, step, STEPS + step), 1)
-            counted[-1, objects.class_id] = len(objects.joint) - 1
         return counted
 
     def figures(self, total: np.ndarray) -> dict[str, np.ndarray]:
@@ -47,12 +49,25 @@ class Detections:
         return {"object_ap": areas.reshape(shape), "object_ap_11": levels.reshape(shape)}
 
 
-def mean_probability(objects: Overlap, probability: np.ndarray) -> np.ndarray:
-    """Return the mean probability of each predicted object, float64 [P], of the class's float32 [h, w]."""
-    found = objects.predicted.ravel()
-    size = objects.joint.shape[1]
-    total = np.bincount(found, weights=probability[objects.inside].ravel(), minlength=size)[1:]
-    return total / objects.predicted_areas
+def mean_probability(objects: Overlap, image: Judged) -> np.ndarray:
+    """Return the mean probability of each predicted object over the pixels of the grid in it, float64 [P].
+
+    Of an object between them it is the probability at the pixel of the grid nearest to the middle of its box.
+    """
+    probability = image.probabilities[objects.class_id]
+    rows, columns = image.grid
+    top, left = (part.start for part in objects.inside)
+    height, width = objects.predicted.shape
+    down, across = ((rows >= top) & (rows < top + height)), ((columns >= left) & (columns < left + width))
+    found = objects.predicted[(rows[down] - top)[:, None], columns[across] - left].ravel()
+    number = objects.joint.shape[1]
+    pixels = np.bincount(found, minlength=number)[1:]
+    total = np.bincount(found, weights=probability[np.ix_(down, across)].ravel(), minlength=number)[1:]
+    mean = total / np.maximum(pixels, 1)
+    for k in np.flatnonzero(pixels == 0):
+        y, x = objects.middle(int(k))
+        mean[k] = probability[np.abs(rows - y).argmin(), np.abs(columns - x).argmin()]
+    return mean
 
 
 def is_hit(iou: np.ndarray, confidence: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def _count(labelled: Labelled, *, measurement: Measurement) -> Counted:
             segmentation.mask,
             num_classes=len(measurement.classes),
             ignore_index=measurement.classes.ignore_index,
-            probabilities=lambda: segmentation.probabilities,
+            probabilities=segmentation.probabilities_at,
             canvas=lambda: _on_the_canvas(labelled, measurement.classes),
         )
         return measurement.look(labelled.name, image)

@@ -1,11 +1,15 @@
 """One image, as figures see it: what is true, what was predicted, and how sure the model is."""
 
 import functools
+import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from segkit.evaluation.components import Overlap, overlap
+
+MOST_SAMPLES = 2**15  # pixels of an image whose probabilities are looked at
 
 
 class Judged:
@@ -13,6 +17,8 @@ class Judged:
 
     Pixels that are ignored in the truth are ignored in the prediction too: whatever stands there, no figure sees it.
     A predicted id that is no class stays, and is of no class: a miss.
+    Class ids are looked at in every pixel, probabilities in a grid of at most MOST_SAMPLES pixels: the softmax of each
+    pixel would cost as much as a small network.
     """
 
     def __init__(
@@ -22,13 +28,13 @@ class Judged:
         *,
         num_classes: int,
         ignore_index: int = 255,
-        probabilities: Callable[[], np.ndarray] | None = None,
+        probabilities: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         canvas: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         """`truth` and `prediction` are ids uint8 [h, w].
 
-        `probabilities` returns float32 [C, h, w]; `canvas` returns truth and prediction on the network's canvas
-        (height, width), uint8 [H, W].
+        `probabilities` returns float32 [C, n, m] of rows [n] and columns [m]; `canvas` returns truth and prediction on
+        the network's canvas, uint8 [H, W].
         """
         self.truth, self.num_classes, self.ignore_index = truth, num_classes, ignore_index
         self._prediction, self._probabilities, self._canvas = prediction, probabilities, canvas
@@ -54,8 +60,9 @@ class Judged:
     @functools.cached_property
     def present(self) -> list[int]:
         """Classes that are in truth or prediction, ascending."""
-        seen = np.bincount(self.truth.ravel(), minlength=256) + np.bincount(self.prediction.ravel(), minlength=256)
-        return [int(k) for k in np.flatnonzero(seen[: self.num_classes])]
+        seen = cv2.calcHist([self.truth], [0], None, [256], [0, 256])
+        seen = seen + cv2.calcHist([self.prediction], [0], None, [256], [0, 256])
+        return [int(k) for k in np.flatnonzero(seen.ravel()[: self.num_classes])]
 
     @functools.cached_property
     def objects(self) -> list[Overlap]:
@@ -63,10 +70,22 @@ class Judged:
         return [overlap(self.truth, self.prediction, class_id) for class_id in self.present]
 
     @functools.cached_property
+    def grid(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [n] and columns [m] of the pixels whose probabilities are looked at, evenly spaced."""
+        stride = math.ceil(math.sqrt(self.truth.size / MOST_SAMPLES))
+        rows, columns = (np.arange((side - 1) % stride // 2, side, stride) for side in self.truth.shape)
+        return rows, columns
+
+    def sampled(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the pixels of the grid, [n, m], of all [h, w]."""
+        rows, columns = self.grid
+        return pixels[rows[:, None], columns]
+
+    @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """Class probabilities float32 [C, h, w]."""
+        """Class probabilities in the grid: float32 [C, n, m]."""
         assert self._probabilities is not None, "a family that needs probabilities was built without them"
-        return self._probabilities()
+        return self._probabilities(*self.grid)
 
     @functools.cached_property
     def diagonal(self) -> float:

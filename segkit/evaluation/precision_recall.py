@@ -10,7 +10,6 @@ and a bin's mean confidence by less than half a step.
 
 import math
 
-import cv2
 import numpy as np
 
 from segkit.evaluation.calibration import BINS
@@ -20,8 +19,8 @@ STEPS = BINS * 67
 
 
 class PrecisionRecall:
-    """average_precision and classwise_ece by class; an image adds how many pixels, and how many of the class, have each
-    probability: int64 [2, STEPS, C].
+    """average_precision and classwise_ece by class; an image adds how many pixels of `Judged.grid`, and how many of the
+    class, have each probability: int64 [2, STEPS, C].
     """
 
     needs_probabilities, per_image = True, False
@@ -31,15 +30,13 @@ class PrecisionRecall:
 
     def count(self, image: Judged) -> np.ndarray:
         counted = np.empty((2, STEPS, self.num_classes), np.int64)
-        steps = np.empty(image.probabilities.shape, np.uint16)
-        np.multiply(image.probabilities, np.float32(STEPS), out=steps, casting="unsafe")
-        labelled = None if image.all_labelled else image.labelled.view(np.uint8)
+        known = image.sampled(image.labelled)
+        truth = image.sampled(image.truth)[known].astype(np.intp)
+        steps = np.minimum(image.probabilities[:, known] * STEPS, STEPS - 1).astype(np.uint16)  # [C, N]
         for k in range(self.num_classes):
-            counted[0, :, k] = _histogram(steps[k], labelled)
-        truth = np.where(image.labelled, image.truth, 0)
-        of_truth = np.take_along_axis(steps, truth[None].astype(np.intp), axis=0)[0]
-        pairs = np.minimum(of_truth, STEPS - 1).astype(np.intp) * self.num_classes + truth
-        positive = np.bincount(pairs[image.labelled], minlength=STEPS * self.num_classes)
+            counted[0, :, k] = np.bincount(steps[k], minlength=STEPS)
+        of_truth = steps[truth, np.arange(len(truth))].astype(np.intp)
+        positive = np.bincount(of_truth * self.num_classes + truth, minlength=STEPS * self.num_classes)
         counted[1] = positive.reshape(STEPS, self.num_classes)
         return counted
 
@@ -65,15 +62,3 @@ def curves(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     true = positive[..., -1:, :]
     recall = np.divide(positive, true, out=np.full(pixels.shape, math.nan), where=true > 0)
     return precision, recall
-
-
-def _histogram(steps: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Return how often each step occurs, int64 [STEPS], of steps uint16 [h, w] where the mask isn't 0."""
-    counts = np.zeros(STEPS, np.int64)
-    for top in range(0, len(steps), max(1, 2**24 // steps.shape[1])):  # OpenCV counts in float32: exact up to 2^24
-        part = slice(top, top + max(1, 2**24 // steps.shape[1]))
-        pixels = cv2.calcHist([steps[part]], [0], None if mask is None else mask[part], [STEPS + 1], [0, STEPS + 1])
-        found: np.ndarray = pixels.ravel().astype(np.int64)
-        counts += found[:-1]
-        counts[-1] += found[-1]  # a probability of 1
-    return counts

@@ -90,6 +90,23 @@ class LetterBox:
 
         return F.interpolate(inner[None].float(), self.source_hw, mode="bilinear", align_corners=False)[0]
 
+    def at(self, logits: "torch.Tensor | np.ndarray", rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return what `invert` gives at rows [n] and columns [m] of the source: float32 [C, n, m], an array.
+
+        Only those pixels are interpolated, so a few of a large image cost little.
+        """
+        assert logits.shape[-2:] == self.canvas_hw, (logits.shape, self.canvas_hw)
+        inner = logits[:, *self.inner]
+        planes = inner if isinstance(inner, np.ndarray) else inner.float().cpu().numpy()
+        planes = planes.astype(np.float32, copy=False)
+        if self.inner_hw == self.source_hw:
+            return planes[:, rows[:, None], columns]
+        above, below, down = _neighbours(rows, self.source_hw[0], self.inner_hw[0])
+        left, right, across = _neighbours(columns, self.source_hw[1], self.inner_hw[1])
+        strips = planes[:, above] * (1 - down)[:, None] + planes[:, below] * down[:, None]
+        points: np.ndarray = strips[:, :, left] * (1 - across) + strips[:, :, right] * across
+        return points
+
     def mask(self, logits: "torch.Tensor | np.ndarray") -> np.ndarray:
         """Return the class of the largest of logits [C, H, W] at the source's size: uint8 [h, w].
 
@@ -100,3 +117,10 @@ class LetterBox:
 
     def _check_source(self, array: np.ndarray) -> None:
         assert array.shape[:2] == self.source_hw, (array.shape, self.source_hw)
+
+
+def _neighbours(positions: np.ndarray, source: int, inner: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two pixels of a side of `inner` between which positions of a side of `source` lie, and how far on."""
+    place = np.clip((positions + 0.5) * (inner / source) - 0.5, 0, inner - 1)
+    first = place.astype(np.intp)
+    return first, np.minimum(first + 1, inner - 1), (place - first).astype(np.float32)

@@ -50,6 +50,12 @@ class Segmentation:
         probabilities = softmax(self.box.invert(self.logits))
         return probabilities if isinstance(probabilities, np.ndarray) else probabilities.cpu().numpy()
 
+    def probabilities_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return `probabilities` at rows [n] and columns [m] of the image: float32 [C, n, m]."""
+        found = softmax(self.box.at(self.logits, rows, columns))
+        assert isinstance(found, np.ndarray)
+        return found
+
     @functools.cached_property
     def confidence(self) -> np.ndarray:
         """The largest class probability: float32 [h, w]."""

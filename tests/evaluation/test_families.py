@@ -1,5 +1,7 @@
 """What holds for every family of figures in the table."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -20,8 +22,15 @@ def drawn(seed: int, *, ignored: bool = True, perfect: bool = False) -> Judged:
     if ignored:
         truth[:10, :30] = 255
     return Judged(
-        truth, probabilities.argmax(axis=0).astype(np.uint8), num_classes=4, probabilities=lambda: padded(probabilities)
+        truth,
+        probabilities.argmax(axis=0).astype(np.uint8),
+        num_classes=4,
+        probabilities=at(padded(probabilities)),
     )
+
+
+def at(probabilities: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return lambda rows, columns: probabilities[:, rows[:, None], columns]
 
 
 def padded(probabilities: np.ndarray) -> np.ndarray:
@@ -55,7 +64,7 @@ def test_what_is_predicted_on_ignored_pixels_changes_nothing(family) -> None:  #
     other_ids, other = image.prediction.copy(), image.probabilities.copy()
     other_ids[~image.labelled] = 1
     other[:, ~image.labelled] = np.array([0, 1, 0, 0])[:, None]
-    changed = Judged(image.truth, other_ids, num_classes=4, probabilities=lambda: other)
+    changed = Judged(image.truth, other_ids, num_classes=4, probabilities=at(other))
     assert np.array_equal(family.count(image), family.count(changed))
 
 

@@ -25,7 +25,7 @@ def drawn(seed: int, *, size_hw: tuple[int, int] = (90, 120), num_classes: int =
         truth,
         probabilities.argmax(axis=0).astype(np.uint8),
         num_classes=num_classes,
-        probabilities=lambda: probabilities,
+        probabilities=lambda rows, columns: probabilities[:, rows[:, None], columns],
     )
 
 

@@ -1,6 +1,7 @@
 """Our figures beside the formulas of the papers, written down as their code has them, one mask at a time."""
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -10,6 +11,10 @@ from segkit.evaluation.boundary import BoundaryIoU
 from segkit.evaluation.contours import Contours
 from segkit.evaluation.detections import Detections
 from segkit.evaluation.judged import Judged
+
+
+def at(probabilities: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return lambda rows, columns: probabilities[:, rows[:, None], columns]
 
 
 def masks_of(image: Judged, class_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +132,16 @@ def detected(found: list[tuple[float, bool]], *, num_true: int) -> tuple[float, 
     for k in range(num_true):
         truth[1:5, 12 * k : 12 * k + 8] = 1
     family = Detections(2)
-    figures = family.figures(family.count(Judged(truth, prediction, num_classes=2, probabilities=lambda: probability)))
+    figures = family.figures(
+        family.count(
+            Judged(
+                truth,
+                prediction,
+                num_classes=2,
+                probabilities=at(probability),
+            )
+        )
+    )
     return float(figures["object_ap"][1]), float(figures["object_ap_11"][1])
 
 
@@ -155,10 +169,10 @@ def test_a_second_detection_of_an_object_is_a_false_alarm() -> None:
     truth[1:9, 9:11] = 255  # which is ignored, so that both halves have IoU 0.5 with what is left: one object in two
     probability = np.stack([1 - prediction, prediction]).astype(np.float32) * 0.9
     family = Detections(2)
-    total = family.count(Judged(truth, prediction, num_classes=2, probabilities=lambda: probability))
+    total = family.count(Judged(truth, prediction, num_classes=2, probabilities=at(probability)))
     assert family.figures(total)["object_ap"][1] == 1.0  # the gap has made two true objects, each found
 
     truth[1:9, 9:11] = 1
     truth[0], prediction[0] = 0, 0
-    joined = family.count(Judged(truth, prediction, num_classes=2, probabilities=lambda: probability))
+    joined = family.count(Judged(truth, prediction, num_classes=2, probabilities=at(probability)))
     assert family.figures(joined)["object_ap"][1] == 0.0  # IoU 7 / 16 each: no hit
