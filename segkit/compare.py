@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segkit.classes import Classes
-from segkit.config.reading import config_to_dict
+from segkit.config.reading import config_to_dict, flatten
 from segkit.datasets.layouts import list_items
 from segkit.errors import CheckpointError, ConfigError
 from segkit.eval_miou import build_scoring
@@ -147,16 +147,11 @@ def _changes(first: Side, second: Side) -> list[tuple[str, float, float]]:
     return sorted(changes, key=lambda change: (change[2] - change[1], change[0]))
 
 
-def differing(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def differing(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the keys whose values differ in two configs, with both values; the run's folder is left out."""
-    found: list[tuple[str, Any, Any]] = []
-    for key in sorted({*first, *second}):
-        old, new = first.get(key), second.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differing(old, new, f"{prefix}{key}.")
-        elif old != new and prefix + key != "run":
-            found.append((prefix + key, old, new))
-    return found
+    old, new = flatten(first), flatten(second)
+    keys = sorted({*old, *new} - {"run"})
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def _short_names(words: Sequence[str]) -> list[str]:

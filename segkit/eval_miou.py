@@ -30,6 +30,7 @@ from segkit.inference.tta import with_tta
 from segkit.loading.evaluation_set import EvaluationSet
 from segkit.report.gallery import choose, show
 from segkit.report.page import RunFacts, report_page
+from segkit.report.plots import classes_png, confusion_png, curves_png
 from segkit.report.tables import confusion_csv, images_csv
 from segkit.runtime.files import write_bytes_durably, writing
 from segkit.runtime.machine import keep_freed_memory
@@ -90,8 +91,8 @@ def eval_miou(
     after the rules that the checkpoint holds, or after those that several have in common. `figures` names families of
     FAMILIES, by default all; `also` other protocols of CONVENTIONS; `absent` is as in `Scores`.
 
-    Written are metrics.json, confusion.csv and images.csv, and with `report` the page report.html beside them, or
-    at that path.
+    Written are metrics.json, confusion.csv and images.csv; with `report` also the page report.html, or at that path,
+    and confusion.png, classes.png and, for the checkpoint of a run, curves.png in the run folder.
 
     Raises:
         CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
@@ -142,6 +143,8 @@ def eval_miou(
         if report:
             page = output / "report.html" if report is True else report
             _write_report(page, path, measured, protocol, scoring)
+            (output / "confusion.png").write_bytes(confusion_png(measured))
+            (output / "classes.png").write_bytes(classes_png(measured))
     return EvalResult(split, measured, output, protocol)
 
 
@@ -155,6 +158,8 @@ def _write_report(
     run = run_of(checkpoint)
     title = f"{run.name if run else checkpoint.name}: {protocol.split}"
     facts = _run_facts(run) if run else None
+    if run and facts and facts.epochs:
+        (run / "curves.png").write_bytes(curves_png(facts.epochs))
     page = report_page(title, str(protocol), measured, choices=choices, images=images, run=facts)
     write_bytes_durably(report, page.encode(errors="replace"))
 

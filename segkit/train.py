@@ -22,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from segkit.classes import Classes
+from segkit.config.reading import config_to_dict, flatten
 from segkit.config.schema import RunConfig
 from segkit.errors import ConfigError, DeviceError, first_line
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
@@ -74,7 +75,8 @@ def train(
     """
     joined = process_group(config.train.device, timeout_minutes=config.train.timeout_minutes)
     with contextlib.nullcontext(ranks) if ranks else joined as ranks:
-        folder = RunFolder(Path(config.run))
+        settings = flatten(config_to_dict(config))
+        folder = RunFolder(Path(config.run), trackers=config.report.trackers, settings=settings)
         try:
             return _train(config, folder, ranks, resume=resume, max_steps=max_steps)
         except torch.OutOfMemoryError as error:
@@ -206,6 +208,8 @@ def _train(
                     folder.add_terms(terms, epoch + 1)
                     if validation:
                         folder.add_scores(validation.scores, run.data.classes, epoch + 1)
+                        if config.report.histograms:
+                            folder.add_weights(segmenter.named_parameters(), epoch + 1)
                         for name, panel in run.validation.panels(model, config.eval.pictures):
                             folder.add_image(f"validation/{name}", panel, epoch + 1)
 
@@ -223,11 +227,13 @@ def _train(
         bar.close()
     if profiler:
         log.info("profile %s", "\n        ".join(profiler.summary))
-    folder.close()
     scores = None
     if progress.best_confusion is not None:
         scores = ConfusionMatrix.from_counts(progress.best_confusion, num_images=len(run.data.val)).scores()
     finished = progress.step >= run.num_steps
+    if finished and ranks.is_first:
+        folder.finish(scores)
+    folder.close()
     return TrainResult(
         folder.path, folder.best, progress.best_epoch, scores, run.data.classes, finished, stop.asked, watch
     )

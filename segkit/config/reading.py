@@ -81,6 +81,17 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
     return plain
 
 
+def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one, with keys such as train.seed."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
 def dump_config(config: RunConfig) -> str:
     """Return the config as YAML, every key of every section, in the order of the schema."""
     return dump_yaml(config_to_dict(config))

@@ -30,6 +30,7 @@ ModelName = Literal[
 ]  # fmt: skip
 ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", "effective_number"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+TrackerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 View = Literal["flip", "vflip"] | Annotated[float, Ge(0.25), Le(4)]
 
 
@@ -269,6 +270,16 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    trackers: tuple[TrackerName, ...] = key(
+        ("tensorboard",),
+        "where figures go beside log.csv: tensorboard, csv (figures.csv: every figure by class), wandb, mlflow",
+        resumable=True,
+    )
+    histograms: bool = key(False, "give trackers the distribution of each weight at every validation", resumable=True)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole experiment."""
 
@@ -280,3 +291,4 @@ class RunConfig:
     optim: OptimConfig = section(OptimConfig, "the optimizer, and its learning rate over the run")
     train: TrainConfig = section(TrainConfig, "how long, on what, and what is saved")
     eval: EvalConfig = section(EvalConfig, "validation during training, and `segkit eval`")
+    report: ReportConfig = section(ReportConfig, "where a training writes its figures")

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
@@ -28,8 +28,12 @@ from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.measurement import Measured
 from segkit.evaluation.protocol import EvaluationProtocol, MaskProtocol
+from segkit.report.trackers import TRACKERS, Tracker
 from segkit.runtime.files import lock, remove_parts, write_bytes_durably, writing
-from segkit.runtime.machine import free_disk
+from segkit.runtime.machine import free_disk, resident_memory
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +62,12 @@ class EpochRow:
 class RunFolder:
     """The files of one run. Only the first rank has one that writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, trackers: Sequence[str] = ("tensorboard",), settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """`trackers` are of TRACKERS, which are also told the run's `settings`, a flat config."""
         self.path = path
+        self._names, self._settings = trackers, settings or {}
         self.last = path / "checkpoints" / "last.pt"
         self.previous = path / "checkpoints" / "previous.pt"  # what last.pt was before
         self.best = path / "checkpoints" / "best.pt"
@@ -69,7 +77,7 @@ class RunFolder:
         self._data = path / "data.csv"
         self._created = False
         self._first_epoch: int | None = None  # that is written of again, in a resumed run
-        self._board: Any = None
+        self._trackers: list[Tracker] | None = None
         self._lock: filelock.FileLock | None = None
 
     def holds_checkpoint(self) -> bool:
@@ -197,7 +205,7 @@ class RunFolder:
         _write_csv(self._log, names, [[row.get(name, "") for name in names] for row in rows])
 
     def add(self, row: EpochRow) -> None:
-        """Append a row to log.csv and the same figures to TensorBoard, by epoch."""
+        """Append a row to log.csv, and give the same figures to the trackers, with the memory in use."""
         new = not self._log.is_file()
         with self._writing(), self._log.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -206,29 +214,50 @@ class RunFolder:
             writer.writerow("" if value is None else value for value in asdict(row).values())
             file.flush()
             os.fsync(file.fileno())
-        with self._writing():
-            for name, value in asdict(row).items():
-                if name not in ("epoch", "step") and value is not None:
-                    self.board.add_scalar(name, value, row.epoch)
+        figures = {name: value for name, value in asdict(row).items() if name not in ("epoch", "step")}
+        known = {name: value for name, value in figures.items() if value is not None}
+        self._scalars({**known, "memory_mib": resident_memory() / 2**20}, row.epoch)
 
     def add_terms(self, terms: Mapping[str, float], epoch: int) -> None:
-        """Add the mean of each term of the loss to TensorBoard; of a loss of one term that is the loss."""
+        """Give the mean of each term of the loss to the trackers; of a loss of one term that is the loss."""
         if len(terms) > 1:
-            with self._writing():
-                for name, value in terms.items():
-                    self.board.add_scalar(f"loss/{name}", value, epoch)
+            self._scalars({f"loss/{name}": value for name, value in terms.items()}, epoch)
 
     def add_scores(self, scores: Scores, classes: Classes, epoch: int) -> None:
-        """Add each class's IoU to TensorBoard."""
-        with self._writing():
-            for name, iou in zip(classes.names, scores.iou.tolist(), strict=True):
-                if not math.isnan(iou):
-                    self.board.add_scalar(f"iou/{name}", iou, epoch)
+        """Give each class's IoU, accuracy, precision and Dice to the trackers, and their means."""
+        values = {
+            f"{figure}/{name}": value
+            for figure in ("iou", "accuracy", "precision", "dice")
+            for name, value in zip(classes.names, getattr(scores, figure).tolist(), strict=True)
+            if not math.isnan(value)
+        }
+        means = {name: getattr(scores, name) for name in ("mean_accuracy", "mean_precision", "mean_dice", "fw_iou")}
+        self._scalars({**values, **{name: value for name, value in means.items() if not math.isnan(value)}}, epoch)
 
     def add_image(self, name: str, image: np.ndarray, epoch: int) -> None:
-        """Add an image, uint8 RGB [h, w, 3], to TensorBoard."""
+        """Give an image, uint8 RGB [h, w, 3], to the trackers."""
         with self._writing():
-            self.board.add_image(name, image, epoch, dataformats="HWC")
+            for tracker in self._opened():
+                tracker.image(name, image, epoch)
+
+    def add_weights(self, weights: Iterable[tuple[str, "torch.Tensor"]], epoch: int) -> None:
+        """Give the distribution of each parameter to the trackers."""
+        with self._writing():
+            for name, values in weights:
+                for tracker in self._opened():
+                    tracker.histogram(f"weights/{name}", values.detach().float().cpu().numpy(), epoch)
+
+    def finish(self, scores: Scores | None) -> None:
+        """Give the trackers the final figures of a run that is done."""
+        if scores is not None:
+            with self._writing():
+                for tracker in self._opened():
+                    tracker.finish({"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy})
+
+    def _scalars(self, values: Mapping[str, float], epoch: int) -> None:
+        with self._writing():
+            for tracker in self._opened():
+                tracker.scalars(values, epoch)
 
     def write_metrics(self, scores: Scores, classes: Classes, protocol: EvaluationProtocol) -> None:
         """Write metrics.json."""
@@ -243,24 +272,20 @@ class RunFolder:
             return None
         return matrix
 
-    @property
-    def board(self) -> Any:
-        """The TensorBoard writer, opened on first use (its import takes a second)."""
-        if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # what a killed run wrote of these epochs is dropped by TensorBoard
-            self._board = SummaryWriter(str(self.path), purge_step=self._first_epoch)
-        return self._board
+    def _opened(self) -> list[Tracker]:
+        """The trackers, opened on first use: TensorBoard's import takes a second."""
+        if self._trackers is None:
+            self._trackers = [TRACKERS[name](self.path, self._settings, self._first_epoch) for name in self._names]
+        return self._trackers
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         remedy = "free some space or choose another folder with run=FOLDER. Existing checkpoints are untouched"
         return writing(self.path, remedy=remedy)
 
     def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        for tracker in self._trackers or ():
+            tracker.close()
+        self._trackers = None
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.path / LOCK).unlink()

@@ -37,6 +37,7 @@ from segkit.losses.table import Criterion, build_criterion, build_loss
 from segkit.models.checkpoint import Checkpoint, Progress, restore
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import MODELS, build_model
+from segkit.report.trackers import check_trackers
 from segkit.runtime.device import (
     choose_kernels,
     count_workers,
@@ -212,6 +213,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     Raises:
         SegkitError: anything that the user can fix, before the folder is touched.
     """
+    check_trackers(config.report.trackers)
     # ---- the run, its data
     settings = config.train
     device = select_device(settings.device, local_rank=ranks.local_rank)

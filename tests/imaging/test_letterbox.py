@@ -80,3 +80,15 @@ def test_shrinking_an_image_averages_it() -> None:
     checkers = np.indices((64, 64)).sum(axis=0) % 2 * 255
     image = np.repeat(checkers[:, :, None], 3, axis=2).astype(np.uint8)
     assert set(np.unique(resize_image(image, (32, 32)))) == {128}
+
+
+@pytest.mark.parametrize("source_hw", [(64, 48), (200, 90), (17, 31)])
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_scores_at_some_pixels_are_those_of_all(source_hw: tuple[int, int], as_tensor: bool) -> None:
+    box = LetterBox.fit(source_hw, (64, 48))
+    logits = np.random.default_rng(0).normal(size=(3, 64, 48)).astype(np.float32)
+    rows, columns = np.arange(1, source_hw[0], 3), np.arange(0, source_hw[1], 4)
+    found = box.at(torch.from_numpy(logits) if as_tensor else logits, rows, columns)
+    expected = np.asarray(box.invert(torch.from_numpy(logits)))[:, rows[:, None], columns]
+    assert found.dtype == np.float32
+    assert found == pytest.approx(expected, abs=1e-5)
