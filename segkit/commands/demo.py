@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         "look at:",
         f"  {result.folder / 'held_out.png'}   held-out images: image, truth, prediction",
         f"  {result.folder / 'predictions' / 'overlays'}   new images with their predicted masks",
-        f"  {result.trained.folder / 'metrics.json'}   the scores in full",
+        f"  {result.evaluated.output / 'report.html'}   figures, curves, images to look at",
         f"  {result.trained.folder / 'config.yaml'}   every setting; change data.root to train on your own",
         f"  tensorboard --logdir {result.trained.folder}   the curves and the validation images",
     )
@@ -106,7 +106,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     if not trained.finished:
         return DemoResult(folder, trained, None)
     log.info("3. evaluate the best checkpoint on %d held-out images", NUM_VAL)
-    evaluated = eval_miou(trained.best)
+    evaluated = eval_miou(trained.best, report=True)
     predictor = Predictor.load(trained.best)
     _draw_sheet(folder, evaluated, predictor)
     log.info("4. predict masks for %d new images", NUM_NEW)
