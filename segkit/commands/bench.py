@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FORMAT:PRECISION",
         help="also export the first checkpoint to it, as in onnx:fp32 or openvino:int8, and measure that; may be given "
-        "several times",
+        "several times. all: every format and precision whose runtime is installed",
     )
     parser.add_argument("--score", action="store_true", help="also score each model on the validation split")
     parser.add_argument("--split", help="the split to score on instead; implies --score")
@@ -47,7 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     scored = arguments.score or arguments.split is not None
     with scratch() as folder:
         candidates = [each for path in paths for each in _candidates(Path(path), arguments.device)]
-        candidates += [_made(word, paths, overrides, folder) for word in arguments.make]
+        for word in arguments.make:
+            if word == "all":
+                candidates += _all_made(paths, overrides, folder)
+            else:
+                candidates.append(_made(word, paths, overrides, folder))
         timings = bench(
             candidates,
             rounds=arguments.rounds,
@@ -75,6 +79,24 @@ def _candidates(path: Path, device: str) -> "list[Candidate]":
     return [Candidate(path.name, path, precision) for precision in precisions]
 
 
+def _makeable() -> list[str]:
+    """Return what --make may name: the formats that segkit itself predicts with, so no machine code and no page."""
+    from segkit.export.table import FORMATS
+
+    return [f"{k}:{p}" for k, each in FORMATS.items() if not (each.run or each.model) for p in each.precisions]
+
+
+def _all_made(paths: list[str], overrides: list[str], folder: Path) -> "list[Candidate]":
+    """Export the first checkpoint to all that is makeable here, and say what isn't, and why."""
+    made = []
+    for word in _makeable():
+        try:
+            made.append(_made(word, paths, overrides, folder))
+        except SegkitError as error:
+            say(f"left out: {word}: {error}")
+    return made
+
+
 def _made(word: str, paths: list[str], overrides: list[str], folder: Path) -> "Candidate":
     """Export the first checkpoint as --make says."""
     from segkit.export.bench import Candidate
@@ -82,10 +104,9 @@ def _made(word: str, paths: list[str], overrides: list[str], folder: Path) -> "C
     from segkit.export.table import FORMATS
 
     name, _, precision = word.partition(":")
-    # what segkit itself predicts with: no machine code, no page
-    known = [f"{k}:{p}" for k, each in FORMATS.items() if not (each.run or each.model) for p in each.precisions]
+    known = _makeable()
     if f"{name}:{precision or 'fp32'}" not in known:
-        raise SegkitError(f"--make: found {word!r}, expected one of {', '.join(known)}")
+        raise SegkitError(f"--make: found {word!r}, expected one of {', '.join(known)}, or all")
     settings = ExportSettings(name, folder / f"{name}-{precision}{FORMATS[name].suffix}", precision=precision or "fp32")
     report = export_model([Path(paths[0])], overrides, settings)
     return Candidate(f"made: {word}", report.files[-1])

@@ -17,8 +17,8 @@ class Judged:
 
     Pixels that are ignored in the truth are ignored in the prediction too: whatever stands there, no figure sees it.
     A predicted id that is no class stays, and is of no class: a miss.
-    Class ids are looked at in every pixel, probabilities in a grid of about MOST_SAMPLES pixels at most: the softmax of each
-    pixel would cost as much as a small network.
+    Class ids are looked at in every pixel, probabilities in a grid of about MOST_SAMPLES pixels at most: the softmax of
+    each pixel would cost as much as a small network.
     """
 
     def __init__(

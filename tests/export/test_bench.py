@@ -52,3 +52,23 @@ def test_the_command_writes_what_it_prints(
     assert main(["bench", str(exported("model.onnx")), "--rounds", "2", "--output", str(report)]) == 0
     (figures,) = json.loads(report.read_text())["models"]
     assert f"{figures['latency_ms']['p50']:.1f}" in capsys.readouterr().out
+
+
+def test_all_makes_what_can_be_made_and_says_what_cannot(
+    varied: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from segkit.commands import bench as command
+
+    made = command._made
+
+    def failing(word: str, *arguments: object) -> object:
+        if word == "onnx:fp16":
+            raise SegkitError("no such runtime here")
+        return made(word, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "_makeable", lambda: ["onnx:fp16", "onnx:fp32"])
+    monkeypatch.setattr(command, "_made", failing)
+    assert main(["bench", str(varied), "--make", "all", "--rounds", "1", f"data.root={shapes}"]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: onnx:fp16: no such runtime here" in printed
+    assert "made: onnx:fp32" in printed
