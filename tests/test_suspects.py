@@ -54,21 +54,57 @@ def probabilities_of(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (powers / powers.sum(axis=0)).astype(np.float32)
 
 
-def test_planted_wrong_labels_come_first() -> None:
-    rng = np.random.default_rng(0)
-    planted: dict[str, tuple[int, int]] = {}
-    levels, regions = ClassLevels(4), []
-    for number in range(60):
-        truth = draw_scene(rng, (120, 160))[1]
-        probabilities = probabilities_of(truth, rng)
-        name = f"{number:02d}"
-        if len(planted) < 20 and (changed := plant(truth, rng)):
-            truth, planted[name] = changed
-        levels.add(truth, probabilities)
-        regions += doubted_regions(name, truth, probabilities, ignore_index=255)
-    ranked = sorted((r for r in regions if levels.reached_by(r)), key=lambda r: -r.evidence)
-    assert len(planted) == 20
-    assert len({region.image for region in ranked[:25] if is_found(region, planted)}) >= 16
+class Planted:
+    """60 drawn labels, 20 of them with a shape of another class, what a fair model says, and the ranked suspects."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.planted: dict[str, tuple[int, int]] = {}
+        self.truth, self.probabilities = [], []
+        levels, regions = ClassLevels(4), []
+        for number in range(60):
+            truth = draw_scene(rng, (120, 160))[1]
+            probabilities = probabilities_of(truth, rng)
+            name = f"{number:02d}"
+            if len(self.planted) < 20 and (changed := plant(truth, rng)):
+                truth, self.planted[name] = changed
+            levels.add(truth, probabilities)
+            regions += doubted_regions(name, truth, probabilities, ignore_index=255)
+            self.truth.append(truth)
+            self.probabilities.append(probabilities)
+        self.ranked = sorted((r for r in regions if levels.reached_by(r)), key=lambda r: -r.evidence)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Planted:
+    return Planted()
+
+
+def test_planted_wrong_labels_come_first(drawn: Planted) -> None:
+    assert len(drawn.planted) == 20
+    assert len({region.image for region in drawn.ranked[:25] if is_found(region, drawn.planted)}) >= 16
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_cleanlab_doubts_most_pixels_of_the_first_suspects_and_few_others(drawn: Planted) -> None:
+    cleanlab = pytest.importorskip("cleanlab.segmentation.filter", reason="cleanlab isn't installed: uv sync")
+    issues = cleanlab.find_label_issues(
+        np.stack(drawn.truth).astype(int), np.stack(drawn.probabilities), downsample=1, n_jobs=1, verbose=False
+    )
+    shares = []
+    for region in drawn.ranked[:20]:
+        top, left, height, width = region.box
+        part = slice(top, top + height), slice(left, left + width)
+        here = (drawn.truth[int(region.image)][part] == region.label) & (
+            drawn.probabilities[int(region.image)].argmax(axis=0)[part] == region.predicted
+        )
+        shares.append(float(issues[int(region.image)][part][here].mean()))
+    print(
+        f"doubted by cleanlab: {100 * np.mean(shares):.1f} % of the first suspects' pixels, "
+        f"{100 * issues.mean():.1f} % of all"
+    )
+    assert np.mean(shares) > 0.5
+    assert issues.mean() < 0.2
 
 
 def test_a_seam_along_an_edge_is_no_suspect() -> None:
