@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from segkit.commands.output import say
-from segkit.errors import ConfigError
+from segkit.errors import CheckpointError, ConfigError
 from segkit.runtime.process import importing
 
 
@@ -26,9 +26,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("features: found neither --layer nor --cam, expected one; --list shows the layers")
     with importing():
         from segkit.datasets.images import read_image
+        from segkit.inference.exported import is_exported
         from segkit.inference.features import draw_features, layers_of
         from segkit.models.checkpoint import Checkpoint
 
+    if is_exported(arguments.checkpoint):
+        raise CheckpointError(
+            f"{arguments.checkpoint}: an exported model, expected a checkpoint, whose layers have names; give the "
+            ".pt or .safetensors that it was exported from"
+        )
     checkpoint = Checkpoint.load(arguments.checkpoint)
     if arguments.list:
         layers = layers_of(checkpoint)

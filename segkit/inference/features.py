@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +52,17 @@ def draw_features(
     else:
         names = checkpoint.classes.names
         if class_name not in names:
-            raise ConfigError(f"--cam: found {class_name!r}, expected one of {', '.join(names)}")
+            near = difflib.get_close_matches(class_name, names, n=1) or names[:1]
+            raise ConfigError(
+                f"--cam: found {class_name!r}, expected one of {', '.join(names)}; give one, such as --cam {near[0]}"
+            )
         layer = layer or last_map_of_encoder(list_layers(segmenter, canvas))
-        cam = class_activation(segmenter, layer, names.index(class_name), box, canvas)
-        picture, shows = cv2.cvtColor(heat(image, cam, box), cv2.COLOR_RGB2BGR), f"{class_name} by {layer}"
+        cam = class_activation(segmenter, layer, names.index(class_name), box, canvas, class_name=class_name)
+        shown = heat(image, cam, box, stride=segmenter.stride)
+        picture, shows = cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), f"{class_name} by {layer}"
     done, encoded = cv2.imencode(".png", picture)
     assert done
-    write_bytes_durably(output, encoded.tobytes())
+    write_bytes_durably(output, encoded.tobytes(), elsewhere="--output FILE")
     return shows
 
 
@@ -68,8 +72,17 @@ def layers_of(checkpoint: Checkpoint) -> list[Layer]:
 
 
 def last_map_of_encoder(layers: Sequence[Layer]) -> str:
-    """Return the encoder's last layer that gives maps."""
-    return [layer.name for layer in layers if "encoder." in layer.name and len(layer.shape) == 4][-1]
+    """Return the encoder's last layer that gives maps.
+
+    Raises:
+        ConfigError: the encoder has none.
+    """
+    names = [layer.name for layer in layers if "encoder." in layer.name and len(layer.shape) == 4]
+    if not names:
+        raise ConfigError(
+            "--layer: the encoder has no layer with maps [B, C, H, W]; name one of those that --list shows"
+        )
+    return names[-1]
 
 
 def list_layers(segmenter: Segmenter, canvas: np.ndarray) -> list[Layer]:
@@ -91,13 +104,21 @@ def feature_maps(segmenter: Segmenter, layer: str, canvas: np.ndarray) -> np.nda
     Raises:
         ConfigError: no such layer, or one whose output is no map.
     """
-    outputs: list[torch.Tensor] = []
-    with _hooked(segmenter, lambda _, __, output: outputs.append(output), only=layer), torch.inference_mode():
+    outputs: list[Any] = []
+    with _hooked(segmenter, _keep_in(outputs), only=layer), torch.inference_mode():
         segmenter(_as_batch(segmenter, canvas))
     return _as_map(layer, outputs)[0].float().cpu().numpy()
 
 
-def class_activation(segmenter: Segmenter, layer: str, class_id: int, box: LetterBox, canvas: np.ndarray) -> np.ndarray:
+def class_activation(
+    segmenter: Segmenter,
+    layer: str,
+    class_id: int,
+    box: LetterBox,
+    canvas: np.ndarray,
+    *,
+    class_name: str | None = None,
+) -> np.ndarray:
     """Return where a layer argues for a class, float32 [H', W'] in 0..1: Grad-CAM for segmentation.
 
     Vinogradova et al. 2020, "Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation
@@ -107,12 +128,8 @@ def class_activation(segmenter: Segmenter, layer: str, class_id: int, box: Lette
     Raises:
         ConfigError: no such layer, one whose output is no map, or the class is predicted nowhere.
     """
-    outputs: list[torch.Tensor] = []
-
-    def hook(_: str, __: nn.Module, output: Any) -> None:
-        outputs.append(output)
-
-    with _hooked(segmenter, hook, only=layer), torch.enable_grad():
+    outputs: list[Any] = []
+    with _hooked(segmenter, _keep_in(outputs), only=layer), torch.enable_grad():
         images = _as_batch(segmenter, canvas).float().requires_grad_()  # so that frozen layers have gradients too
         logits = segmenter(images)[0]
         activation = _as_map(layer, outputs)
@@ -120,7 +137,10 @@ def class_activation(segmenter: Segmenter, layer: str, class_id: int, box: Lette
         inside[box.inner] = True
         mine = (logits.argmax(dim=0) == class_id) & inside
         if not mine.any():
-            raise ConfigError("--cam: the class is predicted nowhere in this image, expected an image that shows it")
+            raise ConfigError(
+                f"--cam: {class_name or f'class {class_id}'} is predicted nowhere in this image, expected a class that "
+                "is; choose another class or another image"
+            )
         (gradient,) = torch.autograd.grad(logits[class_id][mine].sum(), activation, allow_unused=True)
     if gradient is None:
         raise ConfigError(f"--layer {layer}: the class's scores don't depend on it; choose another with --list")
@@ -160,9 +180,13 @@ def stretched(channel: np.ndarray) -> np.ndarray:
     return np.round((channel.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
 
 
-def heat(image: np.ndarray, cam: np.ndarray, box: LetterBox) -> np.ndarray:
-    """Return an image uint8 RGB [h, w, 3] under a heat map of its canvas, float32 [H', W'] in 0..1."""
-    on_canvas = cv2.resize(cam, box.canvas_hw[::-1], interpolation=cv2.INTER_LINEAR)
+def heat(image: np.ndarray, cam: np.ndarray, box: LetterBox, *, stride: int = 1) -> np.ndarray:
+    """Return an image uint8 RGB [h, w, 3] under a heat map of its canvas, float32 [H', W'] in 0..1.
+
+    The map covers the canvas as the segmenter pads it, below and to the right, to a multiple of `stride`.
+    """
+    height, width = (side + -side % stride for side in box.canvas_hw)
+    on_canvas = cv2.resize(cam, (width, height), interpolation=cv2.INTER_LINEAR)
     shown = cv2.resize(on_canvas[box.inner], (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
     colors = cv2.applyColorMap(np.round(shown * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     return cv2.addWeighted(image, 0.45, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 0.55, 0)
@@ -188,7 +212,17 @@ def _hooked(segmenter: Segmenter, hook: Any, *, only: str | None = None) -> Iter
             handle.remove()
 
 
-def _as_map(layer: str, outputs: list[torch.Tensor]) -> torch.Tensor:
+def _keep_in(outputs: list[Any]) -> Callable[[str, nn.Module, Any], torch.Tensor | None]:
+    """Return a hook that keeps a layer's output and passes a copy on: the next layer may overwrite its input."""
+
+    def hook(_: str, __: nn.Module, output: Any) -> torch.Tensor | None:
+        outputs.append(output)
+        return output.clone() if isinstance(output, torch.Tensor) else None
+
+    return hook
+
+
+def _as_map(layer: str, outputs: list[Any]) -> torch.Tensor:
     """Return the last output of a layer, [1, C, H', W']."""
     if not outputs:
         raise ConfigError(f"--layer {layer}: isn't called for an image; choose another with --list")

@@ -103,6 +103,22 @@ def test_the_activation_of_a_class_is_that_of_its_formula(
     assert found == pytest.approx(expected / expected.max(), abs=1e-5)
 
 
+def test_a_layer_before_an_in_place_one_shows_its_own_output(
+    segmenter: Segmenter, placed: tuple[LetterBox, np.ndarray]
+) -> None:
+    box, canvas = placed
+    layer = "network.encoder.layer1.0.bn1"
+    assert segmenter.get_submodule("network.encoder.layer1.0.relu").inplace
+    class_id = int(np.bincount(predicted(segmenter, canvas)[box.inner].ravel()).argmax())
+    maps, cam = feature_maps(segmenter, layer, canvas), class_activation(segmenter, layer, class_id, box, canvas)
+    for module in segmenter.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    assert maps.min() < 0
+    assert np.array_equal(maps, feature_maps(segmenter, layer, canvas))
+    assert cam == pytest.approx(class_activation(segmenter, layer, class_id, box, canvas), abs=1e-6)
+
+
 def predicted(segmenter: Segmenter, canvas: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return segmenter(torch.from_numpy(canvas.transpose(2, 0, 1)[None].copy()))[0].argmax(dim=0).numpy()
@@ -115,6 +131,16 @@ def test_heat_covers_the_image_and_not_its_bars() -> None:
     shown = heat(np.zeros((20, 40, 3), np.uint8), cam, box)
     assert shown.shape == (20, 40, 3)
     assert (shown[5:15] == shown[10, 20]).all()
+
+
+def test_heat_leaves_out_what_pads_the_canvas_to_the_stride() -> None:
+    box = LetterBox.fit((36, 64), (36, 64))  # the network sees 64x64
+    cam = np.zeros((64, 64), np.float32)
+    cam[18:36] = 1
+    shown = heat(np.zeros((36, 64, 3), np.uint8), cam, box, stride=32)
+    assert (shown[:18] == shown[0, 0]).all()
+    assert (shown[18:] == shown[35, 0]).all()
+    assert (shown[0, 0] != shown[35, 0]).any()
 
 
 # ---- the command
@@ -151,6 +177,27 @@ def test_what_it_cannot_do_is_refused(
     assert not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml", "model.pt2"])
+def test_an_exported_model_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["features", str(tmp_path / name), "--list"]) == 2
+    assert f"{name}: an exported model, expected a checkpoint" in capsys.readouterr().err
+
+
+def test_a_class_predicted_nowhere_is_named(segmenter: Segmenter, placed: tuple[LetterBox, np.ndarray]) -> None:
+    segmenter.network.head.bias.data[2] -= 1e4
+    with pytest.raises(ConfigError, match="--cam: square is predicted nowhere in this image, expected a class that is"):
+        class_activation(segmenter, "network.head", 2, *placed, class_name="square")
+
+
+def test_a_file_that_cannot_be_written_names_the_option(
+    varied: Path, image_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    words = ["--layer", "network.head", "--output", str(tmp_path / "file" / "x.png")]
+    assert main(["features", str(varied), str(image_path), *words]) == 2
+    assert "--output FILE" in capsys.readouterr().err
+
+
 def test_a_layer_without_maps_and_a_class_that_is_not_predicted_are_refused(
     segmenter: Segmenter, placed: tuple[LetterBox, np.ndarray]
 ) -> None:
@@ -162,5 +209,5 @@ def test_a_layer_without_maps_and_a_class_that_is_not_predicted_are_refused(
     if missing is None:
         segmenter.network.head.bias.data[0] -= 100
         missing = 0
-    with pytest.raises(ConfigError, match=r"--cam: the class is predicted nowhere"):
+    with pytest.raises(ConfigError, match=f"--cam: class {missing} is predicted nowhere"):
         class_activation(segmenter, "network.head", missing, box, canvas)
