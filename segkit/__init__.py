@@ -5,14 +5,15 @@ The floors, highest first: a module imports only from floors below its own, and 
 
     cli                             the `segkit` command: which command, its exit code
     commands                        a file per command; tools/*.py are the same commands as scripts
-    plan | cross_validation | postprocess | compare | suspects  rehearse a run; every fold; mask rules; which is better
+    plan | cross_validation | postprocess | calibrate | compare | suspects  rehearse; folds; what is found for weights
     train | eval_miou | score | rank  the training loop; figures of a checkpoint; of any masks; what to label next
     training | doctor               what a run needs beside its loop; `segkit check`
     report | predict | export | serving  tables; masks and overlays of images; models for other runtimes, and over HTTP
     prediction                      what `segkit predict` reads and writes
     evaluation                      the confusion matrix, every figure, validation
     inference | formats             trained models that predict; labels of other tools
-    loading | models | losses       augmented batches; networks and checkpoints; what is minimised
+    loading | models                augmented batches; networks and checkpoints
+    losses                          what is minimised
     datasets                        what lies on a disk or in a bucket
     imaging | runtime               pixels and class ids as arrays; device, ranks, files, threads
     config | classes                the YAML file of an experiment; names, colours, ignore_index

@@ -20,6 +20,7 @@ from typing import NoReturn
 from segkit import __version__
 from segkit.commands import (
     bench,
+    calibrate,
     check,
     compare,
     convert,
@@ -55,6 +56,7 @@ COMMANDS: dict[str, ModuleType] = {
     "rank": rank,
     "features": features,
     "postprocess": postprocess,
+    "calibrate": calibrate,
     "export": export,
     "bench": bench,
     "serve": serve,

@@ -8,7 +8,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from segkit.evaluation.protocol import EvaluationProtocol
 from segkit.evaluation.validation import Validation
 from segkit.inference.backend import Backend
 from segkit.inference.postprocess import Postprocess
+from segkit.inference.temperature import Calibrated, stored_temperature
 from segkit.inference.trained import TrainedModel, make_ready, open_models, stored_rules
 from segkit.inference.tta import with_tta
 from segkit.loading.evaluation_set import EvaluationSet
@@ -77,6 +78,7 @@ def eval_miou(
     split: str | None = None,
     output: Path | None = None,
     postprocess: bool = True,
+    calibrated: bool = False,
     figures: Sequence[str] | None = None,
     also: Sequence[str] = (),
     absent: Absent = "ignore",
@@ -88,7 +90,8 @@ def eval_miou(
     Classes, canvas and normalisation come from the file; `overrides` (`data.root=...`) say where the data is.
     Results go to `output`; by default to eval_<split> in the checkpoint's run folder. Of several checkpoints, the first
     one's config says where the data is, and how images are augmented for the test. With `postprocess`, masks are scored
-    after the rules that the checkpoint holds, or after those that several have in common. `figures` names families of
+    after the rules that the checkpoint holds, or after those that several have in common; with `calibrated`, its scores
+    are divided by the temperature that it holds. `figures` names families of
     FAMILIES, by default all; `also` other protocols of CONVENTIONS; `absent` is as in `Scores`.
 
     Written are metrics.json, confusion.csv and images.csv; with `report` also the page report.html, or at that path,
@@ -97,7 +100,7 @@ def eval_miou(
     Raises:
         CheckpointError: a file can't be read, checkpoints don't go together, or the data set's classes are not theirs.
         ConfigError: an override that is wrong, or can't have an effect here; of several checkpoints no `output`, or a
-            split that some of them were trained on.
+            split that some of them were trained on; `calibrated` without a temperature that could be used.
         DataError: as `list_items`, or an image or mask that can't be read.
     """
     paths = [path] if isinstance(path, Path) else list(path)
@@ -112,6 +115,7 @@ def eval_miou(
     config = evaluation_config(path, checkpoint, overrides)
     classes = checkpoint.classes
     rules = stored_rules(checkpoints) if postprocess else None
+    temperature = stored_temperature(checkpoints, rules) if calibrated else None
     split = split or config.data.val
     _check_split(paths, checkpoints, split)
     items = list_items(config.data, split, seed=config.train.seed, held_out=checkpoint.held_out)
@@ -119,6 +123,8 @@ def eval_miou(
         checkpoints, items, config, precision_given=sets(overrides, "train.precision"), postprocess=rules
     )
     measurement = Measurement(classes, build_families(len(classes), figures, probabilities=True), also)
+    if temperature:
+        scoring = replace(scoring, model=Calibrated(scoring.model, temperature))
     title = f"evaluating {split}"
     measured = scoring.validation.score(scoring.model, title=title, measurement=measurement, absent=absent).measured
     assert measured is not None
@@ -133,6 +139,7 @@ def eval_miou(
         absent,
         tuple(_digest(path) for path in paths),
         measured.data,
+        temperature,
     )
     output = output or _default_output(path, split)
     with writing(output, remedy="choose another folder with --output"):

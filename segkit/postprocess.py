@@ -5,8 +5,8 @@ segkit/inference/postprocess.py. Evaluation and prediction apply what is stored.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from segkit.classes import Classes
 from segkit.datasets.layouts import list_items
-from segkit.errors import CheckpointError, DataError
+from segkit.errors import DataError
 from segkit.eval_miou import build_scoring
 from segkit.evaluation.evaluate import Labelled, out_of_memory_at, segmentations
 from segkit.evaluation.overrides import evaluation_config, sets
@@ -23,7 +23,7 @@ from segkit.evaluation.tuning import MaskStore, PredictedImage, Tuning, confiden
 from segkit.models.checkpoint import Checkpoint
 from segkit.runtime.machine import count_threads
 from segkit.runtime.threads import prefetch
-from segkit.training.run_folder import RunFolder
+from segkit.training.amend import amend, locked_run
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def tune_postprocessing(path: Path, overrides: Sequence[str] = (), *, store: boo
         DataError: fewer than two images.
         RunFolderError: a training writes into the run's folder, or a file can't be written.
     """
-    with _locked_run(path) if store else contextlib.nullcontext():
+    with locked_run(path) if store else contextlib.nullcontext():
         checkpoint = Checkpoint.load(path)
         config = evaluation_config(path, checkpoint, overrides)
         split, classes = config.data.val, checkpoint.classes
@@ -66,7 +66,8 @@ def tune_postprocessing(path: Path, overrides: Sequence[str] = (), *, store: boo
             images = [PredictedImage(*(kept.keep(array) for array in arrays)) for arrays in predicted]
         tuning = tune(images, classes, tuned_on=split)
         protocol = EvaluationProtocol(split, len(items), config.data.canvas, scoring.precision, config.eval.tta)
-        written = _store(path, checkpoint, tuning) if store else ()
+        rules = tuning.postprocess.to_dict() if tuning.postprocess.rules else None
+        written = amend(path, checkpoint, postprocess=rules) if store else ()
     return PostprocessResult(tuning, protocol, classes, written)
 
 
@@ -74,43 +75,3 @@ def _predicted(labelled: Labelled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return class ids, truth and the level of confidence, uint8 [h, w] each."""
     with out_of_memory_at(labelled):
         return labelled.segmentation.raw_mask, labelled.truth, confidence_level(labelled.segmentation.confidence)
-
-
-@contextlib.contextmanager
-def _locked_run(path: Path) -> Iterator[None]:
-    """Keep training out of the run that a checkpoint belongs to, if it does: each would undo the other's best.pt."""
-    folder = path.absolute().parent
-    if folder.name != "checkpoints" or not path.is_file():
-        yield
-        return
-    run = RunFolder(folder.parent)
-    run.lock()
-    try:
-        yield
-    finally:
-        run.close()
-
-
-def _store(path: Path, checkpoint: Checkpoint, tuning: Tuning) -> tuple[Path, ...]:
-    """Write the rules into the checkpoint's file, and into the other form of the same weights beside it."""
-    rules = tuning.postprocess.to_dict() if tuning.postprocess.rules else None
-    beside = path.with_suffix(".pt" if path.suffix == ".safetensors" else ".safetensors")
-    files = [(path, checkpoint)]
-    with contextlib.suppress(CheckpointError):  # missing, or not ours
-        other = Checkpoint.load(beside)
-        if _same_weights(checkpoint, other):
-            files.append((beside, other))
-    changed = [(file, held) for file, held in files if held.postprocess != rules]
-    for file, held in changed:
-        updated = replace(held, postprocess=rules)
-        if file.suffix == ".safetensors":
-            updated.save_weights(file)
-        else:
-            updated.save(file)
-    return tuple(file for file, _ in changed)
-
-
-def _same_weights(one: Checkpoint, other: Checkpoint) -> bool:
-    """True if two checkpoints predict alike."""
-    first, second = (checkpoint.without_training_state().weights for checkpoint in (one, other))
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-postprocess", action="store_true", help="score masks without the rules that segkit postprocess has stored"
     )
+    parser.add_argument(
+        "--calibrated", action="store_true", help="divide scores by the temperature that segkit calibrate has stored"
+    )
     add_figures(parser, "boundary, contours, objects, detections, calibration, precision_recall")
     parser.add_argument(
         "--also",
@@ -54,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         output=arguments.output,
         postprocess=not arguments.no_postprocess,
+        calibrated=arguments.calibrated,
         figures=family_names(arguments.figures),
         also=also,
         absent=arguments.absent_classes,

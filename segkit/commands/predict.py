@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-postprocess", action="store_true", help="leave out the rules that segkit postprocess found for the model"
     )
     parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="divide scores by the temperature that segkit calibrate found: probabilities and confidences that say how "
+        "often the model is right",
+    )
+    parser.add_argument(
         "--window",
         default="auto",
         metavar="auto|off|H,W",
@@ -231,6 +237,7 @@ def _load(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Predictor":
         tta=tta,
         window=window,
         postprocess=not arguments.no_postprocess,
+        calibrated=arguments.calibrated,
         min_confidence=arguments.min_confidence,
         local_rank=local_rank,
     )

@@ -26,20 +26,29 @@ class Calibration:
         known = image.sampled(image.labelled)
         confidence = image.probabilities.max(axis=0)[known]
         correct = image.sampled(image.prediction == image.truth)[known]
-        index = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
-        return np.stack(
-            [
-                np.bincount(index, minlength=BINS),
-                np.bincount(index, weights=correct, minlength=BINS),
-                np.bincount(index, weights=confidence, minlength=BINS),
-            ]
-        )
+        return binned(confidence, correct)
 
     def figures(self, total: np.ndarray) -> dict[str, np.ndarray]:
-        pixels, hits, confidence = np.moveaxis(np.asarray(total, np.float64), -2, 0)
-        gap = np.abs(hits - confidence).sum(axis=-1, keepdims=True)
-        labelled = pixels.sum(axis=-1, keepdims=True)
-        return {"ece": np.divide(gap, labelled, out=np.full(gap.shape, math.nan), where=labelled > 0)}
+        return {"ece": expected_calibration_error(total)[..., None]}
+
+
+def binned(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Return pixels, hits and the sum of confidences of each bin, float64 [3, BINS], for pixels float [N], bool [N]."""
+    index = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
+    return np.stack(
+        [
+            np.bincount(index, minlength=BINS),
+            np.bincount(index, weights=correct, minlength=BINS),
+            np.bincount(index, weights=confidence, minlength=BINS),
+        ]
+    )
+
+
+def expected_calibration_error(total: np.ndarray) -> np.ndarray:
+    """Return the ECE in 0..1 of sums [..., 3, BINS], NaN of no pixel: float64 [...]."""
+    pixels, hits, confidence = np.moveaxis(np.asarray(total, np.float64), -2, 0)
+    gap, labelled = np.abs(hits - confidence).sum(axis=-1), pixels.sum(axis=-1)
+    return np.divide(gap, labelled, out=np.full(gap.shape, math.nan), where=labelled > 0)
 
 
 def reliability(total: np.ndarray) -> list[tuple[int, float, float]]:

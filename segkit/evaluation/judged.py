@@ -72,9 +72,7 @@ class Judged:
     @functools.cached_property
     def grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows [n] and columns [m] of the pixels whose probabilities are looked at, evenly spaced."""
-        stride = math.ceil(math.sqrt(self.truth.size / MOST_SAMPLES))
-        rows, columns = (np.arange((side - 1) % stride // 2, side, stride) for side in self.truth.shape)
-        return rows, columns
+        return sampling_grid(self.truth.shape)
 
     def sampled(self, pixels: np.ndarray) -> np.ndarray:
         """Return the pixels of the grid, [n, m], of all [h, w]."""
@@ -97,3 +95,10 @@ class Judged:
         """Truth and prediction on the canvas, uint8 [H, W]."""
         assert self._canvas is not None, "a convention that needs the canvas was asked of masks alone"
         return self._canvas()
+
+
+def sampling_grid(size_hw: tuple[int, ...], *, most: int = MOST_SAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows [n] and columns [m], evenly spaced in an image, of about `most` pixels at most."""
+    stride = math.ceil(math.sqrt(math.prod(size_hw) / most))
+    rows, columns = (np.arange((side - 1) % stride // 2, side, stride) for side in size_hw)
+    return rows, columns

@@ -25,6 +25,7 @@ class EvaluationProtocol:
     absent: Absent = "ignore"
     weights: tuple[str, ...] = ()  # digests of the models' files
     data: str = ""  # digest of the images' names and of their label maps
+    temperature: float | None = None  # what scores were divided by
 
     def to_dict(self) -> dict[str, Any]:
         """Return what metrics.json holds of it: plain values under stable names."""
@@ -34,6 +35,7 @@ class EvaluationProtocol:
             "canvas": list(self.canvas_hw),
             "tta": list(self.tta),
             "postprocess": self.postprocess.to_dict() if self.postprocess else None,
+            "temperature": self.temperature,
             "precision": self.precision,
             "runtime": self.runtime,
             "resolution": "each image at its own size; logits are resized, label maps never",
@@ -54,7 +56,9 @@ class EvaluationProtocol:
         by = "" if self.runtime == "pytorch" else f" by {self.runtime}"
         return (
             f"split {self.split}: {count(self.num_images, 'image')} at their own size, canvas "
-            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, ignored pixels count "
+            f"{self.canvas_hw[1]}x{self.canvas_hw[0]}, tta {views}, post-processing {rules}, "
+            + (f"temperature {self.temperature:.3f}, " if self.temperature else "")
+            + "ignored pixels count "
             f"nowhere, absent classes {ABSENT[self.absent]}, {self.precision}{by}"
             + (f", weights {'+'.join(self.weights)}" if self.weights else "")
             + (f", data {self.data}" if self.data else "")

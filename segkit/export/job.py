@@ -211,6 +211,7 @@ def _about(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], settings: E
         held_out=first.held_out,
         zoom=first.zoom,
         postprocess=rules.to_dict() if rules else None,
+        temperature=first.temperature if len(checkpoints) == 1 else None,
         size_hw=None if settings.any_size else first.config.data.canvas,
         weights=tuple((path.name, _digest(path)) for path in paths),
         licence=_licence(first.config.model.encoder, first.config.model.pretrained),

@@ -59,6 +59,7 @@ class Exported:
     held_out: list[str] | None = None
     zoom: float | None = None
     postprocess: dict[str, Any] | None = None
+    temperature: float | None = None
     size_hw: tuple[int, int] | None = None
     batch: int | None = None
     weights: tuple[tuple[str, str], ...] = ()
@@ -87,6 +88,7 @@ class Exported:
                 "letterbox": LETTERBOX,
                 "normalization": self.normalization,
                 "postprocess": self.postprocess,
+                "temperature": self.temperature,
                 "zoom": self.zoom,
                 "held_out": self.held_out,
                 "config": config_to_dict(self.config),
@@ -123,6 +125,7 @@ class Exported:
                 held_out=plain["held_out"],
                 zoom=plain["zoom"],
                 postprocess=plain["postprocess"],
+                temperature=plain.get("temperature"),  # exports of before have none
                 size_hw=plain["size"] and (plain["size"][0], plain["size"][1]),
                 batch=plain["batch"],
                 weights=tuple((entry["file"], entry["sha256"]) for entry in plain["weights"]),

@@ -10,6 +10,7 @@ from segkit.imaging.letterbox import LetterBox
 from segkit.inference.backend import Array, Backend
 from segkit.inference.postprocess import Postprocess
 from segkit.inference.segmentation import Segmentation
+from segkit.inference.temperature import Calibrated, stored_temperature
 from segkit.inference.trained import make_ready, open_models, stored_rules
 from segkit.inference.tta import with_tta
 from segkit.inference.windows import Windows, WindowSetting, choose_window
@@ -43,6 +44,7 @@ class Predictor:
         tta: Sequence[View] | None = None,
         window: WindowSetting = "auto",
         postprocess: bool = True,
+        calibrated: bool = False,
         min_confidence: float = 0.0,
         local_rank: int = 0,
     ) -> "Predictor":
@@ -50,7 +52,8 @@ class Predictor:
 
         Classes, canvas and normalisation come from the file, and the precision unless it is given. Checkpoints
         that were trained in different precisions predict in fp32. `tta` is as the key eval.tta, which it is taken from
-        unless it is given. With `postprocess`, masks follow the rules that the file holds.
+        unless it is given. With `postprocess`, masks follow the rules that the file holds; with `calibrated`, scores
+        are divided by its temperature.
 
         With `window` auto, images that the letterbox would shrink more than training did are predicted by windows of
         the canvas's size; off: none; (height, width): all, by windows of that size. Pixels whose class is less probable
@@ -58,7 +61,8 @@ class Predictor:
 
         Raises:
             CheckpointError: a file isn't a readable model, or checkpoints differ in their classes or in their canvas.
-            ConfigError: an exported model can't do what is asked, or its runtime isn't installed.
+            ConfigError: an exported model can't do what is asked, or its runtime isn't installed; `calibrated` without
+                a temperature that could be used.
             DeviceError: no such device or precision here.
             ValueError: no path.
         """
@@ -68,12 +72,14 @@ class Predictor:
         models = open_models(paths)
         backend = make_ready(models, device=device, precision=precision, local_rank=local_rank).backend
         first = models[0]
+        rules = stored_rules(models) if postprocess else None
+        backend = with_tta(backend, first.config.eval.tta if tta is None else tta)
         return cls(
-            with_tta(backend, first.config.eval.tta if tta is None else tta),
+            Calibrated(backend, stored_temperature(models, rules)) if calibrated else backend,
             window=window,
             zoom=first.zoom,
             smallest_zoom=first.smallest_zoom,
-            postprocess=stored_rules(models) if postprocess else None,
+            postprocess=rules,
             min_confidence=min_confidence,
         )
 

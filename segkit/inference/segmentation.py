@@ -52,9 +52,13 @@ class Segmentation:
 
     def probabilities_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return `probabilities` at rows [n] and columns [m] of the image: float32 [C, n, m]."""
-        found = softmax(self.box.at(self.logits, rows, columns))
+        found = softmax(self.scores_at(rows, columns))
         assert isinstance(found, np.ndarray)
         return found
+
+    def scores_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the scores at rows [n] and columns [m] of the image: float32 [C, n, m]."""
+        return self.box.at(self.logits, rows, columns)
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:

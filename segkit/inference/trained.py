@@ -46,6 +46,10 @@ class TrainedModel(Protocol):
     def postprocess(self) -> dict[str, Any] | None:
         """The rules that `segkit postprocess` found for it, as plain values."""
 
+    @property
+    def temperature(self) -> float | None:
+        """What `segkit calibrate` found that its logits should be divided by."""
+
 
 class Ready(NamedTuple):
     """A backend, the precision it computes in (fp32, bf16, fp16, int8), and what computes: pytorch, onnxruntime, ..."""

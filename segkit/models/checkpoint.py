@@ -54,8 +54,8 @@ class Checkpoint:
     `held_out` names the images that `data.val_fraction` took for validation; `data_id` stands for the names of all
     images, in order, so that a run isn't resumed on other ones. `zoom` is the median over the training images of the
     factor at which one just fits `data.canvas`, None in files from before it was noted. `postprocess` holds the rules
-    that `segkit postprocess` found for these weights (see segkit/inference/postprocess.py) as plain values; training
-    writes none.
+    that `segkit postprocess` found for these weights (see segkit/inference/postprocess.py) as plain values,
+    `temperature` what `segkit calibrate` found (see segkit/inference/temperature.py); training writes none.
     """
 
     weights: dict[str, torch.Tensor]
@@ -69,6 +69,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     scaler: dict[str, Any] | None = None
     postprocess: dict[str, Any] | None = None
+    temperature: float | None = None
     version: str = __version__
     zoom: float | None = None
 
@@ -106,6 +107,7 @@ class Checkpoint:
             "optimizer": self.optimizer,
             "scaler": self.scaler,
             "postprocess": self.postprocess,
+            "temperature": self.temperature,
             "version": self.version,
             "zoom": self.zoom,
         }
@@ -117,8 +119,8 @@ class Checkpoint:
         """Write the weights to predict with as .safetensors; its metadata says what they are and how to use them.
 
         Metadata `segkit` is JSON: config, classes (names, RGB colours, ignore_index), canvas [H, W], normalization
-        (mean and std of RGB in 0..1), held_out, zoom, postprocess, version. Metadata `sha256` is the digest of that
-        and of the tensors.
+        (mean and std of RGB in 0..1), held_out, zoom, postprocess, temperature, version. Metadata `sha256` is the
+        digest of that and of the tensors.
 
         Raises:
             RunFolderError: as `save`.
@@ -135,6 +137,7 @@ class Checkpoint:
                 "held_out": self.held_out,
                 "zoom": self.zoom,
                 "postprocess": self.postprocess,
+                "temperature": self.temperature,
             }
         )
         metadata = {"format": "pt", "segkit": about, "sha256": _digest(about, tensors)}
@@ -179,6 +182,7 @@ class Checkpoint:
             optimizer=content.get("optimizer"),
             scaler=content.get("scaler"),
             postprocess=content.get("postprocess"),
+            temperature=content.get("temperature"),
             version=content["version"],
             zoom=content.get("zoom"),
         )
