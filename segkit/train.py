@@ -76,7 +76,7 @@ def train(
     joined = process_group(config.train.device, timeout_minutes=config.train.timeout_minutes)
     with contextlib.nullcontext(ranks) if ranks else joined as ranks:
         settings = flatten(config_to_dict(config))
-        folder = RunFolder(Path(config.run), trackers=config.report.trackers, settings=settings)
+        folder = RunFolder(Path(config.run), report=config.report, settings=settings)
         try:
             return _train(config, folder, ranks, resume=resume, max_steps=max_steps)
         except torch.OutOfMemoryError as error:
@@ -172,6 +172,9 @@ def _train(
                     state.average.update(segmenter)
                 state.epoch_loss += step_loss
                 state.epoch_terms += step_terms
+            at_end = position == run.steps_per_epoch - 1
+            if at_end and ranks.is_first and run.unsharded is None:  # shards of a gradient have no norm
+                folder.add_gradients(segmenter, epoch + 1, scale=state.scaler.get_scale())
             state.optimizer.zero_grad(set_to_none=True)
             progress.step = step + 1
             watch.lap("update")
@@ -180,7 +183,6 @@ def _train(
 
             # (e) once in a while: hear what is asked of any rank, and show the loss
             bar.update()
-            at_end = position == run.steps_per_epoch - 1
             asked = requests.poll(step, at_end=at_end)
             if asked.polled:
                 seconds = state.epoch_seconds()
@@ -208,8 +210,7 @@ def _train(
                     folder.add_terms(terms, epoch + 1)
                     if validation:
                         folder.add_scores(validation.scores, run.data.classes, epoch + 1)
-                        if config.report.histograms:
-                            folder.add_weights(segmenter.named_parameters(), epoch + 1)
+                        folder.add_weights(segmenter, epoch + 1)
                         for name, panel in run.validation.panels(model, config.eval.pictures):
                             folder.add_image(f"validation/{name}", panel, epoch + 1)
 

@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segkit.commands.output import say
 from segkit.errors import CheckpointError
 from segkit.runtime.process import importing
+
+if TYPE_CHECKING:
+    from segkit.eval_miou import EvalResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"{best}: no such file, expected the best checkpoint of a run; name a run folder, or score a checkpoint "
             "that lies elsewhere with segkit eval"
         )
-    say(f"written: {write_report(arguments.run, arguments.overrides, split=arguments.split)}")
+    write_report(arguments.run, arguments.overrides, split=arguments.split)
+    say(f"written: {arguments.run / 'report.html'}")
     return 0
 
 
-def write_report(folder: Path, overrides: list[str], *, split: str | None = None) -> Path:
-    """Score the best checkpoint of a run, and return the page, which lies in the run folder."""
+def write_report(folder: Path, overrides: list[str], *, split: str | None = None) -> "EvalResult":
+    """Score the best checkpoint of a run, and write report.html into the run folder."""
     with importing():
         from segkit.eval_miou import eval_miou
 
-    page = folder / "report.html"
-    eval_miou(folder / "checkpoints" / "best.pt", overrides, split=split, report=page)
-    return page
+    return eval_miou(folder / "checkpoints" / "best.pt", overrides, split=split, report=folder / "report.html")

@@ -13,6 +13,7 @@ from segkit.errors import SegkitError
 from segkit.runtime.process import importing
 
 if TYPE_CHECKING:
+    from segkit.config.schema import ReportConfig
     from segkit.train import TrainResult
 
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -57,14 +58,21 @@ def run(arguments: argparse.Namespace) -> int:
         return _say_stopped(str(result.folder / "checkpoints" / "last.pt"), arguments)
     say_trained(result)
     if not arguments.no_report and is_first_rank() and result.best.is_file():
-        _report(result.folder)
+        _report(result.folder, config.report)
     return 0
 
 
-def _report(folder: Path) -> None:
-    """Write the run's report.html; what is in the way of that is told, and spoils nothing that was trained."""
+def _report(folder: Path, config: "ReportConfig") -> None:
+    """Write the run's report.html, and what TensorBoard gets of it; what is in the way of that is told, and spoils
+    nothing that was trained.
+    """
     try:
-        say(f"report:  {write_report(folder, [])}")
+        found = write_report(folder, [])
+        say(f"report:  {folder / 'report.html'}")
+        if "tensorboard" in config.trackers and config.tensorboard:
+            from segkit.report.tensorboard import add_to_tensorboard
+
+            add_to_tensorboard(folder, found.measured, config.tensorboard)
     except SegkitError as error:
         say(f"report:  not written ({error}); to write it: segkit report {shlex.quote(str(folder))}")
 

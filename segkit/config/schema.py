@@ -276,7 +276,15 @@ class ReportConfig:
         "where figures go beside log.csv: tensorboard, csv (figures.csv: every figure by class), wandb, mlflow",
         resumable=True,
     )
-    histograms: bool = key(False, "give trackers the distribution of each weight at every validation", resumable=True)
+    histograms: bool = key(
+        False, "give trackers the distribution of each weight and gradient, at every validation", resumable=True
+    )
+    tensorboard: tuple[Literal["pr_curves", "graph", "embeddings"], ...] = key(
+        ("pr_curves", "graph", "embeddings"),
+        "what TensorBoard gets of the best checkpoint with the report, when a run ends: pr_curves (precision over "
+        "recall by class), graph (of the network), embeddings (the encoder's features of validation images)",
+        resumable=True,
+    )
 
 
 @dataclass(frozen=True)

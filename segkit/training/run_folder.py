@@ -23,7 +23,7 @@ import numpy as np
 
 from segkit.classes import Classes
 from segkit.config.reading import dump_config
-from segkit.config.schema import RunConfig
+from segkit.config.schema import ReportConfig, RunConfig
 from segkit.errors import RunFolderError
 from segkit.evaluation.confusion import Scores
 from segkit.evaluation.measurement import Measured
@@ -34,6 +34,7 @@ from segkit.runtime.machine import free_disk, resident_memory
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +64,11 @@ class RunFolder:
     """The files of one run. Only the first rank has one that writes."""
 
     def __init__(
-        self, path: Path, *, trackers: Sequence[str] = ("tensorboard",), settings: Mapping[str, Any] | None = None
+        self, path: Path, *, report: ReportConfig | None = None, settings: Mapping[str, Any] | None = None
     ) -> None:
-        """`trackers` are of TRACKERS, which are also told the run's `settings`, a flat config."""
+        """`report` says where figures go beside log.csv; trackers are also told the run's `settings`, a flat config."""
         self.path = path
-        self._names, self._settings = trackers, settings or {}
+        self._report, self._settings = report or ReportConfig(), settings or {}
         self.last = path / "checkpoints" / "last.pt"
         self.previous = path / "checkpoints" / "previous.pt"  # what last.pt was before
         self.best = path / "checkpoints" / "best.pt"
@@ -240,12 +241,34 @@ class RunFolder:
             for tracker in self._opened():
                 tracker.image(name, image, epoch)
 
-    def add_weights(self, weights: Iterable[tuple[str, "torch.Tensor"]], epoch: int) -> None:
-        """Give the distribution of each parameter to the trackers."""
+    def add_weights(self, model: "nn.Module", epoch: int) -> None:
+        """Give the distribution of each parameter to the trackers, if report.histograms says so."""
+        if self._report.histograms:
+            self._histograms({f"weights/{name}": weight.detach() for name, weight in model.named_parameters()}, epoch)
+
+    def add_gradients(self, model: "nn.Module", epoch: int, *, scale: float) -> None:
+        """Give the norm of the epoch's last gradient to the trackers, and its distribution as `add_weights` does.
+
+        `scale` is the factor that it still holds (GradScaler's); what was clipped is given as it was used.
+        """
+        gradients = {
+            f"gradients/{name}": weight.grad / scale
+            for name, weight in model.named_parameters()
+            if weight.grad is not None
+        }
+        if not self._report.trackers or not gradients:
+            return
+        norm = math.sqrt(sum(float(gradient.float().square().sum()) for gradient in gradients.values()))
+        if math.isfinite(norm):
+            self._scalars({"grad_norm": norm}, epoch)
+            if self._report.histograms:
+                self._histograms(gradients, epoch)
+
+    def _histograms(self, values: "Mapping[str, torch.Tensor]", epoch: int) -> None:
         with self._writing():
-            for name, values in weights:
+            for name, each in values.items():
                 for tracker in self._opened():
-                    tracker.histogram(f"weights/{name}", values.detach().float().cpu().numpy(), epoch)
+                    tracker.histogram(name, each.float().cpu().numpy(), epoch)
 
     def finish(self, scores: Scores | None) -> None:
         """Give the trackers the final figures of a run that is done."""
@@ -275,7 +298,9 @@ class RunFolder:
     def _opened(self) -> list[Tracker]:
         """The trackers, opened on first use: TensorBoard's import takes a second."""
         if self._trackers is None:
-            self._trackers = [TRACKERS[name](self.path, self._settings, self._first_epoch) for name in self._names]
+            self._trackers = [
+                TRACKERS[name](self.path, self._settings, self._first_epoch) for name in self._report.trackers
+            ]
         return self._trackers
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:

@@ -146,8 +146,8 @@ def test_metrics_are_json(tmp_path: Path) -> None:
     assert plain["classes"][1]["iou"] is None
     assert plain["protocol"] == {
         "split": "val", "num_images": 1, "canvas": [32, 48], "tta": ["flip", 1.25], "postprocess": None,
-        "precision": "bf16", "runtime": "pytorch", "window": None, "absent_classes": "ignore", "weights": [],
-        "data": None,
+        "temperature": None, "precision": "bf16", "runtime": "pytorch", "window": None, "absent_classes": "ignore",
+        "weights": [], "data": None,
         "resolution": "each image at its own size; logits are resized, label maps never",
         "ignored_pixels": "count nowhere, whatever is predicted there",
     }  # fmt: skip
