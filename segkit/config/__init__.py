@@ -5,6 +5,6 @@ keys: every key by its dotted name.
 reading: load, override, check, write.
 explain: mistakes in a user's words.
 contradictions: settings without effect, and settings that exclude each other.
-reference: the schema as configs/reference.yaml.
+reference: the schema as configs/reference.yaml. editor: as configs/schema.json, by which editors complete and check.
 strict_yaml: YAML without traps.
 """

@@ -13,6 +13,7 @@ from segkit.config.strict_yaml import dump_yaml
 WIDTH = 120  # columns
 
 HEADER = """\
+# yaml-language-server: $schema=schema.json
 # Every key with its default: the manual, generated from segkit/config/schema.py. Copy what you need into a file of your
 # own; leave out what you don't change. Paths are relative to the folder that you start segkit in. Any key can be given
 # on the command line: train.epochs=10
