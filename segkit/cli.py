@@ -40,6 +40,7 @@ from segkit.commands import (
     summary,
     suspects,
     train,
+    tune,
 )  # fmt: skip
 from segkit.commands.output import INTERRUPTED, LogHandler, is_first_rank
 from segkit.errors import SegkitError
@@ -48,6 +49,7 @@ from segkit.runtime.process import exit_at_once
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "plan": plan,
+    "tune": tune,
     "eval": eval,
     "score": score,
     "report": report,

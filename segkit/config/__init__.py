@@ -6,5 +6,6 @@ reading: load, override, check, write.
 explain: mistakes in a user's words.
 contradictions: settings without effect, and settings that exclude each other.
 reference: the schema as configs/reference.yaml. editor: as configs/schema.json, by which editors complete and check.
+space: what a search tries.
 strict_yaml: YAML without traps.
 """
