@@ -23,6 +23,11 @@ def _without_effect(config: RunConfig) -> list[str]:
             any(augment.scale[1] * data.canvas[k] > (augment.crop or data.canvas)[k] for k in range(2)),
             "images that are cropped: augment.scale above 1, or augment.crop smaller than data.canvas",
         ),
+        "data.unlabeled": (
+            any(augment.scale[1] * data.canvas[k] > (augment.crop or data.canvas)[k] for k in range(2)),
+            "images that are cropped, around labelled pixels: augment.scale above 1, or augment.crop smaller than "
+            "data.canvas",
+        ),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (loss.cross_entropy + loss.focal > 0, "loss.cross_entropy or loss.focal > 0"),
@@ -46,6 +51,11 @@ def _excluding(config: RunConfig) -> list[str]:
     problems = []
     if not any(loss.weights.values()):
         problems.append(f"loss: every weight is 0; expected at least one of {', '.join(loss.weights)} above 0")
+    if data.unlabeled == "ignore" and augment.rare_crops:
+        problems.append(
+            "augment.rare_crops: can't be combined with data.unlabeled: ignore, by which every crop holds a labelled "
+            "pixel, of a rare class rather than of others; leave it out"
+        )
     if augment.scale[0] > augment.scale[1]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
     if optim.schedule == "step" and not optim.step_epochs:

@@ -91,6 +91,11 @@ class DataConfig:
     ignore_values: tuple[int, ...] | tuple[RGBValue, ...] | Literal["rest"] = key(
         (), 'stored values or colours that mean "no label"; rest: all that mask_values doesn\'t list', evaluable=True
     )
+    unlabeled: Literal["unexpected", "ignore"] = key(
+        "unexpected",
+        "pixels without a label: unexpected, or (scribbles, points) ignore: crops hold labelled pixels then, and masks "
+        "without any are no fault for `segkit check`",
+    )
     canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = key(
         (512, 512), "height, width that the network sees; images are letterboxed onto it", evaluable=True
     )

@@ -158,6 +158,7 @@ def _augmentations(checked: Checked) -> np.ndarray:
         canvas_hw=config.data.canvas,
         ignore_index=examined.classes.ignore_index,
         class_pixels=tuple(examined.pixels(split).tolist()),
+        labelled_crops=config.data.unlabeled == "ignore",
     )
     complete = Item(item.name, item.image, item.mask)
     scenes = TrainingSet([complete], examined.reader, recipe, seed=config.train.seed)

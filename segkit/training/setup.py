@@ -81,7 +81,7 @@ def build_training_set(config: RunConfig, data: PreparedData, *, cached: bool) -
     """Return the training images of a run, augmented; with `cached` also kept decoded, as data.cache says."""
     recipe = build_augment(
         config.augment, canvas_hw=config.data.canvas, ignore_index=data.classes.ignore_index,
-        class_pixels=data.survey.class_pixels,
+        class_pixels=data.survey.class_pixels, labelled_crops=config.data.unlabeled == "ignore",
     )  # fmt: skip
     cache = build_cache(config.data, data.train, recipe) if cached else None
     reader = build_mask_reader(config.data, data.classes)

@@ -33,6 +33,7 @@ def refused(text: str) -> str:
         ("data: {sampler: class_balanced, repeat_threshold: 0.1}", "data.repeat_threshold"),
         ("augment: {rare_crops: 0.5, scale: [0.5, 1.0]}", "augment.rare_crops"),
         ("augment: {rare_crops: 0.5, scale: [1.0, 1.5], crop: [768, 800]}", "augment.rare_crops"),
+        ("{data: {unlabeled: ignore}, augment: {scale: [0.5, 1.0]}}", "data.unlabeled"),
     ],
 )
 def test_a_setting_without_effect_is_an_error(text: str, key: str) -> None:
@@ -49,6 +50,7 @@ def test_a_setting_without_effect_is_an_error(text: str, key: str) -> None:
         "data: {sampler: repeat_factor, repeat_threshold: 0.1}",
         "augment: {rare_crops: 0.5, scale: [1.0, 1.5], crop: [768, 700]}",
         "augment: {rare_crops: 0.5, scale: [0.5, 1.0], crop: [512, 256]}",
+        "data: {unlabeled: ignore}",
         "data: {cache: ram, cache_gib: 1}",
         "data: {layout: webdataset, cache_gib: 1}",
         "optim: {schedule: step, step_epochs: [3], step_factor: 0.5}",

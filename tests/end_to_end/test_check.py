@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -413,6 +414,14 @@ def test_each_fault_has_its_finding_file_and_remedy(
     assert found.remedy
     expected = {"error": 2, "warning": 1, "note": 0}
     assert checked.exit_code == max(expected[finding.severity] for finding in checked.findings)
+
+
+def test_masks_that_label_little_are_no_fault_where_that_is_meant(clean: DataSet) -> None:
+    ignore_all(clean)
+    checked = clean.check()
+    assert "all-ignored" in {finding.code for finding in checked.findings}
+    meant = replace(checked.examined, data=replace(checked.examined.data, unlabeled="ignore"))
+    assert splits.all_ignored(meant) is None
 
 
 def test_every_rule_is_provoked_above_and_has_a_code_of_its_own() -> None:

@@ -141,6 +141,8 @@ def nothing_labelled(examined: Examined) -> Finding | None:
 
 
 def all_ignored(examined: Examined) -> Finding | None:
+    if examined.data.unlabeled == "ignore":  # few labelled pixels are what this data set is
+        return None
     indices = [index for index in examined.counted if not examined.presence[index].any()]
     lines = [f"{examined.items[index].mask}: every pixel is ignored" for index in indices]
     remedy = "nothing is learned from them; label them, or take them out"

@@ -7,7 +7,7 @@ U-Net and VOC pipelines: aspect jitter, scale, position, flip, then HSV jitter.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,12 +74,20 @@ class Recipe:
 
 
 def build_augment(
-    config: AugmentConfig, *, canvas_hw: Size, ignore_index: int, class_pixels: Sequence[int] = ()
+    config: AugmentConfig,
+    *,
+    canvas_hw: Size,
+    ignore_index: int,
+    class_pixels: Sequence[int] = (),
+    labelled_crops: bool = False,
 ) -> Recipe:
     """Return the recipe of `config`, steps that change nothing left out.
 
-    `class_pixels`, how many pixels of each class the training set has, is needed for augment.rare_crops.
+    `class_pixels`, how many pixels of each class the training set has, is needed for augment.rare_crops. With
+    `labelled_crops` every crop holds a labelled pixel, of a rare class rather than of others: augment.rare_crops at 1.
     """
+    if labelled_crops:
+        config = replace(config, rare_crops=1.0)
     assert class_pixels or not config.rare_crops, "augment.rare_crops needs class_pixels"
     built = [build(config, class_pixels) for build in STEPS.values()]
     steps = tuple(step for step in built if step is not None)

@@ -109,6 +109,19 @@ def test_a_sample_is_written_into_the_arrays_given_and_is_the_same_there() -> No
         assert np.array_equal(fresh[1], out[1])
 
 
+@pytest.mark.parametrize(("labelled_crops", "all_hold_one"), [(True, True), (False, False)])
+def test_crops_of_a_scribble_hold_a_labelled_pixel_where_asked_for(labelled_crops: bool, all_hold_one: bool) -> None:
+    image, mask = draw_image((90, 130))
+    scribble = np.full_like(mask, 255)
+    scribble[40:46, 20:50] = mask[40:46, 20:50]
+    config = replace(OFF, scale=(2.0, 4.0))
+    recipe = build_augment(
+        config, canvas_hw=CANVAS, ignore_index=255, class_pixels=[100, 10, 5], labelled_crops=labelled_crops
+    )
+    crops = [augment(recipe, np.random.default_rng(seed), image, scribble)[1] for seed in range(40)]
+    assert all((crop != 255).any() for crop in crops) == all_hold_one
+
+
 @pytest.mark.parametrize("scale", [(0.25, 0.5), (2, 4)])
 def test_what_is_read_is_not_written_to(scale: tuple[float, float]) -> None:
     image, mask = draw_image((60, 80))
