@@ -37,6 +37,7 @@ from segkit.training.run_folder import RunFolder
 from segkit.training.saver import BackgroundSaver
 from segkit.training.schedule import lr_factor, set_lr
 from segkit.training.setup import set_up
+from segkit.training.state import note_plateau
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,10 @@ def _train(
                 )  # fmt: skip
             if network is None or step == run.thaw_step:
                 network = run.network(frozen=step < run.thaw_step)
-            factor = lr_factor(config.optim, step=step, num_steps=run.num_steps, steps_per_epoch=run.steps_per_epoch)
+            factor = lr_factor(
+                config.optim, step=step, num_steps=run.num_steps, steps_per_epoch=run.steps_per_epoch,
+                drops=progress.plateau_drops,
+            )  # fmt: skip
             lr = set_lr(state.optimizer, factor)
             watch.start()
 
@@ -202,6 +206,8 @@ def _train(
                     seconds=seconds, validation=validation,
                 )  # fmt: skip
                 best = state.note_best(validation, epoch + 1)
+                if validation:
+                    note_plateau(progress, validation.scores.miou, patience=config.optim.patience)
                 if ranks.is_first:
                     log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=best is not None))
                     folder.add(row)  # before the checkpoint: a row too many is dropped when a run resumes, none is lost
