@@ -5,7 +5,7 @@ The floors, highest first: a module imports only from floors below its own, and 
 
     cli                             the `segkit` command: which command, its exit code
     commands                        a file per command; tools/*.py are the same commands as scripts
-    plan | cross_validation | postprocess | compare | suspects  rehearse a run; every fold; mask rules; which is better
+    plan | lr_find | cross_validation | postprocess | compare | suspects  before a run; folds; which is better
     train | eval_miou | score | rank  the training loop; figures of a checkpoint; of any masks; what to label next
     training | doctor               what a run needs beside its loop; `segkit check`
     report | predict | export | serving  tables; masks and overlays of images; models for other runtimes, and over HTTP

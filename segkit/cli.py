@@ -28,7 +28,9 @@ from segkit.commands import (
     eval,
     export,
     features,
+    lr_find,
     plan,
+    plot_schedule,
     postprocess,
     predict,
     rank,
@@ -47,6 +49,8 @@ from segkit.runtime.process import exit_at_once
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "plan": plan,
+    "plot-schedule": plot_schedule,
+    "lr-find": lr_find,
     "eval": eval,
     "score": score,
     "report": report,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from segkit.config.schema import OptimConfig
+from segkit.config.schema import OptimConfig, RunConfig
 
 if TYPE_CHECKING:
     import torch
@@ -124,6 +124,24 @@ def lr_factor(config: OptimConfig, *, step: int, num_steps: int, steps_per_epoch
             break
         first = last
     return factor
+
+
+def planned_rates(config: RunConfig, *, steps_per_epoch: int) -> tuple[list[float], list[float]]:
+    """Return epochs (from 0) and the decoder's learning rate there, at each step of a run of so many steps per epoch.
+
+    plateau is drawn as if the first validation had found the best mIoU.
+    """
+    num_steps = config.train.epochs * steps_per_epoch
+    lr = scale_lr(config.optim, config.train.fixed_batch_size) if config.optim.reference_batch_size else config.optim.lr
+    rates = []
+    for at in range(num_steps):
+        worse = max(0, at // steps_per_epoch // config.eval.every - 1)  # validations so far, but for the first
+        factor = lr_factor(
+            config.optim, step=at, num_steps=num_steps, steps_per_epoch=steps_per_epoch,
+            drops=worse // (config.optim.patience + 1),
+        )  # fmt: skip
+        rates.append(lr * factor)
+    return [at / steps_per_epoch for at in range(num_steps)], rates
 
 
 def set_lr(optimizer: "torch.optim.Optimizer", factor: float) -> float:

@@ -57,7 +57,7 @@ from segkit.training.optim import build_optimizer
 from segkit.training.resume import check_continues, check_same_run, load_newest
 from segkit.training.run_folder import RunFolder
 from segkit.training.saver import BackgroundSaver, repair_best, save_run
-from segkit.training.schedule import scale_lr
+from segkit.training.schedule import lr_factor, scale_lr
 from segkit.training.state import TrainState, set_trained
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,13 @@ class Run:
     def thaw_step(self) -> int:
         """The step from which on the encoder trains as well."""
         return self.config.train.freeze_epochs * self.steps_per_epoch
+
+    def lr_factor(self, step: int) -> float:
+        """Return what every learning rate is multiplied by at a step (from 0)."""
+        return lr_factor(
+            self.config.optim, step=step, num_steps=self.num_steps, steps_per_epoch=self.steps_per_epoch,
+            drops=self.state.progress.plateau_drops,
+        )  # fmt: skip
 
     @property
     def protocol(self) -> EvaluationProtocol:
