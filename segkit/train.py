@@ -129,15 +129,15 @@ def _train(
         for step in range(progress.step, run.num_steps):
             epoch, position = divmod(step, run.steps_per_epoch)  # both from 0
 
-            # (a) once in a while: an epoch begins; the encoder thaws
+            # (a) once in a while: an epoch begins; what was frozen thaws
             if bar is None:
                 state.start_clock()
                 bar = epoch_bar(
                     epoch=epoch + 1, num_epochs=settings.epochs, first_step=position, num_steps=run.steps_per_epoch,
                     show=ranks.is_first,
                 )  # fmt: skip
-            if network is None or step == run.thaw_step:
-                network = run.network(frozen=step < run.thaw_step)
+            if network is None or step in run.thaw_steps:
+                network = run.network(step)
             lr = set_lr(state.optimizer, range_test.factor(step) if range_test else run.lr_factor(step))
             watch.start()
 

@@ -30,6 +30,10 @@ def _without_effect(config: RunConfig) -> list[str]:
         "loss.class_weights": (loss.cross_entropy + loss.focal > 0, "loss.cross_entropy or loss.focal > 0"),
         **_optimizer_rules(optim),
         **_schedule_rules(optim),
+        "optim.thaw_warmup": (
+            config.train.freeze_epochs > 0 or any(epochs != "always" for epochs in config.train.freeze.values()),
+            "something that thaws: train.freeze_epochs > 0, or train.freeze with a number of epochs",
+        ),
     }
     changed = differences(RunConfig(), config)
     return [

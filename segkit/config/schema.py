@@ -195,6 +195,10 @@ class OptimConfig:
         "ends, as in [[constant, 0.7], [linear, 1.0]]",
     )
     warmup: Fraction = key(0.05, "linear warm-up over this fraction of all steps")
+    thaw_warmup: Fraction = key(
+        0.0,
+        "linear warm-up again, over this fraction of all steps, each time frozen parameters begin to train; 0 is off",
+    )
     min_lr: Fraction = key(
         0.01, "poly, cosine, linear, exponential, one_cycle: where the rate ends, as a factor of lr; plateau: its least"
     )
@@ -255,6 +259,11 @@ class TrainConfig:
     )
     freeze_epochs: Annotated[int, Ge(0)] = key(
         0, "train only the decoder for so many epochs; BatchNorm statistics of the encoder are frozen too"
+    )
+    freeze: dict[str, Count | Literal["always"]] = key(
+        {},
+        "epochs for which parameters don't train, by pattern of their names, as in {encoder.layer1.*: 10}, or always; "
+        "BatchNorm statistics among them are frozen too",
     )
     sync_bn: bool = key(False, "BatchNorm statistics over all GPUs")
     gradient_compression: Literal["none", "fp16", "bf16"] = key(

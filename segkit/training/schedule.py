@@ -5,10 +5,10 @@ parameter groups (segkit/training/optim.py), and when a plateau was noticed (seg
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from segkit.config.schema import OptimConfig, RunConfig
+from segkit.config.schema import OptimConfig, RunConfig, TrainConfig
 
 if TYPE_CHECKING:
     import torch
@@ -104,13 +104,30 @@ SCHEDULES: dict[str, Callable[[OptimConfig, Position], float]] = {
 }
 
 
-def lr_factor(config: OptimConfig, *, step: int, num_steps: int, steps_per_epoch: int, drops: int = 0) -> float:
+def lr_factor(
+    config: OptimConfig,
+    *,
+    step: int,
+    num_steps: int,
+    steps_per_epoch: int,
+    drops: int = 0,
+    thaw_steps: Sequence[int] = (),
+) -> float:
     """Return what the learning rate is multiplied by at a step (0-based); a pure function.
 
     Linear warm-up over the first `config.warmup` of all steps (one_cycle has a rise of its own), then the schedule,
     whose t runs from 0 to 1 over what is left. In a chain each schedule multiplies the factor at which the one before
-    it ended, so that the rate never jumps where they meet. `drops` are those of plateau so far.
+    it ended, so that the rate never jumps where they meet. `drops` are those of plateau so far. After each of
+    `thaw_steps` the rate warms up again, over `config.thaw_warmup` of all steps.
     """
+    factor = _scheduled(config, step, num_steps, steps_per_epoch, drops)
+    thawing = round(config.thaw_warmup * num_steps)
+    last = max((thaw for thaw in thaw_steps if thaw <= step), default=-thawing)
+    return factor * (step - last + 1) / (thawing + 1) if step - last < thawing else factor
+
+
+def _scheduled(config: OptimConfig, step: int, num_steps: int, steps_per_epoch: int, drops: int) -> float:
+    """Return the factor without regard to what thaws."""
     warm = round(config.warmup * num_steps) if config.warms_up else 0
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -126,6 +143,12 @@ def lr_factor(config: OptimConfig, *, step: int, num_steps: int, steps_per_epoch
     return factor
 
 
+def thaw_steps(config: TrainConfig, *, steps_per_epoch: int) -> Sequence[int]:
+    """Return the steps (from 0) at which parameters begin to train that didn't before, in order."""
+    epochs = {config.freeze_epochs, *(epochs for epochs in config.freeze.values() if epochs != "always")} - {0}
+    return sorted(number * steps_per_epoch for number in epochs)
+
+
 def planned_rates(config: RunConfig, *, steps_per_epoch: int) -> tuple[list[float], list[float]]:
     """Return epochs (from 0) and the decoder's learning rate there, at each step of a run of so many steps per epoch.
 
@@ -139,6 +162,7 @@ def planned_rates(config: RunConfig, *, steps_per_epoch: int) -> tuple[list[floa
         factor = lr_factor(
             config.optim, step=at, num_steps=num_steps, steps_per_epoch=steps_per_epoch,
             drops=worse // (config.optim.patience + 1),
+            thaw_steps=thaw_steps(config.train, steps_per_epoch=steps_per_epoch),
         )  # fmt: skip
         rates.append(lr * factor)
     return [at / steps_per_epoch for at in range(num_steps)], rates

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.evaluation.evaluate import Evaluation
@@ -119,13 +118,3 @@ def note_plateau(progress: Progress, miou: float, *, patience: int) -> None:
     if progress.plateau_waited > patience:
         progress.plateau_waited = 0
         progress.plateau_drops += 1
-
-
-def set_trained(segmenter: Segmenter, unused: set[str], *, frozen: bool) -> nn.Module:
-    """Choose which parameters train. A frozen encoder stays in eval mode, so that its statistics are frozen too."""
-    for name, parameter in segmenter.named_parameters():
-        parameter.requires_grad_(name not in unused)
-    segmenter.train()
-    if frozen:
-        segmenter.encoder.requires_grad_(False).eval()
-    return segmenter

@@ -38,6 +38,8 @@ def refused(text: str) -> str:
         ("optim: {rise: 0.2}", "optim.rise"),
         ("optim: {start_lr: 0.2}", "optim.start_lr"),
         ("optim: {schedule: [[constant, 0.5], [linear, 1.0]], power: 2}", "optim.power"),
+        ("optim: {thaw_warmup: 0.1}", "optim.thaw_warmup"),
+        ("optim: {thaw_warmup: 0.1}\ntrain: {freeze: {encoder.*: always}}", "optim.thaw_warmup"),
         ("data: {cache_gib: 1}", "data.cache_gib"),
         ("data: {val_fraction: 0.1}", "data.val_fraction"),
         ("data: {repeat_threshold: 0.1}", "data.repeat_threshold"),
@@ -55,6 +57,8 @@ def test_a_setting_without_effect_is_an_error(text: str, key: str) -> None:
     [
         "loss: {focal: 1, gamma: 3}",
         "optim: {name: sgd, momentum: 0.5}",
+        "optim: {thaw_warmup: 0.1}\ntrain: {freeze_epochs: 1}",
+        "optim: {thaw_warmup: 0.1}\ntrain: {freeze: {encoder.*: 2, '*.bias': always}}",
         "optim: {name: rmsprop, momentum: 0.5}",
         "optim: {name: muon, nesterov: false}",
         "optim: {schedule: one_cycle, rise: 0.2, start_lr: 0.1, min_lr: 0.1}",

@@ -22,6 +22,10 @@ def rates_of(run: Path) -> list[str]:
     return [line.split(",")[2] for line in (run / "log.csv").read_text().splitlines()[1:]]
 
 
+def losses_of(run: Path) -> list[float]:
+    return [float(line.split(",")[3]) for line in (run / "log.csv").read_text().splitlines()[1:]]
+
+
 def train_straight_and_broken(make_config: MakeConfig, folder: Path, *settings: str) -> tuple[Checkpoint, Checkpoint]:
     """Return the ends of a run of 12 steps, and of the same run stopped within an epoch and resumed, twice."""
     settings = ("train.epochs=4", "train.precision=fp32", *settings)
@@ -78,3 +82,35 @@ def test_a_checkpoint_from_before_plateaus_and_their_keys_resumes(make_config: M
     assert train(make_config(tmp_path / "old", *settings), resume=True).finished
     straight, old = checkpoint_of(tmp_path / "straight"), checkpoint_of(tmp_path / "old")
     assert all(torch.equal(straight.weights[key], old.weights[key]) for key in straight.weights)
+
+
+# ---- freezing
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_the_straight_one_while_parts_thaw(make_config: MakeConfig, tmp_path: Path) -> None:
+    settings = (
+        "train.freeze={encoder.model.blocks.*: 1, encoder.model.conv_stem.*: 2, '*.bn1.*': always}",
+        "train.freeze_epochs=1", "optim.thaw_warmup=0.1", "optim.l1=0.001",
+    )  # fmt: skip
+    straight, broken = train_straight_and_broken(make_config, tmp_path, *settings)
+    assert all(torch.equal(straight.weights[key], broken.weights[key]) for key in straight.weights)
+
+
+@pytest.mark.slow
+def test_a_warm_up_after_the_thaw_keeps_the_loss_from_jumping(make_config: MakeConfig, tmp_path: Path) -> None:
+    plain = ("train.precision=fp32", "augment.scale=[1, 1]", "augment.aspect=0", "eval.every=100")
+    train(make_config(tmp_path / "weights", *plain, "train.epochs=25", "optim.lr=0.005"))
+    found = {}
+    for warmup in (0.0, 0.6):  # of 9 steps: the encoder thaws before the last 3
+        run = tmp_path / str(warmup)
+        settings = (
+            f"model.pretrained={tmp_path / 'weights' / 'checkpoints' / 'last.pt'}", "train.epochs=3", "optim.name=sgd",
+            "optim.lr=0.3", "optim.schedule=constant", "optim.warmup=0", "train.freeze_epochs=2",
+            f"optim.thaw_warmup={warmup}",
+        )  # fmt: skip
+        train(make_config(run, *plain, *settings))
+        found[warmup] = losses_of(run)
+    assert found[0.0][:2] == found[0.6][:2]
+    assert found[0.0][2] > 1.05 * found[0.0][1]  # the rate of the decoder is too high for weights that were good
+    assert found[0.6][2] < 1.02 * found[0.6][1]
