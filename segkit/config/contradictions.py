@@ -28,6 +28,7 @@ def _without_effect(config: RunConfig) -> list[str]:
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (loss.cross_entropy + loss.focal > 0, "loss.cross_entropy or loss.focal > 0"),
+        "train.sync_bn": (config.model.norm == "batch", "model.norm: batch"),
         **_optimizer_rules(optim),
         **_schedule_rules(optim),
         "optim.thaw_warmup": (

@@ -143,6 +143,12 @@ class ModelConfig:
     name: ModelName = key("unet", "architecture: {choices}")
     encoder: str = key("resnet34", "any encoder of segmentation-models-pytorch; tu-NAME for any of timm")
     pretrained: str = key("imagenet", "imagenet, none, or a file of weights (.pth, .pt, .safetensors)")
+    norm: Literal["batch", "group"] = key(
+        "batch", "group: GroupNorm in place of each BatchNorm, with its weights, for batches of a few images"
+    )
+    init: Literal["default", "kaiming", "xavier", "orthogonal", "trunc_normal"] = key(
+        "default", "how weights begin that aren't pretrained: {choices}; default: as each architecture's authors chose"
+    )
     options: dict[str, Any] = key(
         {}, "further arguments of the architecture, as in decoder_channels: [128, 64, 32, 32, 16]"
     )

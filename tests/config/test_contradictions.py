@@ -40,6 +40,7 @@ def refused(text: str) -> str:
         ("optim: {schedule: [[constant, 0.5], [linear, 1.0]], power: 2}", "optim.power"),
         ("optim: {thaw_warmup: 0.1}", "optim.thaw_warmup"),
         ("optim: {thaw_warmup: 0.1}\ntrain: {freeze: {encoder.*: always}}", "optim.thaw_warmup"),
+        ("model: {norm: group}\ntrain: {sync_bn: true}", "train.sync_bn"),
         ("data: {cache_gib: 1}", "data.cache_gib"),
         ("data: {val_fraction: 0.1}", "data.val_fraction"),
         ("data: {repeat_threshold: 0.1}", "data.repeat_threshold"),

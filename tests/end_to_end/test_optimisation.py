@@ -47,6 +47,12 @@ def test_a_resumed_run_equals_the_straight_one_with_each_optimizer(
 
 
 @pytest.mark.slow
+def test_a_resumed_run_equals_the_straight_one_with_group_norm(make_config: MakeConfig, tmp_path: Path) -> None:
+    straight, broken = train_straight_and_broken(make_config, tmp_path, "model.norm=group", "model.init=kaiming")
+    assert all(torch.equal(straight.weights[key], broken.weights[key]) for key in straight.weights)
+
+
+@pytest.mark.slow
 def test_a_resumed_run_drops_its_rate_at_the_plateaus_of_the_straight_one(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
