@@ -5,7 +5,7 @@ The floors, highest first: a module imports only from floors below its own, and 
 
     cli                             the `segkit` command: which command, its exit code
     commands                        a file per command; tools/*.py are the same commands as scripts
-    tune | plan | cross_validation | postprocess | calibrate | compare | suspects  rehearse; folds; what weights lack
+    tune | plan | lr_find | cross_validation | postprocess | calibrate | compare | suspects  before a run; folds; after
     train | eval_miou | score | rank  the training loop; figures of a checkpoint; of any masks; what to label next
     training | doctor               what a run needs beside its loop; `segkit check`
     report | predict | export | serving  tables; masks and overlays of images; models for other runtimes, and over HTTP

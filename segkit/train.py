@@ -32,11 +32,13 @@ from segkit.runtime.ranks import Ranks, gradient_exchange, process_group
 from segkit.runtime.signals import StopRequest
 from segkit.training.console import describe_epoch, epoch_bar
 from segkit.training.profile import StepProfiler, Stopwatch
+from segkit.training.range_test import RangeTest
 from segkit.training.requests import Requests
 from segkit.training.run_folder import RunFolder
 from segkit.training.saver import BackgroundSaver
-from segkit.training.schedule import lr_factor, set_lr
+from segkit.training.schedule import set_lr
 from segkit.training.setup import set_up
+from segkit.training.state import note_plateau
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +65,14 @@ def train(
     resume: bool | Literal["auto"] = False,
     max_steps: int | None = None,
     ranks: Ranks | None = None,
+    range_test: RangeTest | None = None,
 ) -> TrainResult:
     """Train by a config, alone or as one of the ranks that torchrun started, and write the run folder.
 
     With `resume`, continue from checkpoints/last.pt at the very step it was saved at; with auto, if there is one. The
     first Ctrl-C or SIGTERM finishes the step, saves and returns a result that is not `finished`; so does `max_steps`.
-    `ranks` are given by a caller that has joined their group already.
+    `ranks` are given by a caller that has joined their group already. A `range_test` sets the rate instead of the
+    schedule, hears the loss of each step, and ends the run where it has seen enough (`segkit lr-find`).
 
     Raises:
         SegkitError: anything that the user can fix; a new run that fails before its first checkpoint leaves no folder.
@@ -78,7 +82,7 @@ def train(
         settings = flatten(config_to_dict(config))
         folder = RunFolder(Path(config.run), report=config.report, settings=settings)
         try:
-            return _train(config, folder, ranks, resume=resume, max_steps=max_steps)
+            return _train(config, folder, ranks, resume=resume, max_steps=max_steps, range_test=range_test)
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"training: train.batch_size: {config.train.batch_size} images don't fit into the device's memory "
@@ -97,7 +101,13 @@ def train(
 
 
 def _train(
-    config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool | Literal["auto"], max_steps: int | None
+    config: RunConfig,
+    folder: RunFolder,
+    ranks: Ranks,
+    *,
+    resume: bool | Literal["auto"],
+    max_steps: int | None,
+    range_test: RangeTest | None,
 ) -> TrainResult:
     run = set_up(config, folder, ranks, resume=resume)
     settings, device, criterion, state = config.train, run.device, run.criterion, run.state
@@ -119,17 +129,16 @@ def _train(
         for step in range(progress.step, run.num_steps):
             epoch, position = divmod(step, run.steps_per_epoch)  # both from 0
 
-            # (a) once in a while: an epoch begins; the encoder thaws
+            # (a) once in a while: an epoch begins; what was frozen thaws
             if bar is None:
                 state.start_clock()
                 bar = epoch_bar(
                     epoch=epoch + 1, num_epochs=settings.epochs, first_step=position, num_steps=run.steps_per_epoch,
                     show=ranks.is_first,
                 )  # fmt: skip
-            if network is None or step == run.thaw_step:
-                network = run.network(frozen=step < run.thaw_step)
-            factor = lr_factor(config.optim, step=step, num_steps=run.num_steps, steps_per_epoch=run.steps_per_epoch)
-            lr = set_lr(state.optimizer, factor)
+            if network is None or step in run.thaw_steps:
+                network = run.network(step)
+            lr = set_lr(state.optimizer, range_test.factor(step) if range_test else run.lr_factor(step))
             watch.start()
 
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
@@ -151,6 +160,8 @@ def _train(
                 step_loss += share.total.detach()
                 step_terms += share.terms
             watch.lap("forward and backward")
+            if range_test and range_test.add(lr, float(step_loss) * ranks.size):
+                break
 
             # (d) update, or leave it out
             names = [name for batch in micro for name in batch.names]
@@ -204,6 +215,8 @@ def _train(
                     seconds=seconds, validation=validation,
                 )  # fmt: skip
                 best = state.note_best(validation, epoch + 1)
+                if validation:
+                    note_plateau(progress, validation.scores.miou, patience=config.optim.patience)
                 if ranks.is_first:
                     log.info("%s", describe_epoch(row, num_epochs=settings.epochs, is_best=best is not None))
                     folder.add(row)  # before the checkpoint: a row too many is dropped when a run resumes, none is lost

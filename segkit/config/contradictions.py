@@ -1,7 +1,9 @@
 """Settings that can't have an effect, and settings that exclude each other. To add a rule, write it here."""
 
+from itertools import pairwise
+
 from segkit.config.keys import differences
-from segkit.config.schema import RunConfig
+from segkit.config.schema import OptimConfig, RunConfig, ScheduleName
 
 
 def contradictions(config: RunConfig) -> list[str]:
@@ -31,11 +33,13 @@ def _without_effect(config: RunConfig) -> list[str]:
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (loss.cross_entropy + loss.focal > 0, "loss.cross_entropy or loss.focal > 0"),
-        "optim.momentum": (optim.name == "sgd", "optim.name: sgd"),
-        "optim.power": (optim.schedule == "poly", "optim.schedule: poly"),
-        "optim.min_lr": (optim.schedule in ("poly", "cosine"), "optim.schedule: poly or cosine"),
-        "optim.step_epochs": (optim.schedule == "step", "optim.schedule: step"),
-        "optim.step_factor": (optim.schedule == "step", "optim.schedule: step"),
+        "train.sync_bn": (config.model.norm == "batch", "model.norm: batch"),
+        **_optimizer_rules(optim),
+        **_schedule_rules(optim),
+        "optim.thaw_warmup": (
+            config.train.freeze_epochs > 0 or any(epochs != "always" for epochs in config.train.freeze.values()),
+            "something that thaws: train.freeze_epochs > 0, or train.freeze with a number of epochs",
+        ),
     }
     changed = differences(RunConfig(), config)
     return [
@@ -43,6 +47,38 @@ def _without_effect(config: RunConfig) -> list[str]:
         for key, (effective, needs) in rules.items()
         if key in changed and not effective
     ]
+
+
+def _optimizer_rules(optim: OptimConfig) -> dict[str, tuple[bool, str]]:
+    return {
+        "optim.momentum": (optim.name in ("sgd", "rmsprop", "muon"), "optim.name: sgd, rmsprop or muon"),
+        "optim.nesterov": (
+            optim.name in ("sgd", "muon") and optim.momentum > 0,
+            "optim.name: sgd or muon, and optim.momentum > 0",
+        ),
+    }
+
+
+def _schedule_rules(optim: OptimConfig) -> dict[str, tuple[bool, str]]:
+    def used(*names: ScheduleName) -> bool:
+        return bool(optim.schedules & set(names))
+
+    return {
+        "optim.warmup": (optim.warms_up, "optim.schedule: any but one_cycle, which rises over optim.rise"),
+        "optim.power": (used("poly"), "optim.schedule: poly"),
+        "optim.min_lr": (
+            used("poly", "cosine", "linear", "exponential", "one_cycle", "plateau"),
+            "optim.schedule: poly, cosine, linear, exponential, one_cycle or plateau",
+        ),
+        "optim.cycles": (used("cosine"), "optim.schedule: cosine"),
+        "optim.cycle_factor": (used("cosine") and optim.cycles > 1, "optim.schedule: cosine, and optim.cycles > 1"),
+        "optim.step_epochs": (used("step"), "optim.schedule: step"),
+        "optim.step_every": (used("step"), "optim.schedule: step"),
+        "optim.step_factor": (used("step", "plateau"), "optim.schedule: step or plateau"),
+        "optim.patience": (used("plateau"), "optim.schedule: plateau"),
+        "optim.rise": (used("one_cycle"), "optim.schedule: one_cycle"),
+        "optim.start_lr": (used("one_cycle"), "optim.schedule: one_cycle"),
+    }
 
 
 def _excluding(config: RunConfig) -> list[str]:
@@ -58,8 +94,7 @@ def _excluding(config: RunConfig) -> list[str]:
         )
     if augment.scale[0] > augment.scale[1]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
-    if optim.schedule == "step" and not optim.step_epochs:
-        problems.append("optim.step_epochs: empty, expected the epochs after which lr drops, as in [60, 80]")
+    problems += _schedule_problems(optim)
     if train.batch_size != "auto" and train.batch_size % train.accumulate:
         problems.append(
             f"train.accumulate: {train.accumulate} doesn't divide train.batch_size {train.batch_size}; a batch is "
@@ -70,10 +105,41 @@ def _excluding(config: RunConfig) -> list[str]:
             f"train.sharding: {train.sharding} can't be combined with train.compile, train.sync_bn or "
             "train.gradient_compression; switch those off"
         )
+    if train.sharding != "none" and optim.name == "muon":
+        problems.append(
+            f"train.sharding: {train.sharding} can't be combined with optim.name: muon, which takes each weight as a "
+            "whole matrix; choose adamw"
+        )
     if data.ignore_values == "rest" and data.mask_values is None:
         problems.append("data.ignore_values: 'rest' needs data.mask_values, which list what is not the rest")
     if repeated := sorted({str(view) for view in tta if tta.count(view) > 1}):
         problems.append(f"eval.tta: found {', '.join(repeated)} more than once, expected each view once")
     if 1 in tta:
         problems.append("eval.tta: found scale 1, which is always among the views; leave it out")
+    return problems
+
+
+def _schedule_problems(optim: OptimConfig) -> list[str]:
+    problems = []
+    if "step" in optim.schedules and bool(optim.step_epochs) == bool(optim.step_every):
+        found = "both" if optim.step_every else "empty"
+        problems.append(
+            f"optim.step_epochs: {found}{' this and step_every' if optim.step_every else ''}, expected the epochs "
+            "after which lr drops, as in [60, 80], or optim.step_every: 30"
+        )
+    if "exponential" in optim.schedules and optim.min_lr == 0:
+        problems.append("optim.min_lr: found 0, which an exponential never reaches; expected a number > 0")
+    if isinstance(optim.schedule, str):
+        return problems
+    ends = [end for _, end in optim.schedule]
+    if not ends or ends[-1] != 1 or any(end <= before for before, end in pairwise(ends)):
+        problems.append(
+            f"optim.schedule: found parts that end at {ends}, expected rising fractions of the run, the last one 1.0"
+        )
+    elif ends[0] <= optim.warmup:
+        problems.append(
+            f"optim.schedule: the first part ends at {ends[0]}, expected more than optim.warmup, {optim.warmup}"
+        )
+    if alone := sorted(optim.schedules & {"plateau", "one_cycle"}):
+        problems.append(f"optim.schedule: {' and '.join(alone)} can't be part of a chain; expected the name alone")
     return problems

@@ -104,6 +104,8 @@ def _describe(kind: Any) -> str:
         return ", or ".join(_describe(member) for member in members)
     if origin is tuple and members[-1] is Ellipsis:
         return f"a list, each entry {_describe(members[0])}"
+    if origin is tuple and len(set(members)) > 1:
+        return f"a list of {' and '.join(_describe(member) for member in members)}"
     if origin is tuple:
         return f"a list of {len(members)}, each {_describe(members[0])}"
     return "keys with values below it"

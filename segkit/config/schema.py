@@ -19,6 +19,7 @@ T = TypeVar("T")
 Fraction = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
+PartOfRun = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 RGBValue = tuple[int, int, int]
 CacheName = Literal["none", "ram", "disk"]
@@ -30,6 +31,7 @@ ModelName = Literal[
 ]  # fmt: skip
 ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", "effective_number"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+ScheduleName = Literal["poly", "cosine", "step", "constant", "linear", "exponential", "one_cycle", "plateau"]
 TrackerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 View = Literal["flip", "vflip"] | Annotated[float, Ge(0.25), Le(4)]
 
@@ -146,6 +148,12 @@ class ModelConfig:
     name: ModelName = key("unet", "architecture: {choices}")
     encoder: str = key("resnet34", "any encoder of segmentation-models-pytorch; tu-NAME for any of timm")
     pretrained: str = key("imagenet", "imagenet, none, or a file of weights (.pth, .pt, .safetensors)")
+    norm: Literal["batch", "group"] = key(
+        "batch", "group: GroupNorm in place of each BatchNorm, with its weights, for batches of a few images"
+    )
+    init: Literal["default", "kaiming", "xavier", "orthogonal", "trunc_normal"] = key(
+        "default", "how weights begin that aren't pretrained: {choices}; default: as each architecture's authors chose"
+    )
     options: dict[str, Any] = key(
         {}, "further arguments of the architecture, as in decoder_channels: [128, 64, 32, 32, 16]"
     )
@@ -172,18 +180,65 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    name: Literal["adamw", "adam", "sgd"] = key("adamw", "optimizer: {choices}")
+    name: Literal["adamw", "adam", "sgd", "rmsprop", "nadam", "lion", "muon"] = key("adamw", "optimizer: {choices}")
     lr: Positive = key(5e-4, "peak learning rate")
     encoder_lr: NonNegative = key(1.0, "the encoder's learning rate, as a factor of lr")
+    layer_decay: Annotated[float, Gt(0), Le(1)] = key(
+        1.0, "each block of the encoder learns at this factor of the rate of the block above it, as in 0.75; 1 is off"
+    )
+    groups: dict[str, dict[Literal["lr", "weight_decay"], NonNegative]] = key(
+        {},
+        "by pattern of parameter names (the first that fits counts): lr, a factor of the rate they would have, and "
+        "weight_decay, as in {segmentation_head.*: {lr: 10}}",
+    )
     reference_batch_size: Count | None = key(None, "scale lr by train.batch_size / this; null: lr is used as given")
     weight_decay: NonNegative = key(0.01, "not applied to biases and normalisation layers")
-    momentum: Annotated[float, Ge(0), Lt(1)] = key(0.9, "sgd only")
-    schedule: Literal["poly", "cosine", "step", "constant"] = key("poly", "how lr falls over the run: {choices}")
+    l1: NonNegative = key(
+        0.0,
+        "each step brings weights nearer to 0 by the rate times this, and no further; what weight_decay leaves out "
+        "is left out here too; 0 is off",
+    )
+    momentum: Annotated[float, Ge(0), Lt(1)] = key(0.9, "sgd, rmsprop, muon")
+    nesterov: bool = key(True, "sgd, muon: momentum that looks ahead (Nesterov)")
+    schedule: ScheduleName | tuple[tuple[ScheduleName, PartOfRun], ...] = key(
+        "poly",
+        "how lr falls over the run: {choices}; or several in order, each with the fraction of the run at which it "
+        "ends, as in [[constant, 0.7], [linear, 1.0]]",
+    )
     warmup: Fraction = key(0.05, "linear warm-up over this fraction of all steps")
-    min_lr: Fraction = key(0.01, "poly, cosine: where the rate ends, as a factor of lr")
+    thaw_warmup: Fraction = key(
+        0.0,
+        "linear warm-up again, over this fraction of all steps, each time frozen parameters begin to train; 0 is off",
+    )
+    min_lr: Fraction = key(
+        0.01, "poly, cosine, linear, exponential, one_cycle: where the rate ends, as a factor of lr; plateau: its least"
+    )
     power: Positive = key(0.9, "poly: the rate falls as (1 - t)^power")
+    cycles: Count = key(1, "cosine: how often the rate falls from lr to its end")
+    cycle_factor: Annotated[float, Ge(1)] = key(1.0, "cosine: how much longer each cycle is than the one before it")
     step_epochs: tuple[Count, ...] = key((), "step: epochs after which the rate drops, as in [60, 80]")
-    step_factor: Annotated[float, Gt(0), Lt(1)] = key(0.1, "step: what the rate is multiplied by at each drop")
+    step_every: Annotated[int, Ge(0)] = key(0, "step: drop each time after so many epochs, instead of step_epochs")
+    step_factor: Annotated[float, Gt(0), Lt(1)] = key(0.1, "step, plateau: what the rate is multiplied by at each drop")
+    patience: Annotated[int, Ge(0)] = key(
+        10, "plateau: drop after more validations in a row than this without a better mIoU"
+    )
+    rise: Annotated[float, Gt(0), Lt(1)] = key(0.3, "one_cycle: the rate rises over this fraction of the run")
+    start_lr: Annotated[float, Gt(0), Le(1)] = key(0.04, "one_cycle: where the rate begins, as a factor of lr")
+
+    @property
+    def chain(self) -> tuple[tuple[ScheduleName, float], ...]:
+        """The schedules in order, each with the fraction of the run at which it ends."""
+        return ((self.schedule, 1.0),) if isinstance(self.schedule, str) else self.schedule
+
+    @property
+    def schedules(self) -> set[ScheduleName]:
+        """The names of the schedules."""
+        return {name for name, _ in self.chain}
+
+    @property
+    def warms_up(self) -> bool:
+        """False for one_cycle, which has a rise of its own."""
+        return self.schedule != "one_cycle"
 
 
 @dataclass(frozen=True)
@@ -215,6 +270,11 @@ class TrainConfig:
     )
     freeze_epochs: Annotated[int, Ge(0)] = key(
         0, "train only the decoder for so many epochs; BatchNorm statistics of the encoder are frozen too"
+    )
+    freeze: dict[str, Count | Literal["always"]] = key(
+        {},
+        "epochs for which parameters don't train, by pattern of their names, as in {encoder.layer1.*: 10}, or always; "
+        "BatchNorm statistics among them are frozen too",
     )
     sync_bn: bool = key(False, "BatchNorm statistics over all GPUs")
     gradient_compression: Literal["none", "fp16", "bf16"] = key(
@@ -284,10 +344,10 @@ class ReportConfig:
     histograms: bool = key(
         False, "give trackers the distribution of each weight and gradient, at every validation", resumable=True
     )
-    tensorboard: tuple[Literal["pr_curves", "graph", "embeddings"], ...] = key(
-        ("pr_curves", "graph", "embeddings"),
-        "what TensorBoard gets of the best checkpoint with the report, when a run ends: pr_curves (precision over "
-        "recall by class), graph (of the network), embeddings (the encoder's features of validation images)",
+    tensorboard: tuple[Literal["curves", "graph", "features"], ...] = key(
+        ("curves", "graph", "features"),
+        "what TensorBoard gets of the best checkpoint with the report, when a run ends: curves (precision over "
+        "recall by class), graph (of the network), features (of validation images, from the encoder)",
         resumable=True,
     )
 

@@ -44,6 +44,10 @@ class Progress:
     skipped: int = 0  # the same, in the whole run
     best_epoch: int = 0
     best_confusion: list[list[int]] | None = None
+    # of optim.schedule: plateau
+    plateau_miou: float | None = None  # the best so far
+    plateau_waited: int = 0  # validations since then, or since the last drop
+    plateau_drops: int = 0
 
 
 @dataclass

@@ -22,6 +22,8 @@ from torch import nn
 from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
 from segkit.models import pretrained as weights
+from segkit.models.group_norm import use_group_norm
+from segkit.models.initialise import initialise
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.segmenter import Segmenter
 from segkit.runtime.logs import quiet
@@ -106,11 +108,23 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
                 mean, std = _normalization_from_hub(config.encoder)
         except weights.UNREACHABLE as error:
             raise WeightsError(weights.explain_unreachable(config.encoder, error)) from error
+    if config.init != "default":
+        initialise(network, config.init, keep=network.encoder if source == "imagenet" else None)  # type: ignore[arg-type]
     segmenter = Segmenter(network, stride=MODELS[config.name].stride(network), mean=mean, std=std)
     path = offline or (None if source in ("imagenet", "none") else Path(source))
     if path is not None:
         log.info("%s", weights.load_pretrained(segmenter, path))
+    if config.norm == "group":  # after weights are loaded, which name BatchNorm's statistics
+        _normalise_by_group(segmenter, config)
     return segmenter
+
+
+def _normalise_by_group(segmenter: Segmenter, config: ModelConfig) -> None:
+    if not use_group_norm(segmenter.network):
+        raise ConfigError(
+            f"model.norm: group, but {config.name} with encoder {config.encoder} has no BatchNorm to replace; "
+            "leave it out"
+        )
 
 
 def _build_network(config: ModelConfig, num_classes: int, *, download: bool) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Figures as PNG files, for papers and slides: the curves of a training, IoU by class, the confusion matrix."""
+"""Figures as PNG files, for papers and slides: curves of a training and of its rate, IoU by class, confusion."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -39,6 +39,39 @@ def curves_png(epochs: Sequence[Mapping[str, str]]) -> bytes:
         axes.grid(alpha=0.3)
         if len(columns) > 1:
             axes.legend()
+    return _png(figure)
+
+
+def schedule_png(epochs: Sequence[float], rates: Mapping[str, Sequence[float]]) -> bytes:
+    """Return the learning rate over epochs, a curve for each name."""
+    figure = _figure(6.5, 3.2)
+    axes = figure.add_subplot()
+    for name, values in rates.items():
+        axes.plot(epochs, values, label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("learning rate")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    if len(rates) > 1:
+        axes.legend()
+    return _png(figure)
+
+
+def range_test_png(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float | None
+) -> bytes:
+    """Return the loss over the learning rate of a range test, as measured and smoothed, and the suggested rate."""
+    figure = _figure(6.5, 3.6)
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color="#56b4e9", alpha=0.5, linewidth=0.8, label="loss of each step")
+    axes.plot(rates, smoothed, color="#0072b2", label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color="#d55e00", linestyle="--", label=f"suggested: {suggestion:.2g}")
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
     return _png(figure)
 
 

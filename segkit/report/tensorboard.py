@@ -34,9 +34,9 @@ def add_to_tensorboard(folder: Path, measured: Measured, kinds: Sequence[str]) -
     from torch.utils.tensorboard import SummaryWriter  # here: its import takes a second
 
     adders: dict[str, Callable[[SummaryWriter, Checkpoint, Measured], None]] = {
-        "pr_curves": _add_pr_curves,
+        "curves": _add_pr_curves,
         "graph": _add_graph,
-        "embeddings": _add_embeddings,
+        "features": _add_embeddings,
     }
     checkpoint = Checkpoint.load(folder / "checkpoints" / "best.pt")
     with SummaryWriter(str(folder)) as writer:

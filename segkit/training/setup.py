@@ -7,7 +7,7 @@ data and batches by the same functions.
 import copy
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -53,12 +53,13 @@ from segkit.runtime.sharding import fit_state, gathered, shard, whole
 from segkit.training.console import describe_data, describe_run
 from segkit.training.divergence import Divergence
 from segkit.training.ema import MovingAverage
+from segkit.training.freezing import check_freeze, frozen_at, set_trained
 from segkit.training.optim import build_optimizer
 from segkit.training.resume import check_continues, check_same_run, load_newest
 from segkit.training.run_folder import RunFolder
 from segkit.training.saver import BackgroundSaver, repair_best, save_run
-from segkit.training.schedule import scale_lr
-from segkit.training.state import TrainState, set_trained
+from segkit.training.schedule import lr_factor, scale_lr, thaw_steps
+from segkit.training.state import TrainState
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,17 @@ class Run:
     def num_steps(self) -> int:
         return self.config.train.epochs * self.steps_per_epoch
 
-    @property
-    def thaw_step(self) -> int:
-        """The step from which on the encoder trains as well."""
-        return self.config.train.freeze_epochs * self.steps_per_epoch
+    @functools.cached_property
+    def thaw_steps(self) -> Sequence[int]:
+        """The steps at which frozen parameters begin to train."""
+        return thaw_steps(self.config.train, steps_per_epoch=self.steps_per_epoch)
+
+    def lr_factor(self, step: int) -> float:
+        """Return what every learning rate is multiplied by at a step (from 0)."""
+        return lr_factor(
+            self.config.optim, step=step, num_steps=self.num_steps, steps_per_epoch=self.steps_per_epoch,
+            drops=self.state.progress.plateau_drops, thaw_steps=self.thaw_steps,
+        )  # fmt: skip
 
     @property
     def protocol(self) -> EvaluationProtocol:
@@ -149,9 +157,10 @@ class Run:
             device=self.device,
         )
 
-    def network(self, *, frozen: bool) -> nn.Module:
-        """Return the segmenter as it trains: some parameters frozen, gradients exchanged, compiled if so wanted."""
+    def network(self, step: int) -> nn.Module:
+        """Return the segmenter as it trains from a step on: partly frozen, gradients exchanged, compiled if wanted."""
         settings = self.config.train
+        frozen = frozen_at(step, settings, self.state.segmenter, steps_per_epoch=self.steps_per_epoch)
         network: nn.Module = set_trained(self.state.segmenter, self.unused, frozen=frozen)
         if self.unsharded is None:
             network = data_parallel(
@@ -234,6 +243,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     # ---- model, loss, optimizer
     torch.manual_seed(settings.seed)
     segmenter = build_model(config.model, len(data.classes), pretrained=old is None)
+    check_freeze(settings, segmenter)
     segmenter.to_device(device, channels_last=settings.channels_last)
     if settings.sync_bn and ranks.size > 1:
         segmenter.network = synchronize_batch_norm(segmenter.network, device)

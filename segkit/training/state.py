@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from segkit.evaluation.confusion import ConfusionMatrix, Scores
 from segkit.evaluation.evaluate import Evaluation
@@ -109,11 +108,13 @@ class TrainState:
         return scores
 
 
-def set_trained(segmenter: Segmenter, unused: set[str], *, frozen: bool) -> nn.Module:
-    """Choose which parameters train. A frozen encoder stays in eval mode, so that its statistics are frozen too."""
-    for name, parameter in segmenter.named_parameters():
-        parameter.requires_grad_(name not in unused)
-    segmenter.train()
-    if frozen:
-        segmenter.encoder.requires_grad_(False).eval()
-    return segmenter
+def note_plateau(progress: Progress, miou: float, *, patience: int) -> None:
+    """Count a validation for optim.schedule: plateau; the rate drops after more than `patience` in a row that are no
+    better than the best by at least 0.01 points of mIoU (ReduceLROnPlateau of PyTorch, with an absolute threshold)."""
+    if progress.plateau_miou is None or miou >= progress.plateau_miou + 1e-4:
+        progress.plateau_miou, progress.plateau_waited = miou, 0
+        return
+    progress.plateau_waited += 1
+    if progress.plateau_waited > patience:
+        progress.plateau_waited = 0
+        progress.plateau_drops += 1

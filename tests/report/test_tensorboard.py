@@ -26,7 +26,7 @@ def test_curves_hold_precision_and_recall_of_each_class(run: Path, measured: Mea
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    add_to_tensorboard(run, measured, ["pr_curves"])
+    add_to_tensorboard(run, measured, ["curves"])
     events = EventAccumulator(str(run))
     events.Reload()
     assert set(events.Tags()["tensors"]) == {f"precision_recall/{name}" for name in measured.classes.names}
@@ -52,7 +52,7 @@ def test_the_graph_names_the_layers(run: Path, measured: Measured) -> None:
 
 
 def test_each_validation_image_is_embedded_with_its_thumbnail(run: Path, measured: Measured) -> None:
-    add_to_tensorboard(run, measured, ["embeddings"])
+    add_to_tensorboard(run, measured, ["features"])
     (table,) = run.rglob("tensors.tsv")
     (names,) = run.rglob("metadata.tsv")
     assert sorted(names.read_text().split()) == [row.name for row in measured.rows]
