@@ -15,9 +15,10 @@ PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.p
 
 TOP_LEVEL = {
     "__init__.py", "py.typed", "cli.py", "errors.py", "classes.py", "train.py", "eval_miou.py", "predict.py",
-    "plan.py", "tune.py", "lr_find.py", "cross_validation.py", "postprocess.py", "score.py", "compare.py", "suspects.py",
-    "rank.py", "calibrate.py", "commands", "config", "datasets", "loading", "formats", "doctor", "imaging", "models", "losses",
-    "inference", "prediction", "evaluation", "training", "export", "serving", "report", "runtime",
+    "plan.py", "tune.py", "lr_find.py", "cross_validation.py", "postprocess.py", "score.py", "compare.py",
+    "suspects.py", "rank.py", "calibrate.py", "commands", "config", "datasets", "loading", "formats", "doctor",
+    "imaging", "models", "losses", "inference", "prediction", "evaluation", "training", "export", "serving", "report",
+    "runtime",
 }  # fmt: skip
 MAX_LINES = 400  # of a file; a longer one is two
 MAX_LOOP_LINES = 120  # of the training loop, comments and blank lines included: it is read as one page
