@@ -57,7 +57,7 @@ def commands_shown(text: str) -> set[str]:
     """Return every word that a page shows as a command of segkit, in its blocks of code and between backticks."""
     lines = [line for language in ("", "bash") for block in blocks(text, language) for line in block.splitlines()]
     spans = re.findall(r"`([^`\n]+)`", prose(text))
-    matches = (re.match(r"(?:.*\buv run |srun )?segkit ([\w-]+)", shown) for shown in lines + spans)
+    matches = (re.match(r"(?:.*\buv run |srun )?segkit (\w[\w-]*)", shown) for shown in lines + spans)
     return {match[1] for match in matches if match}
 
 
