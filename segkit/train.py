@@ -130,6 +130,7 @@ def _train(
                 network = run.network(frozen=step < run.thaw_step)
             factor = lr_factor(config.optim, step=step, num_steps=run.num_steps, steps_per_epoch=run.steps_per_epoch)
             lr = set_lr(state.optimizer, factor)
+            criterion = run.criterion.at(step / run.num_steps)  # the weights of its terms may be scheduled
             watch.start()
 
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by

@@ -1,7 +1,7 @@
 """Settings that can't have an effect, and settings that exclude each other. To add a rule, write it here."""
 
 from segkit.config.keys import differences
-from segkit.config.schema import RunConfig
+from segkit.config.schema import LossConfig, RunConfig
 
 
 def contradictions(config: RunConfig) -> list[str]:
@@ -25,7 +25,19 @@ def _without_effect(config: RunConfig) -> list[str]:
         ),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
-        "loss.class_weights": (loss.cross_entropy + loss.focal > 0, "loss.cross_entropy or loss.focal > 0"),
+        "loss.class_weights": (
+            loss.cross_entropy + loss.focal + loss.ohem > 0,
+            "loss.cross_entropy, loss.focal or loss.ohem > 0",
+        ),
+        "loss.label_smoothing": (loss.cross_entropy > 0, "loss.cross_entropy > 0"),
+        "loss.dice_form": (loss.dice > 0, "loss.dice > 0"),
+        "loss.tversky_alpha": (loss.tversky + loss.focal_tversky > 0, "loss.tversky or loss.focal_tversky > 0"),
+        "loss.tversky_beta": (loss.tversky + loss.focal_tversky > 0, "loss.tversky or loss.focal_tversky > 0"),
+        "loss.focal_tversky_gamma": (loss.focal_tversky > 0, "loss.focal_tversky > 0"),
+        "loss.ohem_threshold": (loss.ohem > 0, "loss.ohem > 0"),
+        "loss.ohem_min_kept": (loss.ohem > 0, "loss.ohem > 0"),
+        "loss.rmi_radius": (loss.rmi > 0, "loss.rmi > 0"),
+        "loss.rmi_pool": (loss.rmi > 0, "loss.rmi > 0"),
         "optim.momentum": (optim.name == "sgd", "optim.name: sgd"),
         "optim.power": (optim.schedule == "poly", "optim.schedule: poly"),
         "optim.min_lr": (optim.schedule in ("poly", "cosine"), "optim.schedule: poly or cosine"),
@@ -46,6 +58,16 @@ def _excluding(config: RunConfig) -> list[str]:
     problems = []
     if not any(loss.weights.values()):
         problems.append(f"loss: every weight is 0; expected at least one of {', '.join(loss.weights)} above 0")
+    problems += _of_schedule(loss)
+    if loss.tversky_alpha == loss.tversky_beta == 0:
+        problems.append("loss.tversky_alpha, loss.tversky_beta: found 0 for both, expected at least one above 0")
+    if loss.ohem_threshold == loss.ohem_min_kept == 0:
+        problems.append("loss.ohem_threshold, loss.ohem_min_kept: found 0 for both, expected at least one above 0")
+    if loss.rmi and min(canvas := augment.crop or data.canvas) < loss.rmi_radius * loss.rmi_pool:
+        problems.append(
+            f"loss.rmi: training images of {canvas[0]}x{canvas[1]} hold no region of {loss.rmi_radius}x"
+            f"{loss.rmi_radius} cells of {loss.rmi_pool}x{loss.rmi_pool} pixels; lower loss.rmi_radius or loss.rmi_pool"
+        )
     if augment.scale[0] > augment.scale[1]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
     if optim.schedule == "step" and not optim.step_epochs:
@@ -66,4 +88,17 @@ def _excluding(config: RunConfig) -> list[str]:
         problems.append(f"eval.tta: found {', '.join(repeated)} more than once, expected each view once")
     if 1 in tta:
         problems.append("eval.tta: found scale 1, which is always among the views; leave it out")
+    return problems
+
+
+def _of_schedule(loss: LossConfig) -> list[str]:
+    problems = []
+    for name, (first, last) in loss.schedule.items():
+        where = f"loss.schedule.{name}"
+        if name not in loss.weights:
+            problems.append(f"{where}: unknown loss, expected one of {', '.join(loss.weights)}")
+        elif not loss.weights[name]:
+            problems.append(f"{where}: set, but without effect: it needs loss.{name} > 0")
+        elif first == last:
+            problems.append(f"{where}: found {first:g} at both ends; put a constant factor into loss.{name}")
     return problems
