@@ -57,7 +57,7 @@ def _hard(
     ids = truth.long().masked_fill(~labelled, 0)
     p = scores.softmax(dim=1, dtype=torch.float32).gather(1, ids[:, None])[:, 0]
     p = p.masked_fill(~labelled, torch.inf)
-    hard = p < threshold
+    hard = ~(p >= threshold)  # also NaN, which must reach the loss
     if min_kept > 0 and (count := math.ceil(min_kept * int(labelled.sum()))):
         hard = hard | (p <= p.flatten().kthvalue(count).values)
     return hard & labelled

@@ -142,6 +142,37 @@ def test_extreme_logits_give_finite_loss_and_gradient(name: str, size: float) ->
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_a_logit_that_is_no_number_reaches_the_loss(name: str) -> None:
+    logits, target = batch()
+    spoilt = logits.detach().clone()
+    spoilt[0, 1][target[0] != 255] = torch.nan  # training stops at a non-finite loss, and shows where
+    assert value(name, spoilt, target).isnan()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_in_half_precision_give_finite_loss_and_gradient(name: str, dtype: torch.dtype) -> None:
+    logits, target = batch()
+    half = (20 * logits.detach()).to(dtype).requires_grad_()
+    loss = value(name, half, target)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert half.grad is not None
+    assert half.grad.dtype == dtype
+    assert torch.isfinite(half.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_image_of_one_class_gives_finite_loss_and_gradient(name: str) -> None:
+    logits, target = batch()
+    loss = value(name, logits, torch.full_like(target, 2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_memory_order_and_half_precision_change_nothing_but_rounding(name: str) -> None:
     logits, target = batch()
     expected = value(name, logits, target)
@@ -158,7 +189,10 @@ def test_parts_of_a_batch_divided_by_the_whole_add_up_to_the_whole(name: str) ->
     options = weighted(name)
     whole = LOSSES[name].divisor(target, **options)
     parts = [value(name, logits[k : k + 1], target[k : k + 1], **options, normalizer=whole) for k in range(B)]
-    torch.testing.assert_close(sum(parts), value(name, logits, target, **options))
+    expected = value(name, logits, target, **options)
+    torch.testing.assert_close(sum(parts), expected)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (sum(parts), expected)]
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -228,7 +262,8 @@ def test_any_value_of_a_mask_can_be_the_ignored_one(name: str, with_weights: boo
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_has_its_key_and_takes_its_options(name: str) -> None:
     logits, target = batch()
-    config = LossConfig(**{**dict.fromkeys(LOSSES, 0), name: 0.5}, rmi_pool=2)  # a key `loss.NAME`, or this fails
+    weights: dict[str, Any] = {**dict.fromkeys(LOSSES, 0), name: 0.5}
+    config = LossConfig(**weights, rmi_pool=2)  # a key `loss.NAME`, or this fails
     loss = build_loss(config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=CPU)
     assert loss.names == (name,)
     expected = 0.5 * LOSSES[name].function(logits, target, **LOSSES[name].options(config, Given(WEIGHTS)))
@@ -284,6 +319,44 @@ def test_sums_combined_are_the_loss() -> None:
     torch.testing.assert_close(
         loss.combine(loss.sums(logits, target), loss.normalizers(target)), loss(logits, target).total
     )
+
+
+# ---- weights that change over the run
+
+
+def scheduled() -> WeightedLoss:
+    config = LossConfig(cross_entropy=0.5, dice=2, schedule={"dice": (0, 1), "cross_entropy": (1, 0.2)})
+    return build_loss(config, num_classes=C, ignore_index=255, class_weights=None, device=CPU)
+
+
+@pytest.mark.parametrize(("progress", "weights"), [(0, (0.5, 0)), (0.25, (0.4, 0.5)), (1, (0.1, 2))])
+def test_a_scheduled_weight_runs_linearly_from_its_first_factor_to_its_last(
+    progress: float, weights: tuple[float, float]
+) -> None:
+    logits, target = batch()
+    value = scheduled().at(progress)(logits, target)
+    terms = torch.stack([cross_entropy(logits, target), dice(logits, target)])
+    torch.testing.assert_close(value.total, (torch.tensor(weights) * terms).sum())
+    torch.testing.assert_close(value.terms, terms.detach())  # what is logged stays unweighted
+
+
+def test_a_schedule_leaves_the_terms_their_names_and_divisors() -> None:
+    _, target = batch()
+    loss, later = scheduled(), scheduled().at(0.5)
+    assert later.names == loss.names
+    assert torch.equal(later.normalizers(target), loss.normalizers(target))
+
+
+def test_validation_takes_scheduled_weights_as_they_are_written() -> None:
+    logits, target = batch()
+    loss = scheduled()
+    combined = loss.combine(loss.sums(logits, target), loss.normalizers(target))
+    torch.testing.assert_close(combined, 0.5 * cross_entropy(logits, target) + 2 * dice(logits, target))
+
+
+def test_a_loss_without_a_schedule_is_the_same_object_at_every_step() -> None:
+    loss = mixed()
+    assert loss.at(0.3) is loss
 
 
 def test_a_model_without_a_criterion_is_trained_by_the_configured_loss() -> None:
