@@ -7,6 +7,8 @@ import torch
 from segkit.losses.overlap import labelled_images
 from segkit.losses.pixel import EPS, check_ignore_index
 
+FARTHEST = np.float32(512)  # pixels; what is farther away counts as that
+
 
 def boundary(
     logits: torch.Tensor, target: torch.Tensor, *, ignore_index: int = 255, normalizer: torch.Tensor | None = None
@@ -43,8 +45,8 @@ def signed_distances(truth: np.ndarray, classes: np.ndarray, *, ignore_index: in
     """Return how far each pixel is from the edge of each class's region, Euclidean, in pixels: float32 [K, H, W].
 
     Outside, the distance to the nearest pixel of the class; inside, 1 - the distance to the nearest labelled pixel of
-    another, so the last pixel inside has 0 and the first outside 1, as in the authors' code. 0 where `truth` (ids
-    [H, W]) isn't labelled, and for a class that all labelled pixels are of: it has no edge.
+    another, so the last pixel inside has 0 and the first outside 1, as in the authors' code. Distances end at 512. 0
+    where `truth` (ids [H, W]) isn't labelled, and for a class that all labelled pixels are of: it has no edge.
     """
     labelled = truth != ignore_index
     distances = np.zeros((len(classes), *truth.shape), np.float32)
@@ -59,5 +61,11 @@ def signed_distances(truth: np.ndarray, classes: np.ndarray, *, ignore_index: in
 
 
 def _distance_to(region: np.ndarray) -> np.ndarray:
-    distance: np.ndarray = cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return distance
+    """Return each pixel's distance to the nearest one of `region`, at most FARTHEST: float32, exactly rounded.
+
+    OpenCV's last digits depend on where in memory a mask lies (the square roots of IPP). Squares of distances are whole
+    numbers, though, and rounding finds them again, up to about 700 pixels.
+    """
+    distance = cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    exact: np.ndarray = np.sqrt(np.rint(np.square(np.minimum(distance, FARTHEST))))
+    return exact
