@@ -139,6 +139,7 @@ def _train(
             if network is None or step in run.thaw_steps:
                 network = run.network(step)
             lr = set_lr(state.optimizer, range_test.factor(step) if range_test else run.lr_factor(step))
+            criterion = run.criterion.at(step / run.num_steps)  # the weights of its terms may be scheduled
             watch.start()
 
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by

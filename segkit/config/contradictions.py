@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from segkit.config.keys import differences
-from segkit.config.schema import OptimConfig, RunConfig, ScheduleName
+from segkit.config.schema import LossConfig, OptimConfig, RunConfig, ScheduleName
 
 
 def contradictions(config: RunConfig) -> list[str]:
@@ -32,7 +32,19 @@ def _without_effect(config: RunConfig) -> list[str]:
         ),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
-        "loss.class_weights": (loss.cross_entropy + loss.focal > 0, "loss.cross_entropy or loss.focal > 0"),
+        "loss.class_weights": (
+            loss.cross_entropy + loss.focal + loss.ohem > 0,
+            "loss.cross_entropy, loss.focal or loss.ohem > 0",
+        ),
+        "loss.label_smoothing": (loss.cross_entropy > 0, "loss.cross_entropy > 0"),
+        "loss.dice_form": (loss.dice > 0, "loss.dice > 0"),
+        "loss.tversky_alpha": (loss.tversky + loss.focal_tversky > 0, "loss.tversky or loss.focal_tversky > 0"),
+        "loss.tversky_beta": (loss.tversky + loss.focal_tversky > 0, "loss.tversky or loss.focal_tversky > 0"),
+        "loss.focal_tversky_gamma": (loss.focal_tversky > 0, "loss.focal_tversky > 0"),
+        "loss.ohem_threshold": (loss.ohem > 0, "loss.ohem > 0"),
+        "loss.ohem_min_kept": (loss.ohem > 0, "loss.ohem > 0"),
+        "loss.rmi_radius": (loss.rmi > 0, "loss.rmi > 0"),
+        "loss.rmi_pool": (loss.rmi > 0, "loss.rmi > 0"),
         "train.sync_bn": (config.model.norm == "batch", "model.norm: batch"),
         **_optimizer_rules(optim),
         **_schedule_rules(optim),
@@ -92,6 +104,16 @@ def _excluding(config: RunConfig) -> list[str]:
             "augment.rare_crops: can't be combined with data.unlabeled: ignore, by which every crop holds a labelled "
             "pixel, of a rare class rather than of others; leave it out"
         )
+    problems += _of_schedule(loss)
+    if loss.tversky_alpha == loss.tversky_beta == 0:
+        problems.append("loss.tversky_alpha, loss.tversky_beta: found 0 for both, expected at least one above 0")
+    if loss.ohem_threshold == loss.ohem_min_kept == 0:
+        problems.append("loss.ohem_threshold, loss.ohem_min_kept: found 0 for both, expected at least one above 0")
+    if loss.rmi and min(canvas := augment.crop or data.canvas) < loss.rmi_radius * loss.rmi_pool:
+        problems.append(
+            f"loss.rmi: training images of {canvas[0]}x{canvas[1]} hold no region of {loss.rmi_radius}x"
+            f"{loss.rmi_radius} cells of {loss.rmi_pool}x{loss.rmi_pool} pixels; lower loss.rmi_radius or loss.rmi_pool"
+        )
     if augment.scale[0] > augment.scale[1]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
     problems += _schedule_problems(optim)
@@ -142,4 +164,17 @@ def _schedule_problems(optim: OptimConfig) -> list[str]:
         )
     if alone := sorted(optim.schedules & {"plateau", "one_cycle"}):
         problems.append(f"optim.schedule: {' and '.join(alone)} can't be part of a chain; expected the name alone")
+    return problems
+
+
+def _of_schedule(loss: LossConfig) -> list[str]:
+    problems = []
+    for name, (first, last) in loss.schedule.items():
+        where = f"loss.schedule.{name}"
+        if name not in loss.weights:
+            problems.append(f"{where}: unknown loss, expected one of {', '.join(loss.weights)}")
+        elif not loss.weights[name]:
+            problems.append(f"{where}: set, but without effect: it needs loss.{name} > 0")
+        elif first == last:
+            problems.append(f"{where}: found {first:g} at both ends; put a constant factor into loss.{name}")
     return problems

@@ -106,7 +106,7 @@ def _apply_overrides(plain: dict[str, Any], overrides: Sequence[str]) -> list[st
         if not equals:
             problems.append(f"{override}: found no '=', expected key=value, as in train.epochs=10")
             continue
-        if key not in KEYS and not key.startswith("model.options."):
+        if key not in KEYS and not key.startswith(("model.options.", "loss.schedule.")):
             problems.append(unknown_key(key))
             continue
         *sections, last = key.split(".")

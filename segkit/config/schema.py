@@ -33,6 +33,7 @@ ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ScheduleName = Literal["poly", "cosine", "step", "constant", "linear", "exponential", "one_cycle", "plateau"]
 TrackerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+DiceForm = Literal["plain", "squared", "log_cosh"]
 View = Literal["flip", "vflip"] | Annotated[float, Ge(0.25), Le(4)]
 
 
@@ -164,18 +165,52 @@ class LossConfig:
     cross_entropy: NonNegative = key(1.0, "weight of cross-entropy")
     focal: NonNegative = key(0.0, "weight of focal loss (Lin et al. 2017)")
     dice: NonNegative = key(0.0, "weight of soft Dice loss, computed per image")
+    jaccard: NonNegative = key(0.0, "weight of soft IoU loss, computed per image")
+    tversky: NonNegative = key(0.0, "weight of Tversky loss (Salehi et al. 2017), computed per image")
+    focal_tversky: NonNegative = key(0.0, "weight of focal Tversky loss (Abraham and Khan 2019), computed per image")
+    mcc: NonNegative = key(0.0, "weight of Matthews correlation loss, computed per image")
+    lovasz: NonNegative = key(0.0, "weight of Lovasz-softmax (Berman et al. 2018), computed per image")
+    ohem: NonNegative = key(0.0, "weight of cross-entropy over each image's hard pixels")
+    boundary: NonNegative = key(
+        0.0, "weight of boundary loss (Kervadec et al. 2019), in pixels: a small one, as 0.01, beside another loss"
+    )
+    rmi: NonNegative = key(
+        0.0, "weight of region mutual information (Zhao et al. 2019), computed per image, beside another loss"
+    )
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = key(
+        0.0, "cross_entropy: the part of the truth that goes to all classes alike, as in 0.1"
+    )
     gamma: NonNegative = key(2.0, "focal: how strongly easy pixels are down-weighted")
     alpha: tuple[NonNegative, ...] | None = key(None, "focal: a factor per class, as in [0.75, 0.25]")
     class_weights: ClassWeighting | tuple[NonNegative, ...] = key(
         "none",
         "none, balanced, median_frequency, log, sqrt (from pixel counts), effective_number (from the number of images "
-        "that show a class), or a list; not for dice",
+        "that show a class), or a list; for cross_entropy, focal and ohem",
+    )
+    dice_form: DiceForm = key(
+        "plain", "dice: plain; squared (probabilities, in the denominator: V-Net); log_cosh (of the plain loss)"
+    )
+    tversky_alpha: NonNegative = key(0.3, "tversky, focal_tversky: weight of false positives")
+    tversky_beta: NonNegative = key(0.7, "tversky, focal_tversky: weight of false negatives")
+    focal_tversky_gamma: Positive = key(1.3333, "focal_tversky: the loss is (1 - T)^(1 / gamma)")
+    ohem_threshold: Fraction = key(0.7, "ohem: pixels are hard if their true class has less than this probability")
+    ohem_min_kept: Fraction = key(0.0625, "ohem: at least this fraction of an image's labelled pixels is hard")
+    rmi_radius: Annotated[int, Ge(1), Le(10)] = key(3, "rmi: height and width of a region, in cells")
+    rmi_pool: Count = key(3, "rmi: height and width of a cell, in pixels")
+    schedule: dict[str, tuple[NonNegative, NonNegative]] = key(
+        {},
+        "what a weight is multiplied by, at the start and at the end of the run, linear between, as in "
+        "{boundary: [0, 1]}; validation always takes the weights as they are above",
     )
 
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each loss of the sum, by its name in the table of losses."""
-        return {"cross_entropy": self.cross_entropy, "focal": self.focal, "dice": self.dice}
+        names = (
+            "cross_entropy", "focal", "dice", "jaccard", "tversky", "focal_tversky", "mcc", "lovasz", "ohem",
+            "boundary", "rmi",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

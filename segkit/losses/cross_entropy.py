@@ -14,11 +14,15 @@ def cross_entropy(
     *,
     ignore_index: int = 255,
     class_weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
     normalizer: torch.Tensor | None = None,
     compiled: bool = False,
 ) -> torch.Tensor:
     """Return weighted cross-entropy: sum of -w_y log p_y over labelled pixels, over the sum of their w_y.
 
+    With label smoothing e in [0, 1), log p_y becomes the sum over classes of q_c log p_c, q_c = (1 - e) [c = y] + e / C
+    (Szegedy et al. 2016, Rethinking the Inception Architecture, section 7). A pixel is weighed by its true class w_y as
+    a whole; PyTorch weighs each log p_c by w_c instead, which draws every pixel towards the classes that weigh much.
     logits float [B, C, H, W], target ids [B, H, W], class_weights float [C] -> float32 scalar.
 
     Raises:
@@ -28,8 +32,9 @@ def cross_entropy(
     if normalizer is None:
         normalizer = pixel_weight(target, ignore_index=ignore_index, class_weights=class_weights)
     return pixel_loss(
-        logits, target, normalizer, gamma=0.0, factors=class_weights, ignore_index=ignore_index, compiled=compiled
-    )
+        logits, target, normalizer, gamma=0.0, factors=class_weights, ignore_index=ignore_index,
+        smoothing=label_smoothing, compiled=compiled,
+    )  # fmt: skip
 
 
 def focal(

@@ -1,4 +1,4 @@
-"""The losses by name, and weighted sums of them over NCHW logits and class ids. One-hot masks are never needed.
+"""The losses by name, and weighted sums of them over NCHW logits and class ids. Masks needn't be one-hot.
 
 Every loss divides by what it summed over (weights of labelled pixels, or images), so padding and ignored pixels add
 nothing, and a batch without a label gives 0 and zero gradient. `normalizer` replaces the divisor of the given batch by
@@ -9,16 +9,23 @@ compares). Settings of its own are fields of LossConfig too, which its line turn
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 
 from segkit.config.schema import LossConfig
 from segkit.errors import ConfigError
+from segkit.losses.boundary import boundary
 from segkit.losses.cross_entropy import cross_entropy, focal, pixel_weight
-from segkit.losses.dice import dice, labelled_images
+from segkit.losses.dice import dice
+from segkit.losses.lovasz import lovasz
+from segkit.losses.mcc import mcc
+from segkit.losses.ohem import ohem
+from segkit.losses.overlap import labelled_images
 from segkit.losses.pixel import EPS
+from segkit.losses.rmi import rmi
+from segkit.losses.tversky import focal_tversky, jaccard, tversky
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,46 @@ def _by_pixel(config: LossConfig, given: Given) -> dict[str, Any]:
     return {"class_weights": given.class_weights, "compiled": given.compiled}
 
 
+def _cross_entropy(config: LossConfig, given: Given) -> dict[str, Any]:
+    return {**_by_pixel(config, given), "label_smoothing": config.label_smoothing}
+
+
 def _focal(config: LossConfig, given: Given) -> dict[str, Any]:
     return {**_by_pixel(config, given), "gamma": config.gamma, "alpha": given.alpha}
 
 
+def _dice(config: LossConfig, given: Given) -> dict[str, Any]:
+    return {"form": config.dice_form}
+
+
+def _tversky(config: LossConfig, given: Given) -> dict[str, Any]:
+    return {"alpha": config.tversky_alpha, "beta": config.tversky_beta}
+
+
+def _focal_tversky(config: LossConfig, given: Given) -> dict[str, Any]:
+    return {**_tversky(config, given), "gamma": config.focal_tversky_gamma}
+
+
+def _ohem(config: LossConfig, given: Given) -> dict[str, Any]:
+    return {**_by_pixel(config, given), "threshold": config.ohem_threshold, "min_kept": config.ohem_min_kept}
+
+
+def _rmi(config: LossConfig, given: Given) -> dict[str, Any]:
+    return {"radius": config.rmi_radius, "pool": config.rmi_pool}
+
+
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(cross_entropy, pixel_weight, _by_pixel),
+    "cross_entropy": Loss(cross_entropy, pixel_weight, _cross_entropy),
     "focal": Loss(focal, pixel_weight, _focal),
-    "dice": Loss(dice, labelled_images),
+    "dice": Loss(dice, labelled_images, _dice),
+    "jaccard": Loss(jaccard, labelled_images),
+    "tversky": Loss(tversky, labelled_images, _tversky),
+    "focal_tversky": Loss(focal_tversky, labelled_images, _focal_tversky),
+    "mcc": Loss(mcc, labelled_images),
+    "lovasz": Loss(lovasz, labelled_images),
+    "ohem": Loss(ohem, labelled_images, _ohem),
+    "boundary": Loss(boundary, labelled_images),
+    "rmi": Loss(rmi, labelled_images, _rmi),
 }
 
 
@@ -76,6 +115,9 @@ class Criterion(Protocol):
     def names(self) -> tuple[str, ...]:
         """The name of each of the T terms, for logs."""
 
+    def at(self, progress: float) -> "Criterion":
+        """Return what is minimised when `progress` of the run, in [0, 1), is over; the same T terms."""
+
     def normalizers(self, target: torch.Tensor) -> torch.Tensor:
         """Return each term's divisor for ids [B, H, W]: float [T]. They are added up over micro-batches and ranks."""
 
@@ -85,11 +127,22 @@ class Criterion(Protocol):
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One loss of a sum, with its weight in it and the options it is called with."""
+    """One loss of a sum, with its weight in it and the options it is called with.
+
+    factors: what the weight is multiplied by at the start and at the end of the run, where it is scheduled.
+    """
 
     name: str
     weight: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    factors: tuple[float, float] | None = None
+
+    def at(self, progress: float) -> "LossTerm":
+        """Return the term with its weight when `progress` of the run, in [0, 1), is over; a pure function."""
+        if self.factors is None:
+            return self
+        first, last = self.factors
+        return replace(self, weight=self.weight * (first + (last - first) * progress), factors=None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +157,12 @@ class WeightedLoss:
     def names(self) -> tuple[str, ...]:
         """The name of each term, as in `LOSSES`."""
         return tuple(term.name for term in self.terms)
+
+    def at(self, progress: float) -> Self:
+        """Return the sum with the weights it has when `progress` of the run, in [0, 1), is over."""
+        if all(term.factors is None for term in self.terms):
+            return self
+        return replace(self, terms=tuple(term.at(progress) for term in self.terms))
 
     def normalizers(self, target: torch.Tensor) -> torch.Tensor:
         """Return each term's divisor for ids [B, H, W]: float [number of terms]."""
@@ -166,7 +225,7 @@ def build_loss(
     alpha = None if config.alpha is None else torch.tensor(config.alpha, dtype=torch.float32, device=device)
     given = Given(weights, alpha, compiled)
     terms = tuple(
-        LossTerm(name, weight, loss.options(config, given))
+        LossTerm(name, weight, loss.options(config, given), config.schedule.get(name))
         for name, loss in LOSSES.items()
         if (weight := getattr(config, name)) > 0
     )

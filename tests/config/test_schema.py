@@ -27,7 +27,9 @@ def test_every_loss_that_the_config_has_can_be_built_alone(name: str) -> None:
 
     config = LossConfig(**{other: float(other == name) for other in LossConfig().weights})
     loss = build_loss(config, num_classes=2, ignore_index=255, class_weights=None, device=torch.device("cpu"))
-    (value,) = loss.sums(torch.tensor([[[[0.0]], [[1.0]]]]), torch.ones(1, 1, 1, dtype=torch.uint8))
+    target = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    target[:, 4:9, 3:12] = 1
+    (value,) = loss.sums(torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(0)), target)
     assert value.isfinite()
     assert value > 0
 

@@ -226,6 +226,27 @@ def test_a_run_that_repeats_rare_images_goes_on_as_the_straight_one(
     assert not all(torch.equal(straight.weights[name], other.weights[name]) for name in straight.weights)
 
 
+@pytest.mark.parametrize("stop_step", [1, 4])
+def test_a_run_whose_loss_weights_are_scheduled_goes_on_as_the_straight_one(
+    make_config: MakeConfig, tmp_path: Path, stop_at: Callable[[int], None], stop_step: int
+) -> None:
+    settings = ("loss.boundary=0.1", "loss.label_smoothing=0.1", "loss.schedule={boundary: [0, 1]}")
+    weights = []
+    for name, step in (("straight", -1), ("stopped", stop_step)):
+        config = make_config(tmp_path / name, *settings)
+        stop_at(step)
+        assert train(config).finished == (step == -1)
+        stop_at(-1)
+        if step >= 0:
+            assert train(config, resume=True).finished
+        weights.append(Checkpoint.load(tmp_path / name / "checkpoints" / "last.pt").weights)
+    straight, stopped = weights
+    assert all(torch.equal(straight[name], stopped[name]) for name in straight)
+    train(make_config(tmp_path / "constant", *settings[:2]))
+    other = Checkpoint.load(tmp_path / "constant" / "checkpoints" / "last.pt").weights
+    assert not all(torch.equal(straight[name], other[name]) for name in straight)
+
+
 # ---- stopping, and going on by itself
 
 

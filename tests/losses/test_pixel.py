@@ -37,6 +37,47 @@ def test_loss_and_gradient_are_those_of_the_formula_also_where_probabilities_und
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
 
 
+def smoothed(logits: torch.Tensor, target: torch.Tensor, smoothing: float, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with the distribution q, in float64, by autograd."""
+    num_classes, labelled = logits.shape[1], target != 255
+    ids = target.where(labelled, 0).long()
+    q = (1 - smoothing) * F.one_hot(ids, num_classes).movedim(3, 1) + smoothing / num_classes
+    factor = weights.double()[ids] * labelled
+    return -(factor * (q * F.log_softmax(logits.double(), dim=1)).sum(dim=1)).sum() / factor.sum()
+
+
+@pytest.mark.parametrize("spread", [1.0, 200.0])
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_label_smoothing_is_cross_entropy_with_a_mixed_truth(
+    memory_format: torch.memory_format, smoothing: float, spread: float
+) -> None:
+    logits, target, weights = batch(spread=spread)
+    leaf = logits.detach().to(memory_format=memory_format).requires_grad_()
+    found = cross_entropy(leaf, target, class_weights=weights, label_smoothing=smoothing)
+    (gradient,) = torch.autograd.grad(found, leaf)
+    expected = smoothed(leaf, target, smoothing, weights)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+    assert not gradient.movedim(1, 3)[target == 255].any()
+
+
+def test_label_smoothing_without_class_weights_is_that_of_pytorch() -> None:
+    logits, target, _ = batch()
+    expected = F.cross_entropy(logits, target.long(), ignore_index=255, label_smoothing=0.2)
+    torch.testing.assert_close(cross_entropy(logits, target, label_smoothing=0.2), expected)
+
+
+def test_label_smoothing_of_0_keeps_every_bit() -> None:
+    logits, target, weights = batch()
+    results = []
+    for options in ({}, {"label_smoothing": 0.0}):
+        loss = cross_entropy(logits, target, class_weights=weights, **options)
+        results.append((loss, *torch.autograd.grad(loss, logits)))
+    assert all(torch.equal(found, expected) for found, expected in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_gradient_has_the_dtype_and_memory_order_of_the_logits(
@@ -115,12 +156,15 @@ def test_nothing_but_the_gradient_is_made_of_the_logits_size() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gamma", [2.0])  # 0 leaves out what 2 has, and takes ten more seconds to compile
-def test_compiled_is_the_same_up_to_rounding(gamma: float) -> None:
+@pytest.mark.parametrize(("gamma", "smoothing"), [(2.0, 0.0), (0.0, 0.1)])  # what neither has, both have
+def test_compiled_is_the_same_up_to_rounding(gamma: float, smoothing: float) -> None:
     logits, target, weights = batch()
     normalizer = torch.tensor(7.0)
     results = []
     for compiled in (False, True):
-        loss = pixel_loss(logits, target, normalizer, gamma=gamma, factors=weights, ignore_index=255, compiled=compiled)
+        loss = pixel_loss(
+            logits, target, normalizer, gamma=gamma, factors=weights, ignore_index=255, smoothing=smoothing,
+            compiled=compiled,
+        )  # fmt: skip
         results.append((loss, *torch.autograd.grad(loss, logits)))
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)

@@ -1,5 +1,6 @@
+import inspect
 import itertools
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,12 +9,25 @@ from segkit.config.schema import ClassWeighting, LossConfig
 from segkit.errors import ConfigError
 from segkit.losses.class_weights import class_weights
 from segkit.losses.cross_entropy import cross_entropy, focal, pixel_weight, weight_by_lookup
-from segkit.losses.dice import dice, sums_by_comparison, sums_by_scatter
+from segkit.losses.dice import dice
+from segkit.losses.overlap import sums_by_comparison, sums_by_scatter
 from segkit.losses.table import LOSSES, Given, WeightedLoss, build_criterion, build_loss
 
 B, C, H, W = 3, 4, 8, 9
 CPU = torch.device("cpu")
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
+OPTIONS: dict[str, dict[str, Any]] = {"rmi": {"radius": 2, "pool": 2}}  # which images of this size have room for
+
+
+def value(name: str, *args: Any, **options: Any) -> torch.Tensor:
+    """Return a loss of the table, with options that small images allow."""
+    return LOSSES[name].function(*args, **{**OPTIONS.get(name, {}), **options})
+
+
+def weighted(name: str) -> dict[str, Any]:
+    """Return the class weights as an option of a loss, if it takes them."""
+    takes = "class_weights" in inspect.signature(LOSSES[name].function).parameters
+    return {"class_weights": WEIGHTS} if takes else {}
 
 
 def batch(seed: int = 0, *, ignored: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,11 +95,11 @@ def test_dice_is_its_formula_by_image_over_the_classes_of_its_truth() -> None:
     torch.testing.assert_close(dice(logits, target), 1 - torch.stack(scores).mean())
 
 
-def test_a_perfect_prediction_costs_nothing() -> None:
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_perfect_prediction_costs_nothing(name: str) -> None:
     _, target = batch(ignored=0)
     logits = 50 * torch.nn.functional.one_hot(target.long(), C).permute(0, 3, 1, 2).float()
-    for loss in LOSSES.values():
-        assert float(loss.function(logits, target)) == pytest.approx(0, abs=1e-5)
+    assert float(value(name, logits, target)) == pytest.approx(0, abs=1e-5)
 
 
 # ---- what every loss must do
@@ -97,7 +111,7 @@ def test_ignored_pixels_add_nothing_to_loss_and_gradient(name: str) -> None:
     changed = logits.detach().clone()
     changed[(target == 255)[:, None].expand_as(changed)] += 100
     changed.requires_grad_()
-    loss, other = LOSSES[name].function(logits, target), LOSSES[name].function(changed, target)
+    loss, other = value(name, logits, target), value(name, changed, target)
     torch.testing.assert_close(loss, other)
     other.backward()
     assert changed.grad is not None
@@ -108,7 +122,7 @@ def test_ignored_pixels_add_nothing_to_loss_and_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_without_a_label_gives_0_and_zero_gradient(name: str) -> None:
     logits, target = batch()
-    loss = LOSSES[name].function(logits, torch.full_like(target, 255))
+    loss = value(name, logits, torch.full_like(target, 255))
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -120,7 +134,7 @@ def test_a_batch_without_a_label_gives_0_and_zero_gradient(name: str) -> None:
 def test_extreme_logits_give_finite_loss_and_gradient(name: str, size: float) -> None:
     logits, target = batch()
     extreme = (size * logits.detach()).requires_grad_()
-    loss = LOSSES[name].function(extreme, target)
+    loss = value(name, extreme, target)
     loss.backward()
     assert torch.isfinite(loss)
     assert extreme.grad is not None
@@ -128,37 +142,71 @@ def test_extreme_logits_give_finite_loss_and_gradient(name: str, size: float) ->
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_a_logit_that_is_no_number_reaches_the_loss(name: str) -> None:
+    logits, target = batch()
+    spoilt = logits.detach().clone()
+    spoilt[0, 1][target[0] != 255] = torch.nan  # training stops at a non-finite loss, and shows where
+    assert value(name, spoilt, target).isnan()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_in_half_precision_give_finite_loss_and_gradient(name: str, dtype: torch.dtype) -> None:
+    logits, target = batch()
+    half = (20 * logits.detach()).to(dtype).requires_grad_()
+    loss = value(name, half, target)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert half.grad is not None
+    assert half.grad.dtype == dtype
+    assert torch.isfinite(half.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_image_of_one_class_gives_finite_loss_and_gradient(name: str) -> None:
+    logits, target = batch()
+    loss = value(name, logits, torch.full_like(target, 2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_memory_order_and_half_precision_change_nothing_but_rounding(name: str) -> None:
     logits, target = batch()
-    expected = LOSSES[name].function(logits, target)
+    expected = value(name, logits, target)
     last = logits.detach().to(memory_format=torch.channels_last)
-    torch.testing.assert_close(LOSSES[name].function(last, target), expected)
-    torch.testing.assert_close(LOSSES[name].function(last.bfloat16(), target), expected, rtol=0.02, atol=0.01)
-    assert LOSSES[name].function(last.bfloat16(), target).dtype == torch.float32
+    torch.testing.assert_close(value(name, last, target), expected)
+    torch.testing.assert_close(value(name, last.bfloat16(), target), expected, rtol=0.02, atol=0.01)
+    assert value(name, last.bfloat16(), target).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_parts_of_a_batch_divided_by_the_whole_add_up_to_the_whole(name: str) -> None:
     logits, target = batch()
     target[0, :4] = 255  # parts of unequal weight
-    options = {} if name == "dice" else {"class_weights": WEIGHTS}
+    options = weighted(name)
     whole = LOSSES[name].divisor(target, **options)
-    parts = [LOSSES[name].function(logits[k : k + 1], target[k : k + 1], **options, normalizer=whole) for k in range(B)]
-    torch.testing.assert_close(sum(parts), LOSSES[name].function(logits, target, **options))
+    parts = [value(name, logits[k : k + 1], target[k : k + 1], **options, normalizer=whole) for k in range(B)]
+    expected = value(name, logits, target, **options)
+    torch.testing.assert_close(sum(parts), expected)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (sum(parts), expected)]
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     torch.manual_seed(0)
-    logits = torch.randn(1, 3, 2, 3, requires_grad=True)
-    target = torch.tensor([[[0, 1, 255], [2, 1, 0]]], dtype=torch.uint8)
-    LOSSES[name].function(logits, target).backward()
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    target = torch.tensor([[[0, 1, 255, 1], [2, 1, 0, 0], [1, 1, 2, 0], [0, 0, 0, 255]]], dtype=torch.uint8)
+    value(name, logits, target).backward()
     assert logits.grad is not None
     for index in [(0, 0, 0, 0), (0, 2, 1, 1), (0, 1, 0, 2)]:
         moved = [logits.detach().clone() for _ in range(2)]
         moved[0][index] += 1e-2
         moved[1][index] -= 1e-2
-        slope = (LOSSES[name].function(moved[0], target) - LOSSES[name].function(moved[1], target)) / 2e-2
+        slope = (value(name, moved[0], target) - value(name, moved[1], target)) / 2e-2
         assert float(logits.grad[index]) == pytest.approx(slope.item(), abs=1e-3)
 
 
@@ -186,35 +234,36 @@ def test_ignored_pixels_may_hold_anything() -> None:
     assert torch.isfinite(focal(spoilt, target))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("with_weights", [False, True])
 @pytest.mark.parametrize("ignore_index", [-100, -1, 256])
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_ignore_index_that_no_mask_can_hold_is_refused_by_every_loss(
-    name: str, ignore_index: int, weighted: bool
+    name: str, ignore_index: int, with_weights: bool
 ) -> None:
     logits, target = batch()
-    weights = {"class_weights": WEIGHTS if weighted else None}
-    options = weights if name != "dice" else {}
+    weights = {"class_weights": WEIGHTS if with_weights else None}
+    options = weighted(name) if with_weights else {}
     with pytest.raises(ValueError, match=f"ignore_index: found {ignore_index}, expected 0..255"):
-        LOSSES[name].function(logits, target.long(), ignore_index=ignore_index, **options)
+        value(name, logits, target.long(), ignore_index=ignore_index, **options)
     with pytest.raises(ValueError, match=f"ignore_index: found {ignore_index}, expected 0..255"):
         LOSSES[name].divisor(target.long(), ignore_index=ignore_index, **weights)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("with_weights", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
-def test_any_value_of_a_mask_can_be_the_ignored_one(name: str, weighted: bool) -> None:
+def test_any_value_of_a_mask_can_be_the_ignored_one(name: str, with_weights: bool) -> None:
     logits, target = batch()
-    options = {"class_weights": WEIGHTS if weighted else None} if name != "dice" else {}
-    expected = LOSSES[name].function(logits, target.where(target != 2, 255), **options)
+    options = weighted(name) if with_weights else {}
+    expected = value(name, logits, target.where(target != 2, 255), **options)
     moved = target.where(target != 255, 2)  # class 2 is ignored now, as well as what was
-    torch.testing.assert_close(LOSSES[name].function(logits, moved, ignore_index=2, **options), expected)
+    torch.testing.assert_close(value(name, logits, moved, ignore_index=2, **options), expected)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_has_its_key_and_takes_its_options(name: str) -> None:
     logits, target = batch()
-    config = LossConfig(**{**dict.fromkeys(LOSSES, 0), name: 0.5})  # a key `loss.NAME`, or this fails
+    weights: dict[str, Any] = {**dict.fromkeys(LOSSES, 0), name: 0.5}
+    config = LossConfig(**weights, rmi_pool=2)  # a key `loss.NAME`, or this fails
     loss = build_loss(config, num_classes=C, ignore_index=255, class_weights=WEIGHTS.tolist(), device=CPU)
     assert loss.names == (name,)
     expected = 0.5 * LOSSES[name].function(logits, target, **LOSSES[name].options(config, Given(WEIGHTS)))
@@ -270,6 +319,44 @@ def test_sums_combined_are_the_loss() -> None:
     torch.testing.assert_close(
         loss.combine(loss.sums(logits, target), loss.normalizers(target)), loss(logits, target).total
     )
+
+
+# ---- weights that change over the run
+
+
+def scheduled() -> WeightedLoss:
+    config = LossConfig(cross_entropy=0.5, dice=2, schedule={"dice": (0, 1), "cross_entropy": (1, 0.2)})
+    return build_loss(config, num_classes=C, ignore_index=255, class_weights=None, device=CPU)
+
+
+@pytest.mark.parametrize(("progress", "weights"), [(0, (0.5, 0)), (0.25, (0.4, 0.5)), (1, (0.1, 2))])
+def test_a_scheduled_weight_runs_linearly_from_its_first_factor_to_its_last(
+    progress: float, weights: tuple[float, float]
+) -> None:
+    logits, target = batch()
+    value = scheduled().at(progress)(logits, target)
+    terms = torch.stack([cross_entropy(logits, target), dice(logits, target)])
+    torch.testing.assert_close(value.total, (torch.tensor(weights) * terms).sum())
+    torch.testing.assert_close(value.terms, terms.detach())  # what is logged stays unweighted
+
+
+def test_a_schedule_leaves_the_terms_their_names_and_divisors() -> None:
+    _, target = batch()
+    loss, later = scheduled(), scheduled().at(0.5)
+    assert later.names == loss.names
+    assert torch.equal(later.normalizers(target), loss.normalizers(target))
+
+
+def test_validation_takes_scheduled_weights_as_they_are_written() -> None:
+    logits, target = batch()
+    loss = scheduled()
+    combined = loss.combine(loss.sums(logits, target), loss.normalizers(target))
+    torch.testing.assert_close(combined, 0.5 * cross_entropy(logits, target) + 2 * dice(logits, target))
+
+
+def test_a_loss_without_a_schedule_is_the_same_object_at_every_step() -> None:
+    loss = mixed()
+    assert loss.at(0.3) is loss
 
 
 def test_a_model_without_a_criterion_is_trained_by_the_configured_loss() -> None:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segkit.config.schema import RunConfig
-from segkit.losses.table import LossConfig, LossValue, WeightedLoss, build_criterion, build_loss
+from segkit.config.schema import LossConfig, RunConfig
+from segkit.losses.table import LossValue, WeightedLoss, build_criterion, build_loss
 from segkit.models.table import MODELS, Model, build_model
 from segkit.train import train
 
@@ -31,6 +31,9 @@ class Shares(nn.Module):
 class ShareError:
     loss: WeightedLoss
     names: tuple[str, ...] = ("shares",)
+
+    def at(self, progress: float) -> "ShareError":
+        return self
 
     def normalizers(self, target: torch.Tensor) -> torch.Tensor:
         return torch.tensor([float(len(target))])
