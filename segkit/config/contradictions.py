@@ -132,6 +132,11 @@ def _excluding(config: RunConfig) -> list[str]:
             f"train.sharding: {train.sharding} can't be combined with optim.name: muon, which takes each weight as a "
             "whole matrix; choose adamw"
         )
+    if train.sharding != "none" and train.freeze:
+        problems.append(
+            f"train.sharding: {train.sharding} can't be combined with train.freeze: its losses differ from those of "
+            "unsharded training; leave one out"
+        )
     if data.ignore_values == "rest" and data.mask_values is None:
         problems.append("data.ignore_values: 'rest' needs data.mask_values, which list what is not the rest")
     if repeated := sorted({str(view) for view in tta if tta.count(view) > 1}):

@@ -134,6 +134,7 @@ def test_the_same_setting_where_it_has_an_effect_is_fine(text: str) -> None:
         ("train: {sharding: fsdp2, compile: true}", "train.sharding: fsdp2 can't be combined with train.compile"),
         ("train: {sharding: fsdp2, sync_bn: true}", "train.sync_bn"),
         ("train: {sharding: fsdp2, gradient_compression: fp16}", "train.gradient_compression"),
+        ("train: {sharding: fsdp2, freeze: {encoder.*: 2}}", "can't be combined with train.freeze"),
         ("data: {ignore_values: rest}", "needs data.mask_values"),
     ],
 )
