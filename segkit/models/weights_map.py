@@ -8,7 +8,7 @@
     std: [0.229, 0.224, 0.225]
 
 The first pattern that fits a name counts; a name that none fits stays as it is. Our names are those of the encoder, the
-network or the whole model, as `segkit models --tensors` lists them.
+network or the whole model; docs/models.md says how to list them.
 """
 
 import re
