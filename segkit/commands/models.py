@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     say(f"{'':<44} {'params M':>9} {'GFLOPs':>8}  pretrained weights, licence", *map(_line, entries), "")
     say(f"GFLOPs: of one image of 512x512, two per multiply-add; architectures: of {NUM_CLASSES} classes.")
+    if any(entry.flops is None for entry in entries) and counted:
+        say("-: can't be built or run at that size, as many transformers, whose images have a fixed size.")
     if not counted:
         say(f"Of more than {COUNTED} matches encoders aren't counted; name fewer, or add --all.")
     if arguments.pattern is None:

