@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
+from segkit.inference.features import last_map_of_encoder, list_layers
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.models.unet_classic import ENCODERS, ClassicUnet
@@ -99,6 +100,14 @@ def test_a_file_of_an_encoder_alone_leaves_the_range_of_input(tmp_path: Path) ->
     torch.save(ClassicUnet("vgg16", None, 3, 2).encoder.state_dict(), tmp_path / "vgg16.pth")
     model = classic("vgg16", pretrained=str(tmp_path / "vgg16.pth"))
     assert model.mean.flatten().tolist() == pytest.approx([255 * mean for mean in (0.485, 0.456, 0.406)])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "last"), [("vgg16", "network.vgg.features.29"), ("resnet50", "network.resnet.layer4")]
+)
+def test_features_find_the_encoders_last_layer(encoder: str, last: str) -> None:
+    layers = list_layers(classic(encoder, classes=2).eval(), np.zeros((32, 32, 3), np.uint8))
+    assert last_map_of_encoder(layers) == last
 
 
 def test_other_encoders_are_refused() -> None:
