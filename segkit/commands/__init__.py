@@ -5,7 +5,8 @@ returns the exit code; segkit/cli.py lists them. They import nothing heavy at th
 at once.
 
 train, plan, tune, plot_schedule, lr_find, eval, score, report, compare, suspects, rank, features, postprocess,
-calibrate, export, bench, serve, summary, predict, check, convert, download, split, demo: what is typed behind `segkit`.
+calibrate, export, bench, serve, summary, models,
+predict, check, convert, download, split, demo: what is typed behind `segkit`.
 words: settings among the words of a command line. output: what is printed, and by which rank. figures: options of the
 commands that score.
 """

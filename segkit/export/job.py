@@ -214,7 +214,7 @@ def _about(paths: Sequence[Path], checkpoints: Sequence[Checkpoint], settings: E
         temperature=first.temperature if len(checkpoints) == 1 else None,
         size_hw=None if settings.any_size else first.config.data.canvas,
         weights=tuple((path.name, _digest(path)) for path in paths),
-        licence=_licence(first.config.model.encoder, first.config.model.pretrained),
+        licence=_licence(first),
     )
 
 
@@ -223,8 +223,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _licence(encoder: str, pretrained: str) -> str:
-    """Return the licence of an encoder's pretrained weights, as timm knows it."""
+def _licence(checkpoint: Checkpoint) -> str:
+    """Return the licence of the weights that training started from: as noted then, else as timm knows it."""
+    encoder, pretrained = checkpoint.config.model.encoder, checkpoint.config.model.pretrained
+    if checkpoint.pretrained:
+        return str(checkpoint.pretrained)
     if pretrained == "none":
         return "none: trained from scratch"
     known = timm.models.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None

@@ -77,7 +77,8 @@ def last_map_of_encoder(layers: Sequence[Layer]) -> str:
     Raises:
         ConfigError: the encoder has none.
     """
-    names = [layer.name for layer in layers if "encoder." in layer.name and len(layer.shape) == 4]
+    encoders = ("encoder.", "vgg.", "resnet.")  # the latter are unet_classic's
+    names = [layer.name for layer in layers if any(e in layer.name for e in encoders) and len(layer.shape) == 4]
     if not names:
         raise ConfigError(
             "--layer: the encoder has no layer with maps [B, C, H, W]; name one of those that --list shows"

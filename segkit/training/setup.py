@@ -197,6 +197,7 @@ class Run:
             optimizer=whole(state.optimizer.state_dict(), keep=first),
             scaler=state.scaler.state_dict(),
             zoom=self.data.survey.median_fit(self.config.data.canvas),
+            pretrained=state.segmenter.origin,
         ).on_host()
 
     def save(self, saver: BackgroundSaver, best: Scores | None) -> None:
@@ -242,7 +243,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
 
     # ---- model, loss, optimizer
     torch.manual_seed(settings.seed)
-    segmenter = build_model(config.model, len(data.classes), pretrained=old is None)
+    segmenter = build_model(config.model, len(data.classes), pretrained=old is None, classes=data.classes.names)
     check_freeze(settings, segmenter)
     segmenter.to_device(device, channels_last=settings.channels_last)
     if settings.sync_bn and ranks.size > 1:
@@ -262,6 +263,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
     if old:
         restore(segmenter, old.weights, model=config.model)
+        segmenter.origin = old.pretrained
         if average and old.ema:
             restore(average.model, old.ema, model=config.model)
             average.updates = old.ema_updates
@@ -352,6 +354,10 @@ def _describe(run: Run, weights: list[float] | None, *, resumed: bool) -> None:
         steps_per_epoch=run.steps_per_epoch, lr=run.lr,
     )  # fmt: skip
     log.info("%s", about_run)
+    if (origin := run.state.segmenter.origin) is not None:
+        log.info("weights from %s", origin)
+        if origin.is_non_commercial:
+            log.warning("warning: the licence of these weights, %s, excludes commercial use", origin.licence)
     if step >= run.num_steps:
         log.info("resume  nothing left to do: step %d of %d; raise train.epochs to train on", step, run.num_steps)
     elif resumed:

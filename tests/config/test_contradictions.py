@@ -20,6 +20,8 @@ def refused(text: str) -> str:
     ("text", "key"),
     [
         ("loss: {gamma: 3}", "loss.gamma"),
+        ("model: {weights_map: map.yaml}", "model.weights_map"),
+        ("model: {weights_map: map.yaml, pretrained: none}", "model.weights_map"),
         ("loss: {alpha: [1, 1]}", "loss.alpha"),
         ("loss: {cross_entropy: 0, dice: 1, class_weights: log}", "loss.class_weights"),
         ("loss: {cross_entropy: 0, dice: 1, label_smoothing: 0.1}", "loss.label_smoothing"),
@@ -93,6 +95,7 @@ def test_a_setting_without_effect_is_an_error(text: str, key: str) -> None:
         "data: {cache: ram, cache_gib: 1}",
         "data: {layout: webdataset, cache_gib: 1}",
         "optim: {schedule: step, step_epochs: [3], step_factor: 0.5}",
+        "model: {weights_map: map.yaml, pretrained: theirs.pth}",
         "loss: {gamma: 2.0}",  # the default is no setting
     ],
 )
@@ -164,3 +167,10 @@ def test_contradictions_are_refused(text: str, words: str) -> None:
 )
 def test_settings_that_go_together_are_fine(text: str) -> None:
     config(text)
+
+
+def test_the_classic_unet_and_the_weights_of_hed_are_for_their_own_encoders() -> None:
+    assert "unet_classic takes vgg16 or resnet50" in refused("model: {name: unet_classic}")
+    assert "hed is a VGG16" in refused("model: {pretrained: hed}")
+    config("model: {name: unet_classic, encoder: resnet50}")
+    config("model: {name: unet_classic, encoder: vgg16, pretrained: hed}")

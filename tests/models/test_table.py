@@ -11,6 +11,7 @@ from segkit.models.table import IMAGENET_MEAN, MODELS, build_model
 SPECIAL = {
     "dpt": {"encoder": "tu-vit_tiny_patch16_224.augreg_in21k", "options": {"dynamic_img_size": True}},
     "segformer": {"encoder": "mit_b0"},
+    "unet_classic": {"encoder": "vgg16"},  # it takes vgg16 and resnet50 alone
 }
 
 
