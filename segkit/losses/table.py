@@ -4,8 +4,8 @@ Every loss divides by what it summed over (weights of labelled pixels, or images
 nothing, and a batch without a label gives 0 and zero gradient. `normalizer` replaces the divisor of the given batch by
 that of the whole batch, of which it is a part: so micro-batches and ranks add up to exactly the whole.
 
-To add a loss: a function, one line in `LOSSES`, and the weight's key, `loss.NAME` (config/learning_sections.py, with a test that
-compares). Settings of its own are fields of LossConfig too, which its line turns into arguments.
+To add a loss: a function, one line in `LOSSES`, and the weight's key, `loss.NAME` (config/learning_sections.py, with a
+test that compares). Settings of its own are fields of LossConfig too, which its line turns into arguments.
 """
 
 from collections.abc import Callable, Mapping, Sequence
