@@ -128,6 +128,7 @@ def _train(
         )  # fmt: skip
         for step in range(progress.step, run.num_steps):
             epoch, position = divmod(step, run.steps_per_epoch)  # both from 0
+            at_end = position == run.steps_per_epoch - 1
 
             # (a) once in a while: an epoch begins; what was frozen thaws
             if bar is None:
@@ -151,12 +152,14 @@ def _train(
             seed_step(settings.seed, step, ranks.rank)
             buffers = state.snapshot_buffers() if skipping else []
             step_loss = torch.zeros((), device=device)
-            step_terms = torch.zeros(len(criterion.names), device=device)
+            step_terms = torch.zeros(len(run.term_names), device=device)
             for part, batch in enumerate(micro):  # images uint8 [b, 3, H, W], masks uint8 [b, H, W]
                 with gradient_exchange(network, wanted=part == len(micro) - 1):  # once, after the last part
                     with autocast(device, run.precision):
                         logits = network(batch.images)  # [b, C, H, W]
                     share = criterion(logits, batch.masks, normalizers)
+                    if run.teacher:
+                        share = run.teacher.add_to(share, logits, batch.images)
                     state.scaler.scale(share.total * ranks.size).backward()  # DDP averages
                 step_loss += share.total.detach()
                 step_terms += share.terms
@@ -166,10 +169,12 @@ def _train(
 
             # (d) update, or leave it out
             names = [name for batch in micro for name in batch.names]
-            if settings.clip_norm or skipping:
+            if unscaled := settings.clip_norm > 0 or skipping:
                 state.scaler.unscale_(state.optimizer)
             if settings.clip_norm:
                 nn.utils.clip_grad_norm_(segmenter.parameters(), settings.clip_norm)
+            if at_end and ranks.is_first and run.unsharded is None:  # shards of a gradient have no norm
+                folder.add_gradients(segmenter, epoch + 1, scale=1.0 if unscaled else state.scaler.get_scale())
             if skipping and not state.all_finite(step_loss):
                 state.skip_step(buffers)
                 line = divergence.skip(step, lr=lr, names=names)
@@ -184,9 +189,6 @@ def _train(
                     state.average.update(segmenter)
                 state.epoch_loss += step_loss
                 state.epoch_terms += step_terms
-            at_end = position == run.steps_per_epoch - 1
-            if at_end and ranks.is_first and run.unsharded is None:  # shards of a gradient have no norm
-                folder.add_gradients(segmenter, epoch + 1, scale=state.scaler.get_scale())
             state.optimizer.zero_grad(set_to_none=True)
             progress.step = step + 1
             watch.lap("update")
@@ -210,7 +212,7 @@ def _train(
                 if (epoch + 1) % config.eval.every == 0 or epoch + 1 == settings.epochs:
                     model = run.model_to_validate()
                     validation = run.validation.score(model)
-                terms = dict(zip(criterion.names, state.term_means(run.steps_per_epoch), strict=True))
+                terms = dict(zip(run.term_names, state.term_means(run.steps_per_epoch), strict=True))
                 row = state.close_epoch(
                     epoch + 1, lr=lr, num_steps=run.steps_per_epoch, batch_size=settings.fixed_batch_size,
                     seconds=seconds, validation=validation,

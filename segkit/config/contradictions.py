@@ -32,6 +32,9 @@ def _without_effect(config: RunConfig) -> list[str]:
             "data.canvas",
         ),
         "model.weights_map": (from_file, "a file of weights in model.pretrained"),
+        "data.more_images": (bool(config.distill.teachers), "distill.teachers, which say what is on them"),
+        "distill.weight": (bool(config.distill.teachers), "distill.teachers"),
+        "distill.temperature": (bool(config.distill.teachers), "distill.teachers"),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
         "loss.alpha": (loss.focal > 0, "loss.focal > 0"),
         "loss.class_weights": (
@@ -116,6 +119,8 @@ def _excluding(config: RunConfig) -> list[str]:
             f"loss.rmi: training images of {canvas[0]}x{canvas[1]} hold no region of {loss.rmi_radius}x"
             f"{loss.rmi_radius} cells of {loss.rmi_pool}x{loss.rmi_pool} pixels; lower loss.rmi_radius or loss.rmi_pool"
         )
+    if data.more_images and (data.layout == "webdataset" or data.sampler != "uniform"):
+        problems.append("data.more_images: needs data.layout: voc or folders, and data.sampler: uniform")
     if augment.scale[0] > augment.scale[1]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
     problems += _schedule_problems(optim)

@@ -58,6 +58,11 @@ class DataConfig:
         "pixels without a label: unexpected, or (scribbles, points) ignore: crops hold labelled pixels then, and masks "
         "without any are no fault for `segkit check`",
     )
+    more_images: str = key(
+        "",
+        "voc, folders: a folder of images without masks, trained on beside the split, every pixel ignored; for "
+        "distill.teachers, which label them",
+    )
     canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = key(
         (512, 512), "height, width that the network sees; images are letterboxed onto it", evaluable=True
     )

@@ -57,6 +57,17 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    teachers: tuple[str, ...] = key(
+        (),
+        "checkpoints (of several the mean counts), or an exported model: their class probabilities are learned too, "
+        "at every pixel; [] is off",
+    )
+    weight: Positive = key(1.0, "weight of the teachers' term beside the losses")
+    temperature: Positive = key(1.0, "what logits are divided by first: above 1, unlikely classes matter more")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     epochs: Count = key(100, "passes over the training split", resumable=True)
     batch_size: Count | Literal["auto"] = key(
@@ -177,6 +188,7 @@ class RunConfig:
     model: ModelConfig = section(ModelConfig, "")
     loss: LossConfig = section(LossConfig, "a weighted sum; 0 is off")
     optim: OptimConfig = section(OptimConfig, "the optimizer, and its learning rate over the run")
+    distill: DistillConfig = section(DistillConfig, "learning from trained models (Hinton et al. 2015)")
     train: TrainConfig = section(TrainConfig, "how long, on what, and what is saved")
     eval: EvalConfig = section(EvalConfig, "validation during training, and `segkit eval`")
     report: ReportConfig = section(ReportConfig, "where a training writes its figures")

@@ -13,14 +13,16 @@ from segkit.errors import DataError
 def read_pair(
     item: Item, reader: MaskReader, *, reduction: Callable[[tuple[int, int]], int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return uint8 RGB [h, w, 3] and its class ids uint8 [h, w].
+    """Return uint8 RGB [h, w, 3] and its class ids uint8 [h, w]; of an item without a mask every pixel is ignored.
 
     `reduction` says by how much an image of (height, width) may be shrunk, where its format gains from that.
 
     Raises:
         DataError: a file is broken, holds unknown ids, or the two differ in size.
     """
-    assert item.mask is not None, item
+    if item.mask is None:
+        image = read_image(item.image, reduction=reduction(image_size_hw(item.image)) if reduction else 1)
+        return image, np.full(image.shape[:2], reader.classes.ignore_index, np.uint8)
     mask = reader(item.mask)
     factor = reduction(mask.shape) if reduction else 1
     image = read_image(item.image, reduction=factor)

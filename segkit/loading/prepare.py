@@ -13,13 +13,17 @@ from segkit.datasets.files import file_size
 from segkit.datasets.layouts import Item, list_items, resolve_classes
 from segkit.datasets.masks import build_mask_reader
 from segkit.datasets.survey import Survey, survey
+from segkit.datasets.unlabelled import list_unlabelled
 from segkit.errors import DataError, summarize
 from segkit.loading.batch_plan import shard_sizes
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Two splits whose every file has been examined. `held_out` names the share that `val_fraction` drew, if any."""
+    """Two splits whose every file has been examined. `held_out` names the share that `val_fraction` drew, if any.
+
+    `train` ends with the images of data.more_images, which have no mask; `survey` is of the others.
+    """
 
     classes: Classes
     train: list[Item]
@@ -69,6 +73,8 @@ def prepare_data(data: DataConfig, *, seed: int, held_out: Collection[str] | Non
             "nothing to learn; check the label files, and data.mask_values"
         )
     survey(val, reader, title=f"checking {data.val}")
+    if data.more_images:
+        train = [*train, *list_unlabelled(Path(data.more_images))]
     drawn = [item.name for item in val] if data.val_fraction else None
     return PreparedData(classes, train, val, found, drawn)
 

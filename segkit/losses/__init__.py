@@ -8,6 +8,6 @@ dice: soft Dice. tversky: Tversky, focal Tversky and Jaccard. mcc: Matthews corr
 overlap: what those three are made of: sums by image and class, and means over both.
 lovasz: Lovasz-softmax, the surrogate of IoU.
 boundary: distances to the truth's regions.
-rmi: region mutual information.
+rmi: region mutual information. distillation: class probabilities of a teacher.
 class_weights: weights of the classes from their frequency (no torch).
 """

@@ -51,6 +51,7 @@ from segkit.runtime.machine import keep_freed_memory
 from segkit.runtime.ranks import Ranks, data_parallel, synchronize_batch_norm, unused_parameters
 from segkit.runtime.sharding import fit_state, gathered, shard, whole
 from segkit.training.console import describe_data, describe_run
+from segkit.training.distillation import Teacher, build_teacher, check_distillable
 from segkit.training.divergence import Divergence
 from segkit.training.ema import MovingAverage
 from segkit.training.freezing import check_freeze, frozen_at, set_trained
@@ -72,6 +73,7 @@ def build_plan(config: RunConfig, data: PreparedData, *, num_ranks: int = 1) -> 
     """
     settings = config.train
     views = expected_views(config.data, data.survey.presence)
+    views += (1.0,) * (len(data.train) - len(views))  # images without masks
     return BatchPlan(
         len(data.train), settings.fixed_batch_size, settings.seed, settings.accumulate, num_ranks,
         shard_sizes(data.train), views,
@@ -113,6 +115,12 @@ class Run:
     example: torch.Tensor  # one canvas, to try the network with
     unused: set[str]  # parameters that no output depends on
     unsharded: Segmenter | None
+    teacher: Teacher | None
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The name of each term of the loss."""
+        return (*self.criterion.names, *(("distillation",) if self.teacher else ()))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -260,6 +268,10 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         device=device, compiled=settings.compile,
     )  # fmt: skip
     criterion = build_criterion(loss, MODELS[config.model.name].criterion)
+    check_distillable(config, has_logits=criterion is loss)
+    teacher = build_teacher(
+        config, data.classes.names, device=device, precision=precision, canvas_hw=training_set.recipe.canvas_hw
+    )
     average = MovingAverage(segmenter, decay=settings.ema) if settings.ema else None
     if old:
         restore(segmenter, old.weights, model=config.model)
@@ -283,9 +295,8 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         scaler.load_state_dict(old.scaler or {})
     same_ranks = len(progress.epoch_losses) == ranks.size
     mine = progress.epoch_losses[ranks.rank] if same_ranks else sum(progress.epoch_losses) / ranks.size
-    terms = [0.0] * len(
-        criterion.names
-    )  # also where a checkpoint has them of other ranks, or from before they were kept
+    # also where a checkpoint has them of other ranks, or from before they were kept
+    terms = [0.0] * (len(criterion.names) + (teacher is not None))
     if len(progress.epoch_terms) == ranks.size:
         terms = progress.epoch_terms[ranks.rank]
     dtype = sum_dtype(device)
@@ -297,7 +308,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     validation = Validation(validation_set, config.eval.batch_size, ranks, loss)
     run = Run(
         config, folder, ranks, device, precision, data, plan, training_set, validation, criterion, lr, state, example,
-        unused, unsharded,
+        unused, unsharded, teacher,
     )  # fmt: skip
 
     # ---- what would fail after an hour fails here; only then is the folder touched
