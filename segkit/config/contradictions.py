@@ -121,6 +121,11 @@ def _excluding(config: RunConfig) -> list[str]:
         )
     if data.more_images and (data.layout == "webdataset" or data.sampler != "uniform"):
         problems.append("data.more_images: needs data.layout: voc or folders, and data.sampler: uniform")
+    if augment.partners and data.layout == "webdataset":
+        problems.append(
+            f"augment.{augment.partners[0]}: needs other images at random, which data.layout: webdataset reads in "
+            "order; leave it out"
+        )
     if augment.scale[0] > augment.scale[1]:
         problems.append(f"augment.scale: found {list(augment.scale)}, expected [smallest, largest]")
     problems += _schedule_problems(optim)

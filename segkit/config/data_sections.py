@@ -106,3 +106,29 @@ class AugmentConfig:
     hue: Fraction = key(0.1, "hue times 1 +- hue; 0 is off")
     saturation: Fraction = key(0.7, "saturation times 1 +- saturation; 0 is off")
     value: Fraction = key(0.3, "brightness times 1 +- value; 0 is off")
+    vflip: Fraction = key(0.0, "probability of mirroring top to bottom, for images from above; 0 is off")
+    quarter_turns: Fraction = key(0.0, "probability of turning by 90, 180 or 270 degrees; 0 is off")
+    rotate: Annotated[float, Ge(0), Le(180)] = key(0.0, "degrees: turn by an angle in +- this; 0 is off")
+    shear: Annotated[float, Ge(0), Le(45)] = key(0.0, "degrees: slant rows and columns by angles in +- this; 0 is off")
+    perspective: Annotated[float, Ge(0), Le(0.25)] = key(
+        0.0, "move each corner of the canvas by up to this share of its sides; 0 is off"
+    )
+    brightness: Fraction = key(0.0, "add a part of white in +- this to every pixel; 0 is off")
+    contrast: Fraction = key(0.0, "stretch tones about the middle one by 1 +- contrast; 0 is off")
+    gamma: Annotated[float, Ge(0), Le(2)] = key(0.0, "tones to the power of 2 to an exponent in +- this; 0 is off")
+    clahe: Fraction = key(0.0, "probability of raising the contrast within tiles (CLAHE); 0 is off")
+    grey: Fraction = key(0.0, "probability of losing all colour; 0 is off")
+    channel_drop: Fraction = key(0.0, "probability of losing one of red, green and blue; 0 is off")
+    blur: Fraction = key(0.0, "probability of a Gaussian blur, sigma 0.3 to 2 pixels; 0 is off")
+    noise: Fraction = key(0.0, "probability of Gaussian noise, deviation 2 to 16 of 255; 0 is off")
+    jpeg: Fraction = key(0.0, "probability of JPEG artefacts, quality 25 to 75; 0 is off")
+    mosaic: Fraction = key(0.0, "probability of showing four images, one in each quarter; 0 is off")
+    cutmix: Fraction = key(0.0, "probability of filling a rectangle with another image (CutMix); 0 is off")
+    classmix: Fraction = key(0.0, "probability of pasting half of the classes of another image (ClassMix); 0 is off")
+    copy_paste: Fraction = key(0.0, "probability of pasting a rare class of another image; 0 is off")
+    cutout: Fraction = key(0.0, "probability of a grey rectangle whose pixels are ignored (CutOut); 0 is off")
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """The keys that are on of which a sample needs other images."""
+        return tuple(name for name in ("mosaic", "cutmix", "classmix", "copy_paste") if getattr(self, name))

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from segkit.datasets.layouts import Item
 from segkit.datasets.masks import MaskReader
 from segkit.datasets.reading import read_pair
+from segkit.loading.augment.mixing import mix
 from segkit.loading.augment.pipeline import Recipe, augment
 from segkit.loading.batch_plan import Key
 from segkit.loading.cache import PixelCache
@@ -69,7 +70,15 @@ class TrainingSet(Dataset[Sample]):
         """
         epoch, view = key
         occurrence, index = divmod(view, len(self.items))
-        return augment(self.recipe, sample_rng(self.seed, epoch, index, occurrence), *self._decoded(index), out=out)
+        rng = sample_rng(self.seed, epoch, index, occurrence)
+        sample = augment(self.recipe, rng, *self._decoded(index), out=out)
+        if self.recipe.mixes:
+
+            def partner() -> tuple[np.ndarray, np.ndarray]:
+                return augment(self.recipe, rng, *self._decoded(int(rng.integers(len(self.items)))))
+
+            mix(self.recipe.mixes, rng, sample, partner, ignore_index=self.recipe.ignore_index)
+        return sample
 
     def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         cached = self.cache.get(index) if self.cache else None

@@ -1,7 +1,8 @@
 """What training does to an image and its mask: a list of steps, built from the table `STEPS`.
 
 To add an augmentation, write a GeometricStep or a PhotometricStep, and a line in `STEPS`. The list is the usual one of
-U-Net and VOC pipelines: aspect jitter, scale, position, flip, then HSV jitter.
+U-Net and VOC pipelines: aspect jitter, scale, position, flip, then HSV jitter; everything else is off by default.
+What is made of several images is in mixing.py.
 """
 
 import functools
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from segkit.config.schema import AugmentConfig
+from segkit.loading.augment.degrading import Blur, Jpeg, Noise
 from segkit.loading.augment.geometric import (
     Aspect,
     Flip,
@@ -24,7 +26,10 @@ from segkit.loading.augment.geometric import (
     Size,
     rarity,
 )
+from segkit.loading.augment.matrices import Perspective, QuarterTurns, Rotation, Shear, VerticalFlip
+from segkit.loading.augment.mixing import MIXES, Mix
 from segkit.loading.augment.photometric import HsvJitter, PhotometricStep
+from segkit.loading.augment.tones import ChannelDrop, Clahe, Grey, Tones
 from segkit.loading.augment.warp import Change, warp
 
 Step = GeometricStep | PhotometricStep
@@ -45,6 +50,22 @@ STEPS: dict[str, Callable[[AugmentConfig, Sequence[int]], Step | None]] = {
         if config.hue or config.saturation or config.value
         else None
     ),
+    "vflip": lambda config, _: VerticalFlip(config.vflip) if config.vflip else None,
+    "quarter_turns": lambda config, _: QuarterTurns(config.quarter_turns) if config.quarter_turns else None,
+    "shear": lambda config, _: Shear(config.shear) if config.shear else None,
+    "rotate": lambda config, _: Rotation(config.rotate) if config.rotate else None,
+    "perspective": lambda config, _: Perspective(config.perspective) if config.perspective else None,
+    "tones": lambda config, _: (
+        Tones(config.brightness, config.contrast, config.gamma)
+        if config.brightness or config.contrast or config.gamma
+        else None
+    ),
+    "clahe": lambda config, _: Clahe(config.clahe) if config.clahe else None,
+    "grey": lambda config, _: Grey(config.grey) if config.grey else None,
+    "channel_drop": lambda config, _: ChannelDrop(config.channel_drop) if config.channel_drop else None,
+    "blur": lambda config, _: Blur(config.blur) if config.blur else None,
+    "noise": lambda config, _: Noise(config.noise) if config.noise else None,
+    "jpeg": lambda config, _: Jpeg(config.jpeg) if config.jpeg else None,
 }
 
 
@@ -59,6 +80,7 @@ class Recipe:
     canvas_hw: Size
     fit_hw: Size
     ignore_index: int
+    mixes: tuple[Mix, ...] = ()  # what is then made of several samples
 
     def reduction(self, size_hw: Size) -> int:
         """Return by how much (1, 2, 4 or 8) an image can be shrunk beforehand without ever having to grow here.
@@ -88,10 +110,11 @@ def build_augment(
     """
     if labelled_crops:
         config = replace(config, rare_crops=1.0)
-    assert class_pixels or not config.rare_crops, "augment.rare_crops needs class_pixels"
+    assert class_pixels or not (config.rare_crops or config.copy_paste), "rarity needs class_pixels"
     built = [build(config, class_pixels) for build in STEPS.values()]
     steps = tuple(step for step in built if step is not None)
-    return Recipe(steps, canvas_hw=config.crop or canvas_hw, fit_hw=canvas_hw, ignore_index=ignore_index)
+    mixes = tuple(made for make in MIXES.values() if (made := make(config, class_pixels)) is not None)
+    return Recipe(steps, canvas_hw=config.crop or canvas_hw, fit_hw=canvas_hw, ignore_index=ignore_index, mixes=mixes)
 
 
 def augment(

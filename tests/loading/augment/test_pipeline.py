@@ -21,7 +21,20 @@ ALONE = {  # every step of the table, with the others off
     "flip": {"flip": 0.5},
     "rare_crops": {"rare_crops": 1.0, "scale": (1, 4)},
     "hsv": {"value": 0.2},
+    "vflip": {"vflip": 0.5},
+    "quarter_turns": {"quarter_turns": 1},
+    "shear": {"shear": 20},
+    "rotate": {"rotate": 45},
+    "perspective": {"perspective": 0.15},
+    "tones": {"brightness": 0.05, "contrast": 0.1, "gamma": 0.1},
+    "clahe": {"clahe": 1},
+    "grey": {"grey": 1},
+    "channel_drop": {"channel_drop": 1},
+    "blur": {"blur": 1},
+    "noise": {"noise": 1},
+    "jpeg": {"jpeg": 1},
 }
+TONES = ("clahe", "grey", "channel_drop")  # after which an image no longer tells its mask
 
 
 def draw_image(hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +61,7 @@ def test_the_tests_know_every_step_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("hw", [(48, 64), (30, 90), (200, 100), (5, 5)])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", [name for name in STEPS if name not in TONES])
 def test_image_and_mask_go_the_same_way(name: str, hw: tuple[int, int]) -> None:
     recipe = build(replace(OFF, **ALONE[name]))
     for seed in range(8):
