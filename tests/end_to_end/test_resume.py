@@ -20,7 +20,7 @@ from segkit import train as module
 from segkit.cli import main
 from segkit.commands.train import RESUMABLE
 from segkit.config.reading import dump_config
-from segkit.config.schema import RunConfig
+from segkit.config.schema import LossConfig, RunConfig
 from segkit.datasets.images import image_size_hw
 from segkit.errors import CheckpointError, RunFolderError, TrainingDiverged
 from segkit.inference.predictor import Predictor
@@ -227,10 +227,11 @@ def test_a_run_that_repeats_rare_images_goes_on_as_the_straight_one(
 
 
 @pytest.mark.parametrize("stop_step", [1, 4])
-def test_a_run_whose_loss_weights_are_scheduled_goes_on_as_the_straight_one(
+def test_a_run_of_every_loss_with_scheduled_weights_goes_on_as_the_straight_one(
     make_config: MakeConfig, tmp_path: Path, stop_at: Callable[[int], None], stop_step: int
 ) -> None:
-    settings = ("loss.boundary=0.1", "loss.label_smoothing=0.1", "loss.schedule={boundary: [0, 1]}")
+    losses = [f"loss.{name}=0.1" for name in LossConfig().weights]
+    settings = (*losses, "loss.label_smoothing=0.1", "loss.schedule={boundary: [0, 1], rmi: [1, 0.5]}")
     weights = []
     for name, step in (("straight", -1), ("stopped", stop_step)):
         config = make_config(tmp_path / name, *settings)
@@ -242,7 +243,7 @@ def test_a_run_whose_loss_weights_are_scheduled_goes_on_as_the_straight_one(
         weights.append(Checkpoint.load(tmp_path / name / "checkpoints" / "last.pt").weights)
     straight, stopped = weights
     assert all(torch.equal(straight[name], stopped[name]) for name in straight)
-    train(make_config(tmp_path / "constant", *settings[:2]))
+    train(make_config(tmp_path / "constant", *settings[:-1]))
     other = Checkpoint.load(tmp_path / "constant" / "checkpoints" / "last.pt").weights
     assert not all(torch.equal(straight[name], other[name]) for name in straight)
 

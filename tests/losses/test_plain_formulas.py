@@ -29,7 +29,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
-def by_pixel(cost: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]) -> Plain:
+def by_pixel(cost: Plain) -> Plain:
     """Return the mean of cost(p, log p, truth) over labelled pixels, weighted by class."""
 
     def mean(logits: torch.Tensor, target: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -42,7 +42,7 @@ def by_pixel(cost: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]) ->
     return mean
 
 
-def by_image(cost: Callable[..., torch.Tensor]) -> Plain:
+def by_image(cost: Plain) -> Plain:
     """Return the mean over labelled images of cost(logits [C, H, W], target [H, W])."""
 
     def mean(logits: torch.Tensor, target: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -52,7 +52,7 @@ def by_image(cost: Callable[..., torch.Tensor]) -> Plain:
     return mean
 
 
-def by_class(cost: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Plain:
+def by_class(cost: Plain) -> Plain:
     """Return the mean over labelled images, and the classes of each, of cost(p_c, t_c) of its labelled pixels."""
 
     def of_image(logits: torch.Tensor, target: torch.Tensor, **options: Any) -> torch.Tensor:
