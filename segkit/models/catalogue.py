@@ -26,6 +26,7 @@ from segkit.models.wheels import HED_WHEEL, IMAGENET_WHEELS
 _OWN = {
     "dpt": ModelConfig("dpt", "tu-vit_base_patch16_224.augreg_in21k", "none", options={"dynamic_img_size": True}),
     "unet_classic": ModelConfig("unet_classic", "vgg16", "none"),
+    "pidnet": ModelConfig("pidnet", "pidnet_s", "none"),
 }
 NUM_CLASSES = 21  # those of Pascal VOC
 

