@@ -126,7 +126,7 @@ def _train(
             stop, divergence, ranks, device, first_step=progress.step, max_steps=max_steps,
             save_every_steps=settings.checkpoint_every_steps, save_every_minutes=settings.checkpoint_every_minutes,
         )  # fmt: skip
-        for step in range(progress.step, run.num_steps):
+        for step in range(progress.step, progress.step if run.is_stale else run.num_steps):
             epoch, position = divmod(step, run.steps_per_epoch)  # both from 0
             at_end = position == run.steps_per_epoch - 1
 
@@ -236,7 +236,7 @@ def _train(
                     state.stop_clock()
                 run.save(saver, best)
                 requests.saved()
-            if asked.stop:
+            if asked.stop or (at_end and run.is_stale):
                 break
         ranks.first(saver.wait)  # the others stay as long: torchrun would end the first one with them
 
@@ -247,7 +247,7 @@ def _train(
     scores = None
     if progress.best_confusion is not None:
         scores = ConfusionMatrix.from_counts(progress.best_confusion, num_images=len(run.data.val)).scores()
-    finished = progress.step >= run.num_steps
+    finished = progress.step >= run.num_steps or run.is_stale
     if finished and ranks.is_first:
         folder.finish(scores)
     folder.close()

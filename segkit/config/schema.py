@@ -70,6 +70,11 @@ class DistillConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     epochs: Count = key(100, "passes over the training split", resumable=True)
+    patience: Annotated[int, Ge(0)] = key(
+        0,
+        "end when so many validations in a row bring no better mIoU (early stopping); 0: train all epochs",
+        resumable=True,
+    )
     batch_size: Count | Literal["auto"] = key(
         8, "images per step, over all processes and micro-batches together; auto: for `segkit plan` only"
     )

@@ -135,6 +135,13 @@ class Run:
         """The steps at which frozen parameters begin to train."""
         return thaw_steps(self.config.train, steps_per_epoch=self.steps_per_epoch)
 
+    @property
+    def is_stale(self) -> bool:
+        """True if train.patience has run out: too many validations without a better mIoU, up to the present step."""
+        since = self.state.progress.step // self.steps_per_epoch - self.state.progress.best_epoch
+        patience = self.config.train.patience
+        return patience > 0 and since >= patience * self.config.eval.every
+
     def lr_factor(self, step: int) -> float:
         """Return what every learning rate is multiplied by at a step (from 0)."""
         return lr_factor(

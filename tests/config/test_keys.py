@@ -5,7 +5,8 @@ from segkit.config.schema import RunConfig
 
 def test_a_resumed_run_may_change_where_files_are_and_how_long_how_and_on_what_it_runs() -> None:
     assert set(RESUMABLE) == {
-        "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.workers", "train.start_method",
+        "run", "data.root", "data.cache", "data.cache_gib", "train.epochs", "train.patience", "train.workers",
+        "train.start_method",
         "train.device", "train.clip_norm", "train.on_nonfinite", "train.checkpoint_every_steps",
         "train.checkpoint_every_minutes", "train.timeout_minutes", "train.sharding", "train.profile", "eval.every",
         "eval.batch_size", "eval.pictures", "eval.tta", "report.trackers", "report.histograms", "report.tensorboard",

@@ -124,6 +124,27 @@ def test_a_finished_run_may_go_on_for_more_epochs(make_config: MakeConfig, tmp_p
     assert [row["epoch"] for row in log_of(tmp_path / "run")] == ["1", "2"]
 
 
+def test_a_run_without_progress_ends_where_its_patience_does(make_config: MakeConfig, tmp_path: Path) -> None:
+    words = ["train.epochs=40", "optim.lr=1e-12"]  # BatchNorm settles, and then nothing changes
+    ended = train(make_config(tmp_path, *words, "train.patience=2"))
+    assert ended.finished
+    assert not ended.stopped
+    with (tmp_path / "log.csv").open() as file:
+        mious = [float(row["miou"]) for row in csv.DictReader(file)]
+    assert len(mious) < 40
+    best = [mious.index(max(mious[: k + 1])) for k in range(len(mious))]
+    waited = [k - best[k] for k in range(len(mious))]
+    assert waited[-1] == 2
+    assert max(waited[:-1]) < 2
+    step = Checkpoint.load(tmp_path / "checkpoints" / "last.pt").progress.step
+    assert step == 3 * len(mious)
+    again = train(make_config(tmp_path, *words, "train.patience=2"), resume=True)
+    assert again.finished
+    assert Checkpoint.load(tmp_path / "checkpoints" / "last.pt").progress.step == step
+    train(make_config(tmp_path, *words, "train.patience=3"), resume=True)
+    assert Checkpoint.load(tmp_path / "checkpoints" / "last.pt").progress.step > step
+
+
 def test_the_same_config_and_seed_give_the_same_numbers(make_config: MakeConfig, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train(make_config(tmp_path / name, f"train.seed={seed}", "train.epochs=1"))
