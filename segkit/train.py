@@ -146,10 +146,13 @@ def _train(
             # (b) load this rank's micro-batches, and learn what the whole batch's losses are divided by
             micro = [next(batches) for _ in range(settings.accumulate)]
             watch.lap("loading")
+            seed_step(settings.seed, step, ranks.rank)
+            if run.self_training:  # the moving average labels what has no label
+                micro = [run.self_training.label(batch) for batch in micro]
+                second = ranks.sum(run.self_training.normalizers(criterion, micro))
             normalizers = ranks.sum(torch.stack([criterion.normalizers(batch.masks) for batch in micro]).sum(dim=0))
 
             # (c) forward, backward: each part contributes its share of the whole batch's loss
-            seed_step(settings.seed, step, ranks.rank)
             buffers = state.snapshot_buffers() if skipping else []
             step_loss = torch.zeros((), device=device)
             step_terms = torch.zeros(len(run.term_names), device=device)
@@ -160,6 +163,8 @@ def _train(
                     share = criterion(logits, batch.masks, normalizers)
                     if run.teacher:
                         share = run.teacher.add_to(share, logits, batch.images)
+                    if run.self_training:
+                        share = run.self_training.add_to(share, criterion, logits, batch, second)
                     state.scaler.scale(share.total * ranks.size).backward()  # DDP averages
                 step_loss += share.total.detach()
                 step_terms += share.terms

@@ -32,7 +32,13 @@ def _without_effect(config: RunConfig) -> list[str]:
             "data.canvas",
         ),
         "model.weights_map": (from_file, "a file of weights in model.pretrained"),
-        "data.more_images": (bool(config.distill.teachers), "distill.teachers, which say what is on them"),
+        "data.more_images": (
+            bool(config.distill.teachers) or config.semi.weight > 0,
+            "distill.teachers or semi.weight: someone who says what is on them",
+        ),
+        "semi.weight": (config.train.ema > 0, "train.ema, the moving average that is the teacher"),
+        "semi.threshold": (config.semi.weight > 0, "semi.weight > 0"),
+        "semi.mix": (config.semi.weight > 0, "semi.weight > 0"),
         "distill.weight": (bool(config.distill.teachers), "distill.teachers"),
         "distill.temperature": (bool(config.distill.teachers), "distill.teachers"),
         "loss.gamma": (loss.focal > 0, "loss.focal > 0"),
@@ -119,6 +125,8 @@ def _excluding(config: RunConfig) -> list[str]:
             f"loss.rmi: training images of {canvas[0]}x{canvas[1]} hold no region of {loss.rmi_radius}x"
             f"{loss.rmi_radius} cells of {loss.rmi_pool}x{loss.rmi_pool} pixels; lower loss.rmi_radius or loss.rmi_pool"
         )
+    if config.semi.weight and train.sharding != "none":
+        problems.append(f"semi.weight: can't be combined with train.sharding: {train.sharding}; leave one out")
     if data.more_images and (data.layout == "webdataset" or data.sampler != "uniform"):
         problems.append("data.more_images: needs data.layout: voc or folders, and data.sampler: uniform")
     if augment.partners and data.layout == "webdataset":

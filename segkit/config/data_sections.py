@@ -61,7 +61,7 @@ class DataConfig:
     more_images: str = key(
         "",
         "voc, folders: a folder of images without masks, trained on beside the split, every pixel ignored; for "
-        "distill.teachers, which label them",
+        "distill.teachers, or the moving average (semi), which label them",
     )
     canvas: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] = key(
         (512, 512), "height, width that the network sees; images are letterboxed onto it", evaluable=True

@@ -16,7 +16,7 @@ from segkit.config.data_sections import AugmentConfig as AugmentConfig
 from segkit.config.data_sections import DataConfig as DataConfig
 from segkit.config.data_sections import LayoutName as LayoutName
 from segkit.config.data_sections import SamplerName as SamplerName
-from segkit.config.fields import Count, NonNegative, Positive, key, section
+from segkit.config.fields import Count, Fraction, NonNegative, Positive, key, section
 from segkit.config.learning_sections import ClassWeighting as ClassWeighting
 from segkit.config.learning_sections import DiceForm as DiceForm
 from segkit.config.learning_sections import LossConfig as LossConfig
@@ -65,6 +65,15 @@ class DistillConfig:
     )
     weight: Positive = key(1.0, "weight of the teachers' term beside the losses")
     temperature: Positive = key(1.0, "what logits are divided by first: above 1, unlikely classes matter more")
+
+
+@dataclass(frozen=True)
+class SemiConfig:
+    weight: NonNegative = key(
+        0.0, "weight of learning from what the moving average says of data.more_images, as in 1.0; 0 is off"
+    )
+    threshold: Fraction = key(0.9, "what it says counts where the class has at least this probability")
+    mix: Literal["classmix", "cutmix", "none"] = key("classmix", "how such images are mixed: {choices}")
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,7 @@ class RunConfig:
     loss: LossConfig = section(LossConfig, "a weighted sum; 0 is off")
     optim: OptimConfig = section(OptimConfig, "the optimizer, and its learning rate over the run")
     distill: DistillConfig = section(DistillConfig, "learning from trained models (Hinton et al. 2015)")
+    semi: SemiConfig = section(SemiConfig, "learning from images without masks (mean teacher)")
     train: TrainConfig = section(TrainConfig, "how long, on what, and what is saved")
     eval: EvalConfig = section(EvalConfig, "validation during training, and `segkit eval`")
     report: ReportConfig = section(ReportConfig, "where a training writes its figures")

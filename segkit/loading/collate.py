@@ -18,12 +18,13 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples side by side; `onehot` only where a caller asked for it."""
+    """Samples side by side; `onehot` only where a caller asked for it, `second` only in self-training."""
 
     images: torch.Tensor  # uint8 RGB [B, 3, H, W]
     masks: torch.Tensor  # uint8 [B, H, W]
     names: list[str]
     onehot: torch.Tensor | None = None  # float32 [B, H, W, C+1], last channel = ignored pixels
+    second: torch.Tensor | None = None  # uint8 [B, H, W]: what a teacher says, in self-training
 
 
 def collate(samples: Sequence[Sample], onehot_classes: int | None = None) -> Batch:

@@ -63,8 +63,9 @@ def build_teacher(
 
 def check_distillable(config: RunConfig, *, has_logits: bool) -> None:
     """Raises ConfigError for a model that isn't trained by per-pixel logits, which a teacher could be compared with."""
-    if config.distill.teachers and not has_logits:
-        raise ConfigError(
-            f"distill.teachers: {config.model.name} is not trained by logits of pixels, expected a model that is; "
-            "leave them out, or choose another model.name"
-        )
+    for key, asked in (("distill.teachers", config.distill.teachers), ("semi.weight", config.semi.weight)):
+        if asked and not has_logits:
+            raise ConfigError(
+                f"{key}: {config.model.name} is not trained by logits of pixels, expected a model that is; leave it "
+                "out, or choose another model.name"
+            )

@@ -60,6 +60,7 @@ from segkit.training.resume import check_continues, check_same_run, load_newest
 from segkit.training.run_folder import RunFolder
 from segkit.training.saver import BackgroundSaver, repair_best, save_run
 from segkit.training.schedule import lr_factor, scale_lr, thaw_steps
+from segkit.training.self_training import SelfTraining
 from segkit.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -116,11 +117,12 @@ class Run:
     unused: set[str]  # parameters that no output depends on
     unsharded: Segmenter | None
     teacher: Teacher | None
+    self_training: SelfTraining | None
 
     @property
     def term_names(self) -> tuple[str, ...]:
         """The name of each term of the loss."""
-        return (*self.criterion.names, *(("distillation",) if self.teacher else ()))
+        return (*self.criterion.names, *_added_terms(self.teacher, self.self_training))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -286,6 +288,9 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
         if average and old.ema:
             restore(average.model, old.ema, model=config.model)
             average.updates = old.ema_updates
+    self_training = None
+    if config.semi.weight and average:
+        self_training = SelfTraining(config.semi, average, data.classes.ignore_index, precision)
     example = torch.zeros(1, 3, *training_set.recipe.canvas_hw, device=device)
     unused = unused_parameters(segmenter, example) if ranks.size > 1 else set()
     unsharded = None
@@ -303,7 +308,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     same_ranks = len(progress.epoch_losses) == ranks.size
     mine = progress.epoch_losses[ranks.rank] if same_ranks else sum(progress.epoch_losses) / ranks.size
     # also where a checkpoint has them of other ranks, or from before they were kept
-    terms = [0.0] * (len(criterion.names) + (teacher is not None))
+    terms = [0.0] * (len(criterion.names) + len(_added_terms(teacher, self_training)))
     if len(progress.epoch_terms) == ranks.size:
         terms = progress.epoch_terms[ranks.rank]
     dtype = sum_dtype(device)
@@ -315,7 +320,7 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     validation = Validation(validation_set, config.eval.batch_size, ranks, loss)
     run = Run(
         config, folder, ranks, device, precision, data, plan, training_set, validation, criterion, lr, state, example,
-        unused, unsharded, teacher,
+        unused, unsharded, teacher, self_training,
     )  # fmt: skip
 
     # ---- what would fail after an hour fails here; only then is the folder touched
@@ -324,6 +329,11 @@ def set_up(config: RunConfig, folder: RunFolder, ranks: Ranks, *, resume: bool |
     if ranks.is_first:
         _describe(run, weights, resumed=old is not None)
     return run
+
+
+def _added_terms(teacher: Teacher | None, self_training: SelfTraining | None) -> tuple[str, ...]:
+    """Return the names of the terms that are added to those of the criterion, in their order."""
+    return (*(("distillation",) if teacher else ()), *(("self_training",) if self_training else ()))
 
 
 def _load_old(
