@@ -26,7 +26,7 @@ from segkit.errors import ConfigError
 
 ModelName = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
-    "segformer", "dpt", "lite_unet", "unet_classic", "pidnet",
+    "segformer", "dpt", "lite_unet", "unet_classic", "pidnet", "ddrnet",
 ]  # fmt: skip
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TrackerName = Literal["tensorboard", "csv", "wandb", "mlflow"]

@@ -27,6 +27,7 @@ _OWN = {
     "dpt": ModelConfig("dpt", "tu-vit_base_patch16_224.augreg_in21k", "none", options={"dynamic_img_size": True}),
     "unet_classic": ModelConfig("unet_classic", "vgg16", "none"),
     "pidnet": ModelConfig("pidnet", "pidnet_s", "none"),
+    "ddrnet": ModelConfig("ddrnet", "ddrnet_23_slim", "none"),
 }
 NUM_CLASSES = 21  # those of Pascal VOC
 

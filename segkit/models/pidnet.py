@@ -11,6 +11,16 @@ import torch
 from torch import nn
 
 from segkit.models.resize import resize
+from segkit.models.two_resolutions import (
+    Basic,
+    Bottleneck,
+    Pyramid,
+    SerialPyramid,
+    activated,
+    build_head,
+    normalised,
+    stage,
+)
 
 STRIDE = 64  # of the deepest features
 
@@ -51,9 +61,9 @@ class PidNet(nn.Module):
         super().__init__()
         size = SIZES[encoder_name]
         self.encoder = PidEncoder(size, in_channels)
-        self.seghead_p = _head(2 * size.width, size.head, classes)
-        self.seghead_d = _head(2 * size.width, size.width, 1)
-        self.final_layer = _head(4 * size.width, size.head, classes)
+        self.seghead_p = build_head(2 * size.width, size.head, classes)
+        self.seghead_d = build_head(2 * size.width, size.width, 1)
+        self.final_layer = build_head(4 * size.width, size.head, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | PidOutputs:
         """Return logits [B, C, H/8, W/8] for normalised images [B, 3, H, W]; in training mode all three heads."""
@@ -74,23 +84,23 @@ class PidEncoder(nn.Module):
             nn.Conv2d(in_channels, w, 3, stride=2, padding=1), nn.BatchNorm2d(w), nn.ReLU(),
             nn.Conv2d(w, w, 3, stride=2, padding=1), nn.BatchNorm2d(w), nn.ReLU(),
         )  # fmt: skip
-        self.layer1 = _stage(Basic, w, w, size.early)
-        self.layer2 = _stage(Basic, w, 2 * w, size.early, stride=2)
-        self.layer3 = _stage(Basic, 2 * w, 4 * w, size.late, stride=2)
-        self.layer4 = _stage(Basic, 4 * w, 8 * w, size.late, stride=2)
-        self.layer5 = _stage(Bottleneck, 8 * w, 8 * w, 2, stride=2)
+        self.layer1 = stage(Basic, w, w, size.early)
+        self.layer2 = stage(Basic, w, 2 * w, size.early, stride=2)
+        self.layer3 = stage(Basic, 2 * w, 4 * w, size.late, stride=2)
+        self.layer4 = stage(Basic, 4 * w, 8 * w, size.late, stride=2)
+        self.layer5 = stage(Bottleneck, 8 * w, 8 * w, 2, stride=2)
 
-        self.compression3, self.compression4 = _normalised(4 * w, 2 * w), _normalised(8 * w, 2 * w)
+        self.compression3, self.compression4 = normalised(4 * w, 2 * w), normalised(8 * w, 2 * w)
         self.pag3, self.pag4 = AttentionGuided(2 * w, w), AttentionGuided(2 * w, w)
-        self.layer3_ = _stage(Basic, 2 * w, 2 * w, size.early)
-        self.layer4_ = _stage(Basic, 2 * w, 2 * w, size.early)
-        self.layer5_ = _stage(Bottleneck, 2 * w, 2 * w, 1)
+        self.layer3_ = stage(Basic, 2 * w, 2 * w, size.early)
+        self.layer4_ = stage(Basic, 2 * w, 2 * w, size.early)
+        self.layer5_ = stage(Bottleneck, 2 * w, 2 * w, 1)
 
         edge = 2 * w if large else w
         self.layer3_d = Basic(2 * w, edge, relu=False)
-        self.layer4_d = Basic(edge, 2 * w, relu=False) if large else _stage(Bottleneck, w, w, 1)
-        self.layer5_d = _stage(Bottleneck, 2 * w, 2 * w, 1)
-        self.diff3, self.diff4 = _normalised(4 * w, edge, kernel=3), _normalised(8 * w, 2 * w, kernel=3)
+        self.layer4_d = Basic(edge, 2 * w, relu=False) if large else stage(Bottleneck, w, w, 1)
+        self.layer5_d = stage(Bottleneck, 2 * w, 2 * w, 1)
+        self.diff3, self.diff4 = normalised(4 * w, edge, kernel=3), normalised(8 * w, 2 * w, kernel=3)
 
         self.spp = SerialPyramid(16 * w, size.pyramid, 4 * w) if large else ParallelPyramid(16 * w, size.pyramid, 4 * w)
         self.dfm = EdgeGuided(4 * w) if large else LightEdgeGuided(4 * w)
@@ -117,48 +127,12 @@ class PidEncoder(nn.Module):
         return self.dfm(p, i, d), detail, edges
 
 
-class Basic(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016); `relu` at the end or left to what follows."""
-
-    expansion = 1
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int = 1, relu: bool = True) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = _conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels)
-        self.conv2, self.bn2 = _conv(channels, channels, 3), nn.BatchNorm2d(channels)
-        self.downsample = _shortcut(in_channels, channels, stride)
-        self.ends_with_relu = relu
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())) + (self.downsample(x) if self.downsample else x)
-        return y.relu() if self.ends_with_relu else y
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut, to twice the channels."""
-
-    expansion = 2
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int = 1, relu: bool = True) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = _conv(in_channels, channels, 1), nn.BatchNorm2d(channels)
-        self.conv2, self.bn2 = _conv(channels, channels, 3, stride), nn.BatchNorm2d(channels)
-        self.conv3, self.bn3 = _conv(channels, 2 * channels, 1), nn.BatchNorm2d(2 * channels)
-        self.downsample = _shortcut(in_channels, 2 * channels, stride)
-        self.ends_with_relu = relu
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
-        y = self.bn3(self.conv3(y)) + (self.downsample(x) if self.downsample else x)
-        return y.relu() if self.ends_with_relu else y
-
-
 class AttentionGuided(nn.Module):
     """Pag: context is let into the detail where the two agree (section 4.1, equation 2)."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.f_x, self.f_y = _normalised(channels, inner), _normalised(channels, inner)
+        self.f_x, self.f_y = normalised(channels, inner), normalised(channels, inner)
 
     def forward(self, detail: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         size = detail.shape[-2:]
@@ -171,7 +145,7 @@ class LightEdgeGuided(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv_p, self.conv_i = _normalised(channels, channels), _normalised(channels, channels)
+        self.conv_p, self.conv_i = normalised(channels, channels), normalised(channels, channels)
 
     def forward(self, p: torch.Tensor, i: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
         edge = d.sigmoid()
@@ -184,7 +158,7 @@ class EdgeGuided(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = _activated(channels, channels, kernel=3)
+        self.conv = activated(channels, channels, kernel=3)
 
     def forward(self, p: torch.Tensor, i: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
         edge = d.sigmoid()
@@ -192,97 +166,15 @@ class EdgeGuided(nn.Module):
         return fused
 
 
-class Pyramid(nn.Module):
-    """Means over ever larger surroundings, beside the features themselves; what is made of them is a subclass's."""
-
-    def __init__(self, in_channels: int, inner: int, out_channels: int) -> None:
-        super().__init__()
-        pools = (nn.AvgPool2d(5, 2, 2), nn.AvgPool2d(9, 4, 4), nn.AvgPool2d(17, 8, 8), nn.AdaptiveAvgPool2d(1))
-        self.scale0 = _activated(in_channels, inner)
-        for k, pool in enumerate(pools, start=1):
-            self.add_module(f"scale{k}", nn.Sequential(pool, *_activated(in_channels, inner)))
-        self.compression = _activated(5 * inner, out_channels)
-        self.shortcut = _activated(in_channels, out_channels)
-
-    def means(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Return the four means, at the size of the features."""
-        return [resize(self.get_submodule(f"scale{k}")(x), x.shape[-2:]) for k in range(1, 5)]
-
-
 class ParallelPyramid(Pyramid):
     """PAPPM (section 4.2): each mean is added to the features and convolved in a group of its own."""
 
     def __init__(self, in_channels: int, inner: int, out_channels: int) -> None:
         super().__init__(in_channels, inner, out_channels)
-        self.scale_process = _activated(4 * inner, 4 * inner, kernel=3, groups=4)
+        self.scale_process = activated(4 * inner, 4 * inner, kernel=3, groups=4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         own = self.scale0(x)
         processed = self.scale_process(torch.cat([mean + own for mean in self.means(x)], dim=1))
         found: torch.Tensor = self.compression(torch.cat([own, processed], dim=1)) + self.shortcut(x)
         return found
-
-
-class SerialPyramid(Pyramid):
-    """DAPPM (Hong et al. 2021): each mean is convolved with what the smaller one has become."""
-
-    def __init__(self, in_channels: int, inner: int, out_channels: int) -> None:
-        super().__init__(in_channels, inner, out_channels)
-        for k in range(1, 5):
-            self.add_module(f"process{k}", _activated(inner, inner, kernel=3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        levels = [self.scale0(x)]
-        for k, mean in enumerate(self.means(x), start=1):
-            levels.append(self.get_submodule(f"process{k}")(mean + levels[-1]))
-        found: torch.Tensor = self.compression(torch.cat(levels, dim=1)) + self.shortcut(x)
-        return found
-
-
-class Head(nn.Module):
-    """BatchNorm, 3x3 convolution, BatchNorm, 1x1 convolution to scores."""
-
-    def __init__(self, in_channels: int, inner: int, out_channels: int) -> None:
-        super().__init__()
-        self.bn1, self.conv1 = nn.BatchNorm2d(in_channels), _conv(in_channels, inner, 3)
-        self.bn2, self.conv2 = nn.BatchNorm2d(inner), nn.Conv2d(inner, out_channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
-        return scores
-
-
-def _head(in_channels: int, inner: int, out_channels: int) -> Head:
-    head = Head(in_channels, inner, out_channels)
-    for convolution in (head.conv1, head.conv2):
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return head
-
-
-def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False)
-
-
-def _activated(in_channels: int, out_channels: int, *, kernel: int = 1, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(), convolution)
-
-
-def _normalised(in_channels: int, out_channels: int, *, kernel: int = 1) -> nn.Sequential:
-    return nn.Sequential(_conv(in_channels, out_channels, kernel), nn.BatchNorm2d(out_channels))
-
-
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return nn.Sequential(_conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
-
-
-def _stage(
-    kind: type[Basic] | type[Bottleneck], in_channels: int, channels: int, blocks: int, *, stride: int = 1
-) -> nn.Sequential:
-    """Blocks in a row; the last of several, and a first bottleneck, leave their ReLU to what follows."""
-    first = kind(in_channels, channels, stride=stride, relu=kind is Basic)
-    width = channels * kind.expansion
-    rest = [kind(width, channels, relu=k < blocks - 1) for k in range(1, blocks)]
-    return nn.Sequential(first, *rest)

@@ -17,8 +17,8 @@ from segkit.losses.cross_entropy import cross_entropy
 from segkit.losses.overlap import labelled_images
 from segkit.losses.pixel import EPS
 from segkit.losses.table import LossValue, WeightedLoss
-from segkit.models.pidnet import STRIDE, PidOutputs
-from segkit.models.resize import resize
+from segkit.models.auxiliary_loss import aligned
+from segkit.models.pidnet import PidOutputs
 
 DETAIL, EDGE, AWARE = 0.4, 20.0, 1.0
 SURE = 0.8  # probability from which a pixel is taken for an edge
@@ -50,9 +50,7 @@ class PidLoss:
         """Return the loss of what the network gave, at stride 8 of the padded images, for ids [B, H, W]."""
         if normalizers is None:
             normalizers = self.normalizers(target)
-        height, width = target.shape[-2:]
-        padded = (height + -height % STRIDE, width + -width % STRIDE)
-        logits, detail, edges = (resize(each, padded)[..., :height, :width] for each in outputs)
+        logits, detail, edges = (aligned(each, target) for each in outputs)
         number, images = len(self.loss.names), normalizers[-1].clamp_min(EPS)
         main = self.loss(logits, target, normalizers[:number])
         second = self.loss(detail, target, normalizers[:number])

@@ -24,6 +24,9 @@ from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
 from segkit.models import peleenet as peleenet  # makes the encoder known to smp
 from segkit.models import pretrained as weights
+from segkit.models.auxiliary_loss import AuxiliaryLoss
+from segkit.models.ddrnet import SIZES as DDR_SIZES
+from segkit.models.ddrnet import DdrNet
 from segkit.models.group_norm import use_group_norm
 from segkit.models.initialise import initialise
 from segkit.models.lite_unet import LiteUnet
@@ -92,6 +95,7 @@ MODELS: dict[str, Model] = {
     "dpt": Model(smp.DPT),
     "lite_unet": Model(LiteUnet),
     "unet_classic": Model(ClassicUnet),
+    "ddrnet": Model(DdrNet, criterion=AuxiliaryLoss, encoders=tuple(DDR_SIZES)),
     "pidnet": Model(PidNet, criterion=PidLoss, encoders=tuple(PID_SIZES)),
 }
 

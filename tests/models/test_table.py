@@ -13,6 +13,7 @@ SPECIAL = {
     "segformer": {"encoder": "mit_b0"},
     "unet_classic": {"encoder": "vgg16"},  # it takes vgg16 and resnet50 alone
     "pidnet": {"encoder": "pidnet_s"},
+    "ddrnet": {"encoder": "ddrnet_23_slim"},
 }
 
 
@@ -31,7 +32,7 @@ def test_every_architecture_gives_logits_of_the_input_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_images_are_padded_to_the_networks_stride_as_checkpoints_were_trained(name: str) -> None:
-    assert build(name).stride == {"pan": 128, "pidnet": 64}.get(name, 32)
+    assert build(name).stride == {"pan": 128, "pidnet": 64, "ddrnet": 64}.get(name, 32)
 
 
 @pytest.mark.parametrize(
