@@ -38,6 +38,7 @@ def core() -> Any:
     freed in the opposite order, the stack of a freed one stays: the next signal, such as Ctrl-C or the end of a child
     process, kills the process (OpenVINO 2026.4). For those that others make: `signal_stack_kept`.
     """
+    silence_telemetry()
     import openvino
 
     core = openvino.Core()

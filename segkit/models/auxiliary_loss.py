@@ -4,22 +4,15 @@ The weight is that of PSPNet (Zhao et al. 2017, section 4) and of those who foll
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 
 from segkit.losses.table import LossValue, WeightedLoss
 from segkit.models.resize import resize
+from segkit.models.two_resolutions import AuxiliaryOutputs
 
 WEIGHT = 0.4
 STRIDE = 64  # of the networks that use it: what their images were padded to
-
-
-class AuxiliaryOutputs(NamedTuple):
-    """Logits [B, C, h, w] of the padded images, and those of the second head."""
-
-    logits: torch.Tensor
-    second: torch.Tensor
 
 
 @dataclass(frozen=True)

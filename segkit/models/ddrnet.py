@@ -10,9 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from segkit.models.auxiliary_loss import AuxiliaryOutputs
 from segkit.models.resize import resize
-from segkit.models.two_resolutions import Basic, Bottleneck, SerialPyramid, build_head, conv, normalised, stage
+from segkit.models.two_resolutions import (
+    AuxiliaryOutputs,
+    Basic,
+    Bottleneck,
+    SerialPyramid,
+    build_head,
+    conv,
+    normalised,
+    stage,
+)
 
 
 class Size(NamedTuple):

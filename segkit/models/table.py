@@ -24,7 +24,6 @@ from segkit.config.schema import ModelConfig
 from segkit.errors import ConfigError, WeightsError
 from segkit.models import peleenet as peleenet  # makes the encoder known to smp
 from segkit.models import pretrained as weights
-from segkit.models.auxiliary_loss import AuxiliaryLoss
 from segkit.models.ddrnet import SIZES as DDR_SIZES
 from segkit.models.ddrnet import DdrNet
 from segkit.models.group_norm import use_group_norm
@@ -33,7 +32,6 @@ from segkit.models.lite_unet import LiteUnet
 from segkit.models.origin import hub_origin
 from segkit.models.pidnet import SIZES as PID_SIZES
 from segkit.models.pidnet import PidNet
-from segkit.models.pidnet_loss import PidLoss
 from segkit.models.segmenter import Segmenter
 from segkit.models.unet_classic import ClassicUnet
 from segkit.models.weight_file import read_weights
@@ -59,6 +57,18 @@ def encoder_stride(network: nn.Module) -> int:
 def _pan_stride(network: nn.Module) -> int:
     """PAN halves its deepest features, of stride 16, three times more."""
     return math.lcm(128, encoder_stride(network))
+
+
+def _auxiliary_loss(loss: "WeightedLoss") -> "Criterion":
+    from segkit.models.auxiliary_loss import AuxiliaryLoss  # here: prediction needs no losses
+
+    return AuxiliaryLoss(loss)
+
+
+def _pid_loss(loss: "WeightedLoss") -> "Criterion":
+    from segkit.models.pidnet_loss import PidLoss
+
+    return PidLoss(loss)
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,8 @@ MODELS: dict[str, Model] = {
     "dpt": Model(smp.DPT),
     "lite_unet": Model(LiteUnet),
     "unet_classic": Model(ClassicUnet),
-    "ddrnet": Model(DdrNet, criterion=AuxiliaryLoss, encoders=tuple(DDR_SIZES)),
-    "pidnet": Model(PidNet, criterion=PidLoss, encoders=tuple(PID_SIZES)),
+    "ddrnet": Model(DdrNet, criterion=_auxiliary_loss, encoders=tuple(DDR_SIZES)),
+    "pidnet": Model(PidNet, criterion=_pid_loss, encoders=tuple(PID_SIZES)),
 }
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -1,9 +1,18 @@
 """What networks of two resolutions are made of: blocks, pyramids of means, heads (He et al. 2016; Hong et al. 2021)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
 from segkit.models.resize import resize
+
+
+class AuxiliaryOutputs(NamedTuple):
+    """What a network with a second head gives in training mode: logits [B, C, h, w], and those of that head."""
+
+    logits: torch.Tensor
+    second: torch.Tensor
 
 
 class Basic(nn.Module):

@@ -9,10 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.config.schema import LossConfig, ModelConfig, RunConfig
 from segkit.losses.table import build_loss
-from segkit.models.auxiliary_loss import WEIGHT, AuxiliaryLoss, AuxiliaryOutputs, aligned
+from segkit.models.auxiliary_loss import WEIGHT, AuxiliaryLoss, aligned
 from segkit.models.checkpoint import Checkpoint
 from segkit.models.segmenter import Segmenter
 from segkit.models.table import build_model
+from segkit.models.two_resolutions import AuxiliaryOutputs
 from segkit.train import train
 
 
