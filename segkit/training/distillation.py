@@ -7,6 +7,7 @@ import torch
 from segkit.config.schema import RunConfig
 from segkit.errors import CheckpointError, ConfigError
 from segkit.inference.backend import Backend
+from segkit.inference.exported import is_exported
 from segkit.inference.trained import make_ready, open_models
 from segkit.losses.distillation import distillation
 from segkit.losses.table import LossValue
@@ -56,7 +57,13 @@ def build_teacher(
             f"distill.teachers: {settings.teachers[0]} has the classes {', '.join(models[0].classes.names)}, expected "
             f"those of the data set: {', '.join(classes)}; give a teacher that was trained on them"
         )
-    ready = make_ready(models, device=str(device), precision=precision_name(precision), canvas_hw=canvas_hw)
+    own = is_exported(settings.teachers[0])  # its precision is fixed, and its runtime computes on the CPU
+    ready = make_ready(
+        models,
+        device="cpu" if own else str(device),
+        precision=None if own else precision_name(precision),
+        canvas_hw=canvas_hw,
+    )
     num_pixels = config.train.fixed_batch_size * canvas_hw[0] * canvas_hw[1]
     return Teacher(ready.backend, settings.weight, settings.temperature, num_pixels)
 

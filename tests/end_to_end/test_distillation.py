@@ -46,6 +46,19 @@ def test_its_term_is_logged_beside_the_others(make_config: MakeConfig, varied: P
     assert found["train_loss"] == pytest.approx(found["loss/cross_entropy"] + found["loss/distillation"], rel=1e-4)
 
 
+def test_an_exported_model_teaches_as_its_checkpoint_does(
+    make_config: MakeConfig, varied: Path, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed: pip install segkit[onnx]")
+    losses = []
+    for name, teacher in (("checkpoint", varied), ("onnx", exported("model.onnx"))):
+        words = [f"distill.teachers=[{teacher}]", "report.trackers=[csv]", "train.epochs=1"]
+        train(make_config(tmp_path / name, *words))
+        rows = list(csv.DictReader((tmp_path / name / "figures.csv").read_text().splitlines()))
+        losses.append({row["name"]: float(row["value"]) for row in rows}["loss/distillation"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 @pytest.mark.parametrize("parts", ["train.accumulate=2", "train.accumulate=1"])
 def test_a_resumed_run_equals_a_straight_one(make_config: MakeConfig, varied: Path, tmp_path: Path, parts: str) -> None:
     words = [f"distill.teachers=[{varied}]", parts]
