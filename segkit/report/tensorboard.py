@@ -1,5 +1,8 @@
 """What TensorBoard gets of a finished run's best checkpoint: precision over recall, the graph, embeddings."""
 
+import contextlib
+import io
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +14,7 @@ from torch import nn
 
 from segkit.datasets.images import read_image
 from segkit.datasets.layouts import list_items
+from segkit.errors import first_line
 from segkit.evaluation.measurement import Measured
 from segkit.evaluation.precision_recall import curves
 from segkit.imaging.letterbox import LetterBox
@@ -19,6 +23,8 @@ from segkit.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger(__name__)
 
 THRESHOLDS = 127  # points of a curve, as TensorBoard has them by default
 MOST_IMAGES = 256  # that are embedded
@@ -62,11 +68,14 @@ def _add_pr_curves(writer: "SummaryWriter", checkpoint: Checkpoint, measured: Me
 
 
 def _add_graph(writer: "SummaryWriter", checkpoint: Checkpoint, measured: Measured) -> None:
-    """Add the network as a graph, as it sees one canvas."""
+    """Add the network as a graph, as it sees one canvas; where it can't be traced that is told, and all."""
     example = torch.zeros(1, 3, *checkpoint.config.data.canvas)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the writer traces by TorchScript, which PyTorch has deprecated
-        writer.add_graph(checkpoint.build(), example, use_strict_trace=False)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints what it raises, too
+            warnings.simplefilter("ignore")  # the writer traces by TorchScript, which PyTorch has deprecated
+            writer.add_graph(checkpoint.build(), example, use_strict_trace=False)
+    except Exception as error:  # tracing raises several types, and a drawing is no reason to end with a traceback
+        log.warning("TensorBoard: no graph, since the network can't be traced (%s)", first_line(error))
 
 
 def _add_embeddings(writer: "SummaryWriter", checkpoint: Checkpoint, measured: Measured) -> None:

@@ -51,6 +51,17 @@ def test_the_graph_names_the_layers(run: Path, measured: Measured) -> None:
     assert any("encoder" in node.name for node in events.Graph().node)
 
 
+def test_a_network_that_cannot_be_traced_is_told_and_spoils_nothing(
+    run: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a loop over data\nmore")
+
+    monkeypatch.setattr("segkit.models.lite_unet.LiteUnet.forward", fails)
+    add_to_tensorboard(run, measured, ["graph", "curves"])
+    assert "TensorBoard: no graph, since the network can't be traced (a loop over data)" in caplog.text
+
+
 def test_each_validation_image_is_embedded_with_its_thumbnail(run: Path, measured: Measured) -> None:
     add_to_tensorboard(run, measured, ["features"])
     (table,) = run.rglob("tensors.tsv")
