@@ -118,5 +118,6 @@ def test_a_warm_up_after_the_thaw_keeps_the_loss_from_jumping(make_config: MakeC
         train(make_config(run, *plain, *settings))
         found[warmup] = losses_of(run)
     assert found[0.0][:2] == found[0.6][:2]
-    assert found[0.0][2] > 1.05 * found[0.0][1]  # the rate of the decoder is too high for weights that were good
-    assert found[0.6][2] < 1.02 * found[0.6][1]
+    jumps = {warmup: losses[2] - losses[1] for warmup, losses in found.items()}
+    assert jumps[0.0] > 0.05 * found[0.0][1]  # the rate of the decoder is too high for weights that were good
+    assert jumps[0.6] < jumps[0.0] / 2  # the rest differs with rounding, hence with the number of threads
